@@ -1,0 +1,16 @@
+//! Salon, a room media server. The map; ARCHITECTURE.md tells how data goes through it.
+
+/// Settings: file, environment, flags.
+pub mod config;
+/// Protocol doors: each translates client messages to room commands, and room events back.
+pub mod dialect;
+/// What is missing on this machine, and how to mend it.
+pub mod doctor;
+/// The media port and its engines.
+pub mod media;
+/// Recordings as files: catalogue, finalising, retention.
+pub mod recording;
+/// Rooms: the domain.
+pub mod room;
+/// Listeners, HTTP API, authorisation, metrics.
+pub mod server;

@@ -1,0 +1,1 @@
+//! An engine without media, for tests of room logic.

@@ -1,0 +1,56 @@
+//! Recordings as files and catalogue entries. Pipelines that write them are in [`crate::media`].
+//!
+//! A room tells the keeper what happens to its recordings as [`RecordingNotice`]s; the keeper owns
+//! the catalogue and the files, and answers through the room's handle.
+
+use jiff::Timestamp;
+
+use crate::{
+    media::{MediaError, RecordingSpec},
+    room::{RoomHandle, id::RecordingId},
+};
+
+/// What a room tells the keeper, in order, for each recording.
+#[derive(Debug)]
+pub enum RecordingNotice {
+    /// A recording was asked for: note it, choose its file, and say so with
+    /// [`RoomHandle::journalled`]. Nothing is written before.
+    Begin {
+        /// Which.
+        recording: RecordingId,
+        /// Whom to tell.
+        room: RoomHandle,
+        /// Which room, and behind which PIN: decides who may see it later.
+        key: RoomKey,
+        /// As asked for.
+        spec: RecordingSpec,
+    },
+    /// Its first frame was written.
+    Started {
+        /// Which.
+        recording: RecordingId,
+        /// When.
+        at: Timestamp,
+    },
+    /// Its file is closed: finalise it and say so with [`RoomHandle::kept`], twice: once it is
+    /// `finalising`, and once it is `ready` or `failed`.
+    Ended {
+        /// Which.
+        recording: RecordingId,
+        /// `Err` if the engine gave up; the file still plays up to there.
+        result: Result<(), MediaError>,
+        /// When.
+        at: Timestamp,
+        /// Nicknames of all who were in it, in the order they came.
+        participants: Vec<String>,
+    },
+}
+
+/// What decides who sees a recording later: whoever is in a room of the same name and PIN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomKey {
+    /// The room's name.
+    pub name: String,
+    /// Its PIN when the recording began.
+    pub pin: Option<String>,
+}

@@ -1,0 +1,109 @@
+//! What may be asked of a room. Sent through [`super::RoomHandle`], done one at a time by the room
+//! task; each carries the channel its one answer goes to.
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    error::{ChangeError, ConnectionError, JoinError, PublishError, RecordError, SubscribeError},
+    event::RoomEvent,
+    id::{ConnectionName, ParticipantId, RecordingId, ResumeToken, TrackId},
+    model::{
+        JoinRequest, Joined, Published, RecordingState, RoomChange, RoomRecordingView, RoomView, Source, Subscribe,
+    },
+};
+use crate::media::{IceCandidate, RecordingSpec, graph::Graph};
+
+/// Where one answer goes.
+pub type Answer<T, E> = oneshot::Sender<Result<T, E>>;
+/// Where a session's events go. Full means that the participant is too slow, and he is removed.
+pub type SessionEvents = mpsc::Sender<RoomEvent>;
+
+/// One session of a participant; a newer session of the same participant makes older ones stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionId(pub u64);
+
+/// Who asks: a participant within his role, or the server's owner, who may everything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// Somebody in the room.
+    Participant(ParticipantId),
+    /// The HTTP API.
+    Owner,
+}
+
+/// A request to a room.
+#[expect(missing_docs, reason = "the fields are named for what they are, and their types have their own words")]
+pub enum RoomCommand {
+    /// Come in. The answer comes before any event.
+    Join { request: JoinRequest, session: SessionId, events: SessionEvents, answer: Answer<Joined, JoinError> },
+    /// Come back as the same participant.
+    Resume { token: ResumeToken, session: SessionId, events: SessionEvents, answer: Answer<Joined, JoinError> },
+    /// The session's socket is gone; the participant has the resume window to come back.
+    /// Stale sessions are ignored.
+    Detach { participant: ParticipantId, session: SessionId },
+    /// Go for good.
+    Leave { participant: ParticipantId },
+    /// Remove somebody.
+    Remove { caller: Caller, participant: ParticipantId, answer: Answer<(), ChangeError> },
+    /// Publish what the offer sends. `sources`: `(mid, source, muted)`.
+    Publish {
+        participant: ParticipantId,
+        connection: ConnectionName,
+        sdp: String,
+        sources: Vec<(String, Source, bool)>,
+        answer: Answer<Published, PublishError>,
+    },
+    /// Subscribe. Answers with the connections whose offers will follow at once.
+    Subscribe { participant: ParticipantId, to: Subscribe, answer: Answer<Vec<ConnectionName>, SubscribeError> },
+    /// End subscriptions: everything (`None`) or one participant's.
+    Unsubscribe { participant: ParticipantId, from: Option<ParticipantId>, answer: Answer<(), SubscribeError> },
+    /// End one of one's own connections, publication or subscription.
+    CloseConnection { participant: ParticipantId, connection: ConnectionName, answer: Answer<(), ConnectionError> },
+    /// Answer an offer.
+    Answered {
+        participant: ParticipantId,
+        connection: ConnectionName,
+        sdp: String,
+        answer: Answer<(), ConnectionError>,
+    },
+    /// A candidate of the client's.
+    Candidate {
+        participant: ParticipantId,
+        connection: ConnectionName,
+        candidate: IceCandidate,
+        answer: Answer<(), ConnectionError>,
+    },
+    /// Mark a track muted or not. One's own; a moderator may mute others' but not unmute them.
+    Mute { caller: Caller, track: TrackId, muted: bool, answer: Answer<(), ChangeError> },
+    /// Change one's nickname.
+    Rename { participant: ParticipantId, name: String, answer: Answer<(), ChangeError> },
+    /// Send a message to all, or to the named.
+    Signal {
+        participant: ParticipantId,
+        kind: String,
+        to: Option<Vec<ParticipantId>>,
+        data: serde_json::Value,
+        answer: Answer<(), ChangeError>,
+    },
+    /// Start a recording.
+    Record { caller: Caller, spec: RecordingSpec, answer: Answer<RoomRecordingView, RecordError> },
+    /// Stop a recording. Answers at once, in state `finalising`.
+    StopRecording { caller: Caller, recording: RecordingId, answer: Answer<RoomRecordingView, RecordError> },
+    /// From the recording keeper: the catalogue has noted it, writing may begin at `file`; or it
+    /// could not be noted.
+    Journalled { recording: RecordingId, result: Result<std::path::PathBuf, RecordError> },
+    /// From the recording keeper: the file's state after it was closed.
+    Kept { recording: RecordingId, state: RecordingState, reason: Option<String> },
+    /// Change settings.
+    Change { change: RoomChange, answer: Answer<RoomView, ChangeError> },
+    /// The room as it is.
+    View { answer: oneshot::Sender<RoomView> },
+    /// The media graph as it is, with nicknames filled in.
+    Graph { answer: oneshot::Sender<Graph> },
+    /// Whether somebody with this access token is in, and as what.
+    Whois { access: super::id::AccessToken, answer: oneshot::Sender<Option<(ParticipantId, super::model::Role)>> },
+    /// Events for a listener outside the room (SSE): everything that goes to everybody.
+    Listen { answer: oneshot::Sender<(RoomView, mpsc::Receiver<RoomEvent>)> },
+    /// End the room: recordings are ended properly, everybody is told.
+    CloseRoom { reason: super::event::CloseReason, answer: oneshot::Sender<()> },
+}

@@ -1,0 +1,268 @@
+//! What can go wrong, one enum per operation, listing only what that operation can answer.
+//! Each dialect maps these to its own codes with a `match` that has no wildcard.
+
+use thiserror::Error;
+
+use crate::media::{MediaError, negotiation::NegotiationError};
+
+/// The room could not take the request at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum RoomGone {
+    /// It closed before, or while, it was asked.
+    #[error("the room is closed")]
+    Closed,
+    /// Its queue is full: try again in a moment.
+    #[error("the room is busy")]
+    Busy,
+}
+
+/// A text that a person typed is not acceptable.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum NameError {
+    /// Nothing but white space.
+    #[error("it is empty")]
+    Empty,
+    /// Longer than allowed.
+    #[error("it has {length} characters; at most {most} are allowed")]
+    TooLong {
+        /// How many it has.
+        length: usize,
+        /// How many it may have.
+        most: usize,
+    },
+    /// A control character, a line break, a text-direction override, or (in room names) anything
+    /// that would not stand in a URL path.
+    #[error("the character {0:?} is not allowed")]
+    Character(char),
+}
+
+/// Creating a room failed.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum CreateError {
+    /// There is one of that name.
+    #[error("a room of that name exists")]
+    Exists,
+    /// The name is not acceptable.
+    #[error("that room name cannot be used: {0}")]
+    Name(NameError),
+    /// A setting is out of its range.
+    #[error("`{setting}` {problem}")]
+    Setting {
+        /// Which.
+        setting: &'static str,
+        /// What is wrong and what is allowed.
+        problem: String,
+    },
+    /// The server holds as many rooms as it may.
+    #[error("the server holds {most} rooms, which is its limit")]
+    TooManyRooms {
+        /// The limit.
+        most: usize,
+    },
+    /// The server is going down.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+}
+
+/// Joining failed.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum JoinError {
+    /// The room could not be made.
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    /// The nickname is not acceptable.
+    #[error("that nickname cannot be used: {0}")]
+    Name(NameError),
+    /// The room asks for a PIN and none was given.
+    #[error("the room asks for a PIN")]
+    PinRequired,
+    /// The PIN is not the room's.
+    #[error("that is not the room's PIN")]
+    WrongPin,
+    /// Too many wrong PINs; wait.
+    #[error("too many wrong PINs; try again in {wait_s} s")]
+    PinLocked {
+        /// How long, in seconds.
+        wait_s: u64,
+    },
+    /// As many as may are in.
+    #[error("the room is full ({most} participants)")]
+    Full {
+        /// The limit.
+        most: usize,
+    },
+    /// The resume token is unknown or its time is over: join afresh.
+    #[error("that resume token is no longer good")]
+    ResumeUnknown,
+    /// The room went away.
+    #[error(transparent)]
+    Gone(#[from] RoomGone),
+}
+
+/// Publishing failed.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum PublishError {
+    /// Viewers do not publish.
+    #[error("a viewer may not publish")]
+    NotAllowed,
+    /// That name is taken by one of your own connections.
+    #[error("a connection of that name exists")]
+    ConnectionExists,
+    /// As many publications as one participant may have.
+    #[error("at most {most} publications at once")]
+    TooMany {
+        /// The limit.
+        most: usize,
+    },
+    /// The offer cannot be taken.
+    #[error(transparent)]
+    Offer(#[from] NegotiationError),
+    /// The engine failed.
+    #[error(transparent)]
+    Media(#[from] MediaError),
+    /// You are not, or no longer, in the room.
+    #[error("not in the room")]
+    NotInRoom,
+    /// The room went away.
+    #[error(transparent)]
+    Gone(#[from] RoomGone),
+}
+
+/// Something about one connection (answer, candidate, unpublish, unsubscribe) failed.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum ConnectionError {
+    /// There is none of that name, or it has ended.
+    #[error("no such connection")]
+    Unknown,
+    /// A candidate for a connection that was not offered yet.
+    #[error("a candidate came before its offer")]
+    CandidateBeforeOffer,
+    /// This connection waits for no answer.
+    #[error("no answer is expected on that connection")]
+    UnexpectedAnswer,
+    /// The answer or candidate cannot be taken.
+    #[error(transparent)]
+    Sdp(#[from] NegotiationError),
+    /// More candidates than any real client sends.
+    #[error("at most {most} candidates a connection")]
+    TooManyCandidates {
+        /// The limit.
+        most: usize,
+    },
+    /// You are not, or no longer, in the room.
+    #[error("not in the room")]
+    NotInRoom,
+    /// The room went away.
+    #[error(transparent)]
+    Gone(#[from] RoomGone),
+}
+
+/// Subscribing failed.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum SubscribeError {
+    /// No such participant.
+    #[error("no such participant")]
+    NoSuchParticipant,
+    /// That track does not exist (any more).
+    #[error("no such track")]
+    NoSuchTrack,
+    /// One does not watch oneself.
+    #[error("a participant cannot subscribe to himself")]
+    Oneself,
+    /// As many subscriptions as one participant may have.
+    #[error("at most {most} subscriptions at once")]
+    TooMany {
+        /// The limit.
+        most: usize,
+    },
+    /// You are not, or no longer, in the room.
+    #[error("not in the room")]
+    NotInRoom,
+    /// The room went away.
+    #[error(transparent)]
+    Gone(#[from] RoomGone),
+}
+
+/// A change to oneself, a track or a participant (rename, mute, remove, signal) failed.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum ChangeError {
+    /// The nickname is not acceptable.
+    #[error("that nickname cannot be used: {0}")]
+    Name(NameError),
+    /// No such participant.
+    #[error("no such participant")]
+    NoSuchParticipant,
+    /// No such track.
+    #[error("no such track")]
+    NoSuchTrack,
+    /// The role does not allow it.
+    #[error("your role does not allow that")]
+    NotAllowed,
+    /// More than a person would send; wait.
+    #[error("too many messages; wait a moment")]
+    TooFast,
+    /// A signal's kind or data is too long.
+    #[error("the {what} is too long (at most {most} bytes)")]
+    TooLong {
+        /// `kind` or `data`.
+        what: &'static str,
+        /// The limit.
+        most: usize,
+    },
+    /// A setting is out of its range.
+    #[error("`{setting}` {problem}")]
+    Setting {
+        /// Which.
+        setting: &'static str,
+        /// What is wrong and what is allowed.
+        problem: String,
+    },
+    /// You are not, or no longer, in the room.
+    #[error("not in the room")]
+    NotInRoom,
+    /// The room went away.
+    #[error(transparent)]
+    Gone(#[from] RoomGone),
+}
+
+/// Starting or stopping a recording failed.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum RecordError {
+    /// The role does not allow it.
+    #[error("only a moderator may record")]
+    NotAllowed,
+    /// A setting is out of its range.
+    #[error("`{setting}` {problem}")]
+    Setting {
+        /// Which.
+        setting: &'static str,
+        /// What is wrong and what is allowed.
+        problem: String,
+    },
+    /// As many recordings of one room as may run at once.
+    #[error("at most {most} recordings of a room at once")]
+    TooMany {
+        /// The limit.
+        most: usize,
+    },
+    /// No recording of that id runs in this room.
+    #[error("no such recording is running")]
+    NoSuchRecording,
+    /// The disk's reserve is reached.
+    #[error("the disk is too full to record ({free_bytes} bytes free, {reserve_bytes} kept in reserve)")]
+    DiskFull {
+        /// Free now.
+        free_bytes: u64,
+        /// What is never used.
+        reserve_bytes: u64,
+    },
+    /// The catalogue could not be written.
+    #[error("the recording could not be noted in the catalogue: {0}")]
+    Catalogue(String),
+    /// You are not, or no longer, in the room.
+    #[error("not in the room")]
+    NotInRoom,
+    /// The room went away.
+    #[error(transparent)]
+    Gone(#[from] RoomGone),
+}

@@ -1,0 +1,142 @@
+//! What happens in a room, in the order it happened. Every participant's session and every
+//! listener of the HTTP API reads these; dialects turn them into their own words.
+
+use serde::Serialize;
+
+use super::{
+    id::{ConnectionName, ParticipantId, TrackId},
+    model::{OfferedTrack, ParticipantView, RoomRecordingView, Signal, TrackView},
+};
+use crate::media::IceCandidate;
+
+/// Something that happened, told to everybody in the room or (the last group) to one participant.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum RoomEvent {
+    /// Somebody came.
+    ParticipantJoined {
+        /// Who.
+        participant: ParticipantView,
+    },
+    /// A nickname, role or connection state changed.
+    ParticipantUpdated {
+        /// As he is now.
+        participant: ParticipantView,
+    },
+    /// Somebody went. His tracks went before him, each with an event of its own.
+    ParticipantLeft {
+        /// Who.
+        participant: ParticipantId,
+        /// Why.
+        reason: LeaveReason,
+    },
+    /// A track can be subscribed to.
+    TrackPublished {
+        /// Whose.
+        participant: ParticipantId,
+        /// Which.
+        track: TrackView,
+    },
+    /// A track was muted or unmuted.
+    TrackUpdated {
+        /// Whose.
+        participant: ParticipantId,
+        /// As it is now.
+        track: TrackView,
+    },
+    /// A track is gone.
+    TrackUnpublished {
+        /// Whose.
+        participant: ParticipantId,
+        /// Which.
+        track: TrackId,
+    },
+    /// A message.
+    Signal(Signal),
+    /// Who speaks, and how loud; sent only when it changed, at most five times a second.
+    Speaking {
+        /// Those who changed.
+        levels: Vec<SpeakingLevel>,
+    },
+    /// A recording of this room began, moved on, or ended.
+    Recording {
+        /// As it is now.
+        recording: RoomRecordingView,
+    },
+    /// The room is no more.
+    RoomClosed {
+        /// Why.
+        reason: CloseReason,
+    },
+    /// To one: take this offer and answer it.
+    Offer {
+        /// The new PeerConnection.
+        connection: ConnectionName,
+        /// Whose tracks it brings.
+        participant: ParticipantId,
+        /// The SDP.
+        sdp: String,
+        /// Which tracks.
+        tracks: Vec<OfferedTrack>,
+    },
+    /// To one: a candidate for one of his PeerConnections.
+    Candidate {
+        /// Which.
+        connection: ConnectionName,
+        /// The candidate.
+        candidate: IceCandidate,
+    },
+    /// To one: the server ended one of his PeerConnections.
+    ConnectionClosed {
+        /// Which.
+        connection: ConnectionName,
+        /// Why, in a word: `unpublished`, `failed`, `timeout`, `left`.
+        reason: String,
+    },
+    /// To one: you are out.
+    Removed {
+        /// Why.
+        reason: LeaveReason,
+    },
+}
+
+/// How loud somebody is.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SpeakingLevel {
+    /// Who.
+    pub participant: ParticipantId,
+    /// dBov, −127 (silence) to 0 (loudest), RFC 6464.
+    pub level_db: i8,
+    /// Above the threshold for long enough to be called speech.
+    pub speaking: bool,
+}
+
+/// Why a participant is no longer there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeaveReason {
+    /// He said so.
+    Left,
+    /// His connection was lost and he did not come back in time.
+    Lost,
+    /// A moderator or the API removed him.
+    Removed,
+    /// He did not read what he was sent.
+    TooSlow,
+    /// Another connection took over with his resume token (told to the old one only).
+    Replaced,
+    /// The room closed.
+    RoomClosed,
+}
+
+/// Why a room ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CloseReason {
+    /// Nobody came back within the linger.
+    Empty,
+    /// The API closed it.
+    Deleted,
+    /// The server is going down.
+    Shutdown,
+}

@@ -1,0 +1,252 @@
+//! The one way to a room: a cheap handle anyone may clone.
+//!
+//! A verb puts its command into the room's queue before it returns; only the answer is awaited.
+//! So commands are done in the order they were called, whatever is awaited first.
+
+use std::{
+    future::Future,
+    path::PathBuf,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    command::{Answer, Caller, RoomCommand, SessionEvents, SessionId},
+    error::{ChangeError, ConnectionError, JoinError, PublishError, RecordError, RoomGone, SubscribeError},
+    event::{CloseReason, RoomEvent},
+    id::{AccessToken, ConnectionName, ParticipantId, RecordingId, ResumeToken, TrackId},
+    model::{
+        JoinRequest, Joined, Published, RecordingState, Role, RoomChange, RoomRecordingView, RoomView, Source,
+        Subscribe,
+    },
+};
+use crate::media::{IceCandidate, RecordingSpec, graph::Graph};
+
+/// A room, from outside.
+#[derive(Clone, Debug)]
+pub struct RoomHandle {
+    commands: mpsc::Sender<RoomCommand>,
+}
+
+/// An answer that is on its way. The command is already queued; dropping this does not undo it.
+#[must_use = "the answer must be awaited, or dropped on purpose"]
+pub struct Pending<T, E> {
+    answer: Result<oneshot::Receiver<Result<T, E>>, RoomGone>,
+}
+
+impl<T, E: From<RoomGone>> Future for Pending<T, E> {
+    type Output = Result<T, E>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.answer {
+            Err(gone) => Poll::Ready(Err((*gone).into())),
+            Ok(answer) => match Pin::new(answer).poll(context) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Ok(answer)) => Poll::Ready(answer),
+                Poll::Ready(Err(_)) => Poll::Ready(Err(RoomGone::Closed.into())),
+            },
+        }
+    }
+}
+
+impl RoomHandle {
+    /// A handle that feeds `commands`.
+    pub fn new(commands: mpsc::Sender<RoomCommand>) -> Self {
+        Self { commands }
+    }
+
+    /// The room has ended; every verb will say so.
+    pub fn is_closed(&self) -> bool {
+        self.commands.is_closed()
+    }
+
+    /// Come in.
+    pub fn join(&self, request: JoinRequest, session: SessionId, events: SessionEvents) -> Pending<Joined, JoinError> {
+        self.ask(|answer| RoomCommand::Join { request, session, events, answer })
+    }
+
+    /// Come back as the same participant.
+    pub fn resume(&self, token: ResumeToken, session: SessionId, events: SessionEvents) -> Pending<Joined, JoinError> {
+        self.ask(|answer| RoomCommand::Resume { token, session, events, answer })
+    }
+
+    /// The session's socket is gone. Waits for room in the queue, so that it is never missed.
+    pub async fn detach(&self, participant: ParticipantId, session: SessionId) {
+        self.tell(RoomCommand::Detach { participant, session }).await;
+    }
+
+    /// Go for good. Waits for room in the queue, so that it is never missed.
+    pub async fn leave(&self, participant: ParticipantId) {
+        self.tell(RoomCommand::Leave { participant }).await;
+    }
+
+    /// Remove somebody.
+    pub fn remove(&self, caller: Caller, participant: ParticipantId) -> Pending<(), ChangeError> {
+        self.ask(|answer| RoomCommand::Remove { caller, participant, answer })
+    }
+
+    /// Publish what the offer sends. `sources`: `(mid, source, muted)`; sections not named are a
+    /// camera or a microphone by their kind.
+    pub fn publish(
+        &self,
+        participant: ParticipantId,
+        connection: ConnectionName,
+        sdp: String,
+        sources: Vec<(String, Source, bool)>,
+    ) -> Pending<Published, PublishError> {
+        self.ask(|answer| RoomCommand::Publish { participant, connection, sdp, sources, answer })
+    }
+
+    /// Subscribe. Answers with the connections whose offers follow at once.
+    pub fn subscribe(&self, participant: ParticipantId, to: Subscribe) -> Pending<Vec<ConnectionName>, SubscribeError> {
+        self.ask(|answer| RoomCommand::Subscribe { participant, to, answer })
+    }
+
+    /// End subscriptions: all (`None`) or one participant's.
+    pub fn unsubscribe(&self, participant: ParticipantId, from: Option<ParticipantId>) -> Pending<(), SubscribeError> {
+        self.ask(|answer| RoomCommand::Unsubscribe { participant, from, answer })
+    }
+
+    /// End one of one's own connections.
+    pub fn close_connection(
+        &self,
+        participant: ParticipantId,
+        connection: ConnectionName,
+    ) -> Pending<(), ConnectionError> {
+        self.ask(|answer| RoomCommand::CloseConnection { participant, connection, answer })
+    }
+
+    /// Answer an offer.
+    pub fn answered(
+        &self,
+        participant: ParticipantId,
+        connection: ConnectionName,
+        sdp: String,
+    ) -> Pending<(), ConnectionError> {
+        self.ask(|answer| RoomCommand::Answered { participant, connection, sdp, answer })
+    }
+
+    /// Pass a candidate on.
+    pub fn candidate(
+        &self,
+        participant: ParticipantId,
+        connection: ConnectionName,
+        candidate: IceCandidate,
+    ) -> Pending<(), ConnectionError> {
+        self.ask(|answer| RoomCommand::Candidate { participant, connection, candidate, answer })
+    }
+
+    /// Mark a track muted or not.
+    pub fn mute(&self, caller: Caller, track: TrackId, muted: bool) -> Pending<(), ChangeError> {
+        self.ask(|answer| RoomCommand::Mute { caller, track, muted, answer })
+    }
+
+    /// Change one's nickname.
+    pub fn rename(&self, participant: ParticipantId, name: String) -> Pending<(), ChangeError> {
+        self.ask(|answer| RoomCommand::Rename { participant, name, answer })
+    }
+
+    /// Send a message.
+    pub fn signal(
+        &self,
+        participant: ParticipantId,
+        kind: String,
+        to: Option<Vec<ParticipantId>>,
+        data: serde_json::Value,
+    ) -> Pending<(), ChangeError> {
+        self.ask(|answer| RoomCommand::Signal { participant, kind, to, data, answer })
+    }
+
+    /// Start a recording.
+    pub fn record(&self, caller: Caller, spec: RecordingSpec) -> Pending<RoomRecordingView, RecordError> {
+        self.ask(|answer| RoomCommand::Record { caller, spec, answer })
+    }
+
+    /// Stop a recording.
+    pub fn stop_recording(&self, caller: Caller, recording: RecordingId) -> Pending<RoomRecordingView, RecordError> {
+        self.ask(|answer| RoomCommand::StopRecording { caller, recording, answer })
+    }
+
+    /// For the recording keeper: writing may begin at `file`, or not at all.
+    pub async fn journalled(&self, recording: RecordingId, result: Result<PathBuf, RecordError>) {
+        self.tell(RoomCommand::Journalled { recording, result }).await;
+    }
+
+    /// For the recording keeper: the state of a closed file.
+    pub async fn kept(&self, recording: RecordingId, state: RecordingState, reason: Option<String>) {
+        self.tell(RoomCommand::Kept { recording, state, reason }).await;
+    }
+
+    /// Change settings.
+    pub fn change(&self, change: RoomChange) -> Pending<RoomView, ChangeError> {
+        self.ask(|answer| RoomCommand::Change { change, answer })
+    }
+
+    /// The room as it is.
+    ///
+    /// # Errors
+    /// [`RoomGone`].
+    pub async fn view(&self) -> Result<RoomView, RoomGone> {
+        self.inquire(|answer| RoomCommand::View { answer }).await
+    }
+
+    /// The media graph as it is.
+    ///
+    /// # Errors
+    /// [`RoomGone`].
+    pub async fn graph(&self) -> Result<Graph, RoomGone> {
+        self.inquire(|answer| RoomCommand::Graph { answer }).await
+    }
+
+    /// Who holds this access token.
+    ///
+    /// # Errors
+    /// [`RoomGone`].
+    pub async fn whois(&self, access: AccessToken) -> Result<Option<(ParticipantId, Role)>, RoomGone> {
+        self.inquire(|answer| RoomCommand::Whois { access, answer }).await
+    }
+
+    /// The room as it is, and all that goes to everybody from then on. The stream ends when the
+    /// room does, or when the listener is too slow.
+    ///
+    /// # Errors
+    /// [`RoomGone`].
+    pub async fn listen(&self) -> Result<(RoomView, mpsc::Receiver<RoomEvent>), RoomGone> {
+        self.inquire(|answer| RoomCommand::Listen { answer }).await
+    }
+
+    /// End the room; answers when its media is gone and its recordings are closed.
+    ///
+    /// # Errors
+    /// [`RoomGone`] if it ended before.
+    pub async fn close(&self, reason: CloseReason) -> Result<(), RoomGone> {
+        let (answer, closed) = oneshot::channel();
+        self.tell(RoomCommand::CloseRoom { reason, answer }).await;
+        closed.await.map_err(|_| RoomGone::Closed)
+    }
+
+    fn ask<T, E>(&self, command: impl FnOnce(Answer<T, E>) -> RoomCommand) -> Pending<T, E> {
+        let (answer, receiver) = oneshot::channel();
+        Pending { answer: self.queue(command(answer)).map(|()| receiver) }
+    }
+
+    async fn inquire<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> RoomCommand) -> Result<T, RoomGone> {
+        let (answer, receiver) = oneshot::channel();
+        self.queue(command(answer))?;
+        receiver.await.map_err(|_| RoomGone::Closed)
+    }
+
+    fn queue(&self, command: RoomCommand) -> Result<(), RoomGone> {
+        self.commands.try_send(command).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => RoomGone::Busy,
+            mpsc::error::TrySendError::Closed(_) => RoomGone::Closed,
+        })
+    }
+
+    async fn tell(&self, command: RoomCommand) {
+        // A closed room has forgotten the participant and the recording already.
+        let _ = self.commands.send(command).await;
+    }
+}

@@ -1,0 +1,248 @@
+//! What a room is made of, as everybody outside the room task sees it: plain values to serialise.
+//!
+//! The live state, with its channels and timers, is private to [`super::actor`]; these are its views.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::id::{AccessToken, ConnectionName, ParticipantId, RecordingId, ResumeToken, TrackId};
+use crate::media::{CodecName, Kind, RecordingSpec};
+
+/// What a participant may do. The order counts: each role may do all that those before it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Subscribe and chat.
+    Viewer,
+    /// And publish.
+    Publisher,
+    /// And record, mute and remove others.
+    Moderator,
+}
+
+/// What a track shows or carries; clients lay out and label by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// A person's camera.
+    Camera,
+    /// A person's microphone.
+    Microphone,
+    /// A shared screen or window, or its sound.
+    Screen,
+    /// Anything else.
+    Other,
+}
+
+/// A published track.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct TrackView {
+    /// Its identifier, unique in the server.
+    #[schema(value_type = String)]
+    pub id: TrackId,
+    /// The publisher's connection it arrives on; tracks of one connection play in sync.
+    #[schema(value_type = String)]
+    pub connection: ConnectionName,
+    /// Audio or video.
+    pub kind: Kind,
+    /// What it carries.
+    pub source: Source,
+    /// The codec it is sent in.
+    pub codec: CodecName,
+    /// The publisher says that nothing is to be seen or heard.
+    pub muted: bool,
+}
+
+/// Somebody in the room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ParticipantView {
+    /// His identifier.
+    #[schema(value_type = String)]
+    pub id: ParticipantId,
+    /// His nickname, as he typed it (1 to 64 characters).
+    pub name: String,
+    /// What he may do.
+    pub role: Role,
+    /// When he came.
+    #[schema(value_type = String)]
+    pub joined_at: Timestamp,
+    /// False while his socket is away and his resume token still good.
+    pub connected: bool,
+    /// What he publishes, in the order it was published.
+    pub tracks: Vec<TrackView>,
+}
+
+/// A recording as the room shows it to everybody in it.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct RoomRecordingView {
+    /// Its identifier.
+    #[schema(value_type = String)]
+    pub id: RecordingId,
+    /// Where it stands.
+    pub state: RecordingState,
+    /// When its first frame was taken, or the request if there is none yet.
+    #[schema(value_type = String)]
+    pub started_at: Timestamp,
+    /// Why it failed, in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// The life of a recording; it only moves down this list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordingState {
+    /// Asked for; no frame yet.
+    Starting,
+    /// Frames are being written.
+    Recording,
+    /// Stopped; the file is being made fast to open and seek.
+    Finalising,
+    /// Done: play it, keep it.
+    Ready,
+    /// It could not be made; the reason is beside it, and so is what was saved.
+    Failed,
+}
+
+impl RecordingState {
+    /// No further change will come.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Ready | Self::Failed)
+    }
+}
+
+/// A room.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct RoomView {
+    /// Its name, which is also its address.
+    pub name: String,
+    /// When it appeared.
+    #[schema(value_type = String)]
+    pub created_at: Timestamp,
+    /// Entering asks for a PIN.
+    pub has_pin: bool,
+    /// How many may be in it at once.
+    pub max_participants: usize,
+    /// Who is in it, in the order they came.
+    pub participants: Vec<ParticipantView>,
+    /// Recordings of this room that are not over, or ended while it stood.
+    pub recordings: Vec<RoomRecordingView>,
+}
+
+/// How a room is set up; what is left out takes the server's default.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RoomSettings {
+    /// 1 to 32 printable characters that everyone must give to enter.
+    pub pin: Option<String>,
+    /// 1 to the server's limit.
+    pub max_participants: Option<usize>,
+    /// Codecs publishers may use, in order of preference.
+    pub codecs: Option<Vec<CodecName>>,
+    /// Begin this recording when the first publisher comes.
+    pub recording: Option<RecordingSpec>,
+    /// Seconds the room stays after the last participant left (0 to 86,400).
+    pub linger_s: Option<u64>,
+}
+
+/// Changes to a room that stands.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RoomChange {
+    /// A new PIN; an empty text removes it.
+    pub pin: Option<String>,
+    /// A new limit; those who are in stay in.
+    pub max_participants: Option<usize>,
+    /// A new linger, in seconds.
+    pub linger_s: Option<u64>,
+}
+
+/// Who wants to come in, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JoinRequest {
+    /// Nickname, unchecked.
+    pub name: String,
+    /// The room's PIN, if it has one.
+    pub pin: Option<String>,
+    /// The role asked for; the room may grant another (`None`: as the policy says).
+    pub role: Option<Role>,
+}
+
+/// What a participant gets when he comes in or comes back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Joined {
+    /// Who he is now.
+    pub participant: ParticipantId,
+    /// What he may do.
+    pub role: Role,
+    /// To come back after a lost connection.
+    pub resume: ResumeToken,
+    /// For the HTTP API, while he is in the room.
+    pub access: AccessToken,
+    /// The room as he finds it, himself included.
+    pub room: RoomView,
+    /// He was here before (resume).
+    pub resumed: bool,
+}
+
+/// What the answer to a publication carries.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Published {
+    /// The SDP answer.
+    pub sdp: String,
+    /// One entry for each media section that was accepted.
+    pub tracks: Vec<PublishedTrack>,
+}
+
+/// A track of a publication, by its place in the SDP.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PublishedTrack {
+    /// The media section's `a=mid`.
+    pub mid: String,
+    /// The track it became.
+    #[serde(flatten)]
+    pub track: TrackView,
+}
+
+/// A track offered to a subscriber, by its place in the SDP.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OfferedTrack {
+    /// The media section's `a=mid`.
+    pub mid: String,
+    /// Which track it is.
+    pub id: TrackId,
+    /// Audio or video.
+    pub kind: Kind,
+    /// What it carries.
+    pub source: Source,
+}
+
+/// What a participant subscribes to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Subscribe {
+    /// Everybody else, now and later.
+    All,
+    /// One participant, all his publications, now and later; or only the named tracks, now.
+    Participant {
+        /// Whom.
+        participant: ParticipantId,
+        /// Only these.
+        tracks: Option<Vec<TrackId>>,
+    },
+}
+
+/// A message between participants (chat, or an application's own).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Signal {
+    /// Who sent it.
+    pub from: ParticipantId,
+    /// His nickname at the time.
+    pub name: String,
+    /// `chat`, or an application's word.
+    pub kind: String,
+    /// The message.
+    pub data: serde_json::Value,
+    /// When the room took it.
+    pub time: Timestamp,
+}
