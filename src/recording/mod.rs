@@ -17,6 +17,8 @@ use crate::{
     room::{RoomHandle, id::RecordingId},
 };
 
+pub mod mp4;
+
 /// What a room tells the keeper, in order, for each recording.
 #[derive(Debug)]
 pub enum RecordingNotice {
