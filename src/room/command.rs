@@ -55,12 +55,13 @@ pub enum RoomCommand {
     Leave { participant: ParticipantId },
     /// Remove somebody.
     Remove { caller: Caller, participant: ParticipantId, answer: Answer<(), ChangeError> },
-    /// Publish what the offer sends. `sources`: `(mid, source, muted)`.
+    /// Publish what the offer sends. `sources`: `(mid, source, muted)`; without a source, a camera or
+    /// a microphone by its kind.
     Publish {
         participant: ParticipantId,
         connection: ConnectionName,
         sdp: String,
-        sources: Vec<(String, Source, bool)>,
+        sources: Vec<(String, Option<Source>, bool)>,
         answer: Answer<Published, PublishError>,
     },
     /// Subscribe. Answers with the connections whose offers will follow at once.

@@ -22,7 +22,7 @@ impl Room {
         id: &ParticipantId,
         name: ConnectionName,
         sdp: String,
-        sources: &[(String, Source, bool)],
+        sources: &[(String, Option<Source>, bool)],
         answer: Answer<Published, PublishError>,
     ) {
         let sections = match self.may_publish(id, &name, &sdp) {
@@ -199,13 +199,17 @@ pub(super) fn why_closed(error: &MediaError) -> &'static str {
     }
 }
 
-fn new_track(connection: &ConnectionName, section: &AcceptedSection, sources: &[(String, Source, bool)]) -> TrackView {
+fn new_track(
+    connection: &ConnectionName,
+    section: &AcceptedSection,
+    sources: &[(String, Option<Source>, bool)],
+) -> TrackView {
     let said = sources.iter().find(|(mid, ..)| *mid == section.mid);
     let usual = match section.kind {
         Kind::Audio => Source::Microphone,
         Kind::Video => Source::Camera,
     };
-    let (source, muted) = said.map_or((usual, false), |&(_, source, muted)| (source, muted));
+    let (source, muted) = said.map_or((usual, false), |&(_, source, muted)| (source.unwrap_or(usual), muted));
     TrackView {
         id: TrackId::random(),
         connection: connection.clone(),
