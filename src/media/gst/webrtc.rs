@@ -147,10 +147,9 @@ fn set_up_ice(bin: &gst::Element, settings: &MediaSettings) {
     }
     let agent = ice.property::<glib::Object>("agent");
     agent.set_property("upnp", false);
-    // Without fresh consent (RFC 7675) a peer whose host vanished would stay connected for ever.
-    if agent.has_property("consent-freshness") {
-        agent.set_property("consent-freshness", true);
-    }
+    // Otherwise a peer whose host vanished would stay connected for ever. (Consent freshness of
+    // RFC 7675 is better, but can only be chosen when the agent is made, which webrtcbin does.)
+    agent.set_property("keepalive-conncheck", true);
     for address in settings.local_addresses() {
         if !ice.emit_by_name::<bool>("add-local-ip-address", &[&address.to_string()]) {
             tracing::warn!(%address, "libnice does not take the address");
