@@ -105,9 +105,12 @@ async fn a_changed_certificate_serves_new_connections_and_leaves_old_ones_alone(
     let fresh = PemFiles::self_signed(&server.folder.path().join("fresh")).unwrap();
     let new = trusting(&fresh.cert, &[b"http/1.1"]);
     assert!(connect(&server, "localhost", &new).await.is_err());
+    std::fs::copy(&cert, server.folder.path().join("old.pem")).unwrap();
     std::fs::copy(&fresh.key, &key).unwrap();
     std::fs::copy(&fresh.cert, &cert).unwrap();
     soon(async { while connect(&server, "localhost", &new).await.is_err() {} }).await;
+    // A connector of its own: the first one's session ticket would spare it the certificate.
+    let old = trusting(&server.folder.path().join("old.pem"), &[b"http/1.1"]);
     assert!(connect(&server, "localhost", &old).await.is_err());
     assert!(ask(&mut standing).await.starts_with("HTTP/1.1 200 OK"));
 
