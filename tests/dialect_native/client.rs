@@ -11,7 +11,7 @@ use salon::{
     },
     media::{
         CodecName, Kind,
-        fake::{Calls, FakeEngine, made_up_answer, made_up_offer},
+        fake::{FakeEngine, made_up_answer, made_up_offer},
     },
     recording::RecordingNotice,
     room::{Registry, policy::RoomPolicy},
@@ -32,7 +32,6 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub struct House {
     pub hub: Arc<Hub>,
     pub engine: Arc<FakeEngine>,
-    pub calls: Calls,
     pub notices: mpsc::Receiver<RecordingNotice>,
 }
 
@@ -41,14 +40,14 @@ pub fn house() -> House {
 }
 
 pub fn house_with(policy: RoomPolicy) -> House {
-    let (engine, calls) = FakeEngine::new();
+    let (engine, _) = FakeEngine::new();
     let (keeper, notices) = mpsc::channel(64);
     let hub = Hub {
         registry: Registry::new(policy, engine.clone(), keeper),
         ice_servers: json!([{ "urls": "stun:stun.example:3478" }]),
         version: "0.0.0-test".into(),
     };
-    House { hub: Arc::new(hub), engine, calls, notices }
+    House { hub: Arc::new(hub), engine, notices }
 }
 
 pub enum Heard {

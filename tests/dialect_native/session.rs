@@ -30,7 +30,7 @@ fn joined() -> Joined {
         access: "a_token".parse::<AccessToken>().unwrap(),
         room: RoomView {
             name: "r".into(),
-            created_at: "2024-01-01T00:00:00Z".parse().unwrap(),
+            created_at: jiff::Timestamp::UNIX_EPOCH,
             has_pin: false,
             max_participants: 50,
             participants: vec![],
@@ -45,7 +45,7 @@ fn sorted(outputs: Vec<Output>) -> (Vec<Value>, Vec<(Ticket, Verb)>, Option<u16>
     let (mut frames, mut actions, mut closed) = (Vec::new(), Vec::new(), None);
     for output in outputs {
         match output {
-            Output::Send(text) => frames.push(serde_json::from_str(&text).unwrap()),
+            Output::Send(text) => frames.push(serde_json::from_str(&text).expect("frames are JSON")),
             Output::Do(ticket, verb) => actions.push((ticket, verb)),
             Output::Close(code, _) => closed = Some(code),
         }
