@@ -2,7 +2,7 @@
 
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, mkdir, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, readlink, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -117,6 +117,25 @@ class Server {
         const text = await response.text();
         if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`);
         return text ? JSON.parse(text) : null;
+    }
+
+    // The local ports of the process's UDP sockets: its descriptors, looked up in the kernel's table
+    // of its network namespace.
+    async udpPorts() {
+        const { pid } = this.process;
+        const links = await Promise.all((await readdir(`/proc/${pid}/fd`)).map((fd) => readlink(`/proc/${pid}/fd/${fd}`).catch(() => '')));
+        const inodes = new Set(links.flatMap((link) => /^socket:\[(\d+)\]$/.exec(link)?.[1] ?? []));
+        const rows = (await readFile(`/proc/${pid}/net/udp`, 'utf8')).trim().split('\n').slice(1).map((row) => row.trim().split(/\s+/));
+        return new Set(rows.filter((row) => inodes.has(row[9])).map((row) => parseInt(row[1].split(':')[1], 16)));
+    }
+
+    // The newest media file below the recordings folder that is not empty.
+    async fileBeingWritten() {
+        const names = (await readdir(this.recordings, { recursive: true })).filter((name) => /\.(mp4|part)$/.test(name));
+        const files = await Promise.all(names.map(async (name) => ({ path: join(this.recordings, name), ...(await stat(join(this.recordings, name))) })));
+        const written = files.filter(({ size }) => size > 0).sort((a, b) => b.mtimeMs - a.mtimeMs)[0];
+        if (!written) throw new Error(`no recording is being written: ${names}`);
+        return written.path;
     }
 
     // The bytes of a recording, over HTTP.
