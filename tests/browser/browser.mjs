@@ -30,6 +30,15 @@ export async function launch(t, { executable = process.env.CHROMIUM ?? '/usr/bin
     return browser;
 }
 
+// Ends a browser as a crash does: its main process is killed, and says goodbye to nobody.
+export async function crash(browser) {
+    const session = await browser.newBrowserCDPSession();
+    const { processInfo } = await session.send('SystemInfo.getProcessInfo');
+    const gone = new Promise((resolve) => browser.once('disconnected', resolve));
+    for (const { id } of processInfo.filter(({ type }) => type === 'browser')) process.kill(id, 'SIGKILL');
+    await gone;
+}
+
 // A page of the server's origin with a participant in it who has not joined yet. What his page
 // writes to its console is kept and shown when the test fails.
 export async function enter(browser, server, options = {}) {

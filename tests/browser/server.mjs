@@ -50,7 +50,7 @@ class Server {
             SALON_HTTPS_LISTEN: '',
             SALON_MEDIA_BIND: host,
             SALON_RECORDINGS_DIR: this.recordings,
-            SALON_DATABASE: join(folder, 'salon.db'),
+            SALON_DATA_DIR: folder,
             SALON_LOG: process.env.SALON_LOG ?? 'info',
             ...(process.env.GST_DEBUG && { GST_DEBUG: process.env.GST_DEBUG }),
             ...env,
@@ -81,6 +81,8 @@ class Server {
         await within('the server listens', 20_000, Promise.race([listening, ended]));
         this.url = urls.get('http').replace(/\/$/, '');
         this.httpsUrl = urls.get('https')?.replace(/\/$/, '');
+        // A server that is started again is found where it was.
+        this.env.SALON_HTTP_LISTEN = new URL(this.url).host;
     }
 
     note(line) {
