@@ -61,6 +61,14 @@ export async function frames(file, { width = 320 } = {}) {
     return times.map((time, index) => new Frame(raw.subarray(index * size, (index + 1) * size), width, height, time));
 }
 
+// One frame at its full size, at or after a time in seconds.
+export async function still(file, time) {
+    const { video: { width, height } } = await probe(file);
+    const raw = await ffmpeg('-i', file, '-ss', String(time), '-map', '0:v:0', '-frames:v', '1', '-pix_fmt', 'rgb24', '-f', 'rawvideo', '-');
+    if (raw.length !== width * height * 3) throw new Error(`${file} has no frame at ${time} s`);
+    return new Frame(raw, width, height, time);
+}
+
 export class Frame {
     constructor(data, width, height, time) {
         Object.assign(this, { data, width, height, time });

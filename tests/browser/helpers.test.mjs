@@ -2,15 +2,16 @@
 // not see what is not. A check that cannot fail checks nothing.
 
 import assert from 'node:assert/strict';
-import { copyFile, mkdtemp, open, rm, stat, truncate } from 'node:fs/promises';
+import { copyFile, mkdtemp, open, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { createServer, createConnection } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { before, after } from 'node:test';
 import { launch } from './browser.mjs';
-import { beeps, flashes, frames, median, near, offsets, probe, run, samples, tone } from './content.mjs';
+import { beeps, flashes, frames, median, near, offsets, probe, run, samples, still, tone } from './content.mjs';
 import { canMakeNamespaces, makeCable, SERVER_IP } from './netns.mjs';
 import { play } from './vlc.mjs';
+import { brightBelow, drawn, likeness } from './text.mjs';
 import { skip, until, within } from './wait.mjs';
 
 let folder;
@@ -92,7 +93,6 @@ test('VLC shows a file to its end, and shows nothing of what is none', async () 
 test('the browser draws the pattern that the file reader reads', async (t) => {
     const browser = await launch(t);
     const page = await browser.newPage();
-    const { readFile, writeFile } = await import('node:fs/promises');
     await page.evaluate(await readFile(new URL('client.js', import.meta.url), 'utf8'));
     // A loop within the page: published, sent and received by two connections of its own.
     const { pixels, seen } = await page.evaluate(async () => {
@@ -139,6 +139,21 @@ test('the browser draws the pattern that the file reader reads', async (t) => {
     const [frame] = await frames(file('drawn.mkv'));
     assert.ok(Math.abs(frame.counter() - seen.counter) <= 2, `${frame.counter()} against ${seen.counter}`);
     assert.ok(near(frame.at(0.9, 0.9), [0, 128, 0]));
+});
+
+test('a drawn text is told from others that are like it', async (t) => {
+    const page = await (await launch(t)).newPage();
+    const texts = ['김철수 & <b>', '김철수 &amp; &lt;b&gt;', '김철수 & b', '□□□ & <b>', '이영희 & <b>'];
+    // Another program draws: ffmpeg, as the recorder's GStreamer is another one too.
+    await writeFile(file('words.txt'), texts[0]);
+    await run('ffmpeg', ['-nostdin', '-v', 'error', '-y', '-f', 'lavfi', '-i', 'color=red:s=1280x720:r=25:d=1', '-vf',
+        `drawtext=font='Noto Sans CJK KR':textfile=${file('words.txt')}:expansion=none:fontsize=28:fontcolor=white:box=1:boxcolor=black@0.75:x=20:y=660`,
+        '-c:v', 'libx264', '-pix_fmt', 'yuv420p', file('words.mp4')]);
+    const label = brightBelow(await still(file('words.mp4'), 0.5), 0.65);
+    const scores = await Promise.all(texts.map(async (text) => likeness(label, await drawn(page, text))));
+    t.diagnostic(scores.map((score) => score.toFixed(2)).join(' '));
+    assert.ok(scores[0] > 0.5 && scores.slice(1).every((score) => score < scores[0] - 0.1), `${scores}`);
+    assert.equal(likeness(brightBelow(await still(file('words.mp4'), 0.5), 0, 256), label), 0);
 });
 
 test('the cable loses what it is told to lose', async (t) => {

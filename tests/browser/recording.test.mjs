@@ -6,8 +6,9 @@ import { join } from 'node:path';
 import test from 'node:test';
 import { enter, launch } from './browser.mjs';
 import { ANN, appear, BOB, CLEO, lasts, sees } from './call.mjs';
-import { beeps, flashes, frames, median, offsets, probe, samples, tone } from './content.mjs';
+import { beeps, flashes, frames, median, offsets, probe, samples, still, tone } from './content.mjs';
 import { startServer } from './server.mjs';
+import { brightBelow, drawn, likeness } from './text.mjs';
 import { play } from './vlc.mjs';
 
 const SIZE = { width: 1280, height: 720, fps: 25 };
@@ -151,6 +152,32 @@ test('a recorded call', { timeout: 240_000 }, async (t) => {
         const { pictures } = await play(growing);
         checkShown(pictures, [[ANN], [ANN, BOB]]);
     });
+});
+
+test('a nickname is drawn as it is written', { timeout: 90_000 }, async (t) => {
+    const name = '김철수 & <b>';
+    const wrong = ['김철수 &amp; &lt;b&gt;', '김철수 & ', '김철수 & b', '김철수 <b>', '??? & <b>', '□□□ & <b>', '이영희 & <b>'];
+    const server = await startServer(t);
+    const browser = await launch(t);
+    const ann = await enter(browser, server);
+    await ann.join('names', name);
+    await appear(ann, ANN);
+    await ann.waitFor({ type: 'state', connection: 'main', state: 'connected' });
+    const { id } = await server.api('POST', '/api/rooms/names/recordings', SIZE);
+    await ann.waitFor({ type: 'recording', recording: { id, state: 'recording' } }, 10_000);
+    await lasts(ann, 3);
+    assert.equal((await server.api('POST', `/api/recordings/${id}/stop?wait_s=30`)).state, 'ready');
+    const file = join(server.folder, 'name.mp4');
+    await writeFile(file, await server.download(id));
+
+    // Below the counter and the flash nothing is white but the nickname.
+    const label = brightBelow(await still(file, 2), 0.65);
+    assert.ok(label, 'there is a label');
+    const scores = await Promise.all([name, ...wrong].map(async (text) => ({ text, score: likeness(label, await drawn(ann.page, text)) })));
+    t.diagnostic(scores.map(({ text, score }) => `${text}: ${score.toFixed(2)}`).join(', '));
+    const best = scores.reduce((a, b) => (b.score > a.score ? b : a));
+    assert.equal(best.text, name, JSON.stringify(scores));
+    assert.ok(best.score > 0.5, JSON.stringify(scores));
 });
 
 const coversMost = (box) => box !== null && box.width > 0.9 && box.height > 0.9;

@@ -108,9 +108,9 @@ for (const device of [DESK, PHONE]) {
         const tile = `[data-testid="tile"][data-participant="${bob.id}"] video`;
         await app.shows(tile, BOB.colour);
         assert.equal(await app.get('participant-count').textContent(), '2');
-        const [me] = (await bob.events('track-published')).map(({ participant }) => participant).filter((id) => id !== bob.id);
+        const me = await idOf(server, '김철수 & <b>');
         await until('Bob sees me', 15_000, async () => {
-            const all = await bob.stats({ participant: me ?? await idOf(server, '김철수 & <b>') });
+            const all = await bob.stats({ participant: me });
             return all.some((one) => one.type === 'inbound-rtp' && one.kind === 'video' && one.framesDecoded > 10);
         });
 
