@@ -11,8 +11,8 @@ RUN apt-get update -q \
       build-essential pkg-config ca-certificates curl \
       libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstreamer-plugins-bad1.0-dev \
  && rm -rf /var/lib/apt/lists/*
-RUN curl --proto '=https' --tlsv1.2 --retry 5 -sSf https://sh.rustup.rs \
-  | sh -s -- -y --profile minimal --default-toolchain "$RUST_VERSION"
+RUN curl --proto '=https' --tlsv1.2 --retry 5 -sSf -o /tmp/rustup.sh https://sh.rustup.rs \
+ && sh /tmp/rustup.sh -y --profile minimal --default-toolchain "$RUST_VERSION"
 WORKDIR /salon
 COPY . .
 RUN --mount=type=cache,target=/root/.cargo/registry \
