@@ -20,6 +20,7 @@ pub mod graph;
 pub mod gst;
 pub mod layout;
 pub mod negotiation;
+pub mod rtp;
 
 /// Makes the media side of rooms.
 pub trait MediaEngine: Send + Sync + 'static {

@@ -87,14 +87,14 @@ impl RoomHandle {
         self.ask(|answer| RoomCommand::Remove { caller, participant, answer })
     }
 
-    /// Publish what the offer sends. `sources`: `(mid, source, muted)`; sections not named are a
-    /// camera or a microphone by their kind.
+    /// Publish what the offer sends. `sources`: `(mid, source, muted)`; sections not named, or
+    /// named without a source, are a camera or a microphone by their kind.
     pub fn publish(
         &self,
         participant: ParticipantId,
         connection: ConnectionName,
         sdp: String,
-        sources: Vec<(String, Source, bool)>,
+        sources: Vec<(String, Option<Source>, bool)>,
     ) -> Pending<Published, PublishError> {
         self.ask(|answer| RoomCommand::Publish { participant, connection, sdp, sources, answer })
     }

@@ -1,17 +1,19 @@
 //! The engine: GStreamer pipelines around webrtcbin, one for each peer, decoder, mixer and recorder.
 
-use std::net::IpAddr;
+mod bus;
+mod caps;
+mod clock;
+mod counters;
+mod feed;
+mod pipeline;
+mod settings;
+mod track;
 
-/// What the engine needs to know of the configuration.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct MediaSettings {
-    /// Addresses to bind media sockets on; empty: every interface but loopback, or loopback if
-    /// there is no other.
-    pub bind: Vec<IpAddr>,
-    /// The address to announce instead of the bound one (NAT, containers).
-    pub announce: Option<IpAddr>,
-    /// UDP ports for media, both ends included; `None`: the system chooses.
-    pub ports: Option<(u16, u16)>,
-    /// A folder whose files override the embedded `pipelines/`.
-    pub pipelines: Option<std::path::PathBuf>,
-}
+pub use bus::PipelineEvent;
+pub use caps::rtp_caps;
+pub use clock::RoomClock;
+pub use counters::{Counters, counters};
+pub use feed::{Feed, Packet};
+pub use pipeline::{OwnedPipeline, START_DEADLINE, live_pipelines};
+pub use settings::MediaSettings;
+pub use track::{KEYFRAME_HOLDOFF, Track, TrackTable};

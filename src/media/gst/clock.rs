@@ -1,0 +1,39 @@
+//! One time for all pipelines of a room.
+
+use gst::prelude::*;
+
+/// A room's clock and the moment its running time began. Every pipeline of the room gets both, so a
+/// buffer's timestamp means the same in all of them, and no arithmetic is needed between them.
+#[derive(Clone, Debug)]
+pub struct RoomClock {
+    clock: gst::Clock,
+    base_time: gst::ClockTime,
+}
+
+impl RoomClock {
+    /// The system's monotonic clock; running time 0 is now.
+    pub fn new() -> Self {
+        let clock = gst::SystemClock::obtain();
+        let base_time = clock.time();
+        Self { clock, base_time }
+    }
+
+    /// Puts a pipeline that was not started yet on this time. Without a start time GStreamer leaves
+    /// the base time alone at state changes.
+    pub fn apply(&self, pipeline: &gst::Pipeline) {
+        pipeline.use_clock(Some(&self.clock));
+        pipeline.set_start_time(gst::ClockTime::NONE);
+        pipeline.set_base_time(self.base_time);
+    }
+
+    /// Time since the room began.
+    pub fn running_time(&self) -> gst::ClockTime {
+        self.clock.time().saturating_sub(self.base_time)
+    }
+}
+
+impl Default for RoomClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,43 @@
+//! What the engine counts for metrics. Process-wide, as the packets' threads have no room at hand.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// The counters as they stand; all but `live_pipelines` only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// RTP packets handed to subscribers' pipelines, one count for each subscriber.
+    pub packets_forwarded: u64,
+    /// RTP packets not handed on, because a subscriber's queue was full or because it had to wait
+    /// for a keyframe after that.
+    pub packets_dropped: u64,
+    /// Keyframe requests sent to publishers, after merging.
+    pub keyframe_requests: u64,
+    /// Pipelines whose memory is in use.
+    pub live_pipelines: usize,
+}
+
+/// The counters as they stand.
+pub fn counters() -> Counters {
+    Counters {
+        packets_forwarded: PACKETS_FORWARDED.load(Relaxed),
+        packets_dropped: PACKETS_DROPPED.load(Relaxed),
+        keyframe_requests: KEYFRAME_REQUESTS.load(Relaxed),
+        live_pipelines: super::live_pipelines(),
+    }
+}
+
+static PACKETS_FORWARDED: AtomicU64 = AtomicU64::new(0);
+static PACKETS_DROPPED: AtomicU64 = AtomicU64::new(0);
+static KEYFRAME_REQUESTS: AtomicU64 = AtomicU64::new(0);
+
+pub(super) fn packet_forwarded() {
+    PACKETS_FORWARDED.fetch_add(1, Relaxed);
+}
+
+pub(super) fn packet_dropped() {
+    PACKETS_DROPPED.fetch_add(1, Relaxed);
+}
+
+pub(super) fn keyframe_requested() {
+    KEYFRAME_REQUESTS.fetch_add(1, Relaxed);
+}

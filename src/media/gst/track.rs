@@ -1,0 +1,152 @@
+//! A published track as the rest of the room reads it: packets for subscribers before the jitter
+//! buffer, packets for decoders and recorders after it, and keyframes on request.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use gst::prelude::*;
+use gst_utils::streamproducer::{ProducerSettings, StreamProducer};
+use tokio::sync::Notify;
+
+use super::{
+    feed::{Fed, Feed, Packet},
+    rtp_caps,
+};
+use crate::{
+    media::{CodecName, Kind, negotiation::AUDIO_LEVEL, rtp},
+    room::id::TrackId,
+};
+
+/// Keyframe requests within this time of the last one are merged into one at its end.
+pub const KEYFRAME_HOLDOFF: Duration = Duration::from_millis(500);
+
+/// A room's tracks.
+pub type TrackTable = HashMap<TrackId, Arc<Track>>;
+
+/// A published track. Its publisher owns the pipeline that feeds it; all others share it as an
+/// `Arc` and may keep it after the publisher has gone: then nothing comes any more.
+#[derive(Debug)]
+pub struct Track {
+    /// Its identifier.
+    pub id: TrackId,
+    /// Its codec; audio or video follows from it.
+    pub codec: CodecName,
+    /// RTP caps of what subscribers get: Salon's payload number, SSRC and header extensions.
+    pub caps: gst::Caps,
+    /// RTP in order, after the jitter buffer, with the publisher's own payload number (the samples'
+    /// caps say which). Timestamps are running time of the room, as received.
+    pub producer: StreamProducer,
+    ssrc: u32,
+    keyframe_wanted: Arc<Notify>,
+    feeds: ArcSwap<Vec<Arc<Feed>>>,
+    /// Taken to change `feeds`, never to read it.
+    feeds_change: Mutex<()>,
+}
+
+impl Track {
+    /// A track to which nobody subscribes yet. `fmtp`: the publisher's parameters of the codec.
+    ///
+    /// Put [`appsink`](Self::appsink) into the publishing pipeline, behind the jitter buffer, and act
+    /// on [`keyframe_requested`](Self::keyframe_requested).
+    pub fn new(id: TrackId, codec: CodecName, fmtp: Option<&str>) -> Arc<Self> {
+        let ssrc = rtp::random_ssrc();
+        let mut caps = rtp_caps(codec, rtp::payload_number(codec), fmtp);
+        let structure = caps.make_mut().structure_mut(0).expect("rtp_caps makes one structure");
+        structure.set("ssrc", ssrc);
+        if codec.kind() == Kind::Audio {
+            structure.set(format!("extmap-{}", rtp::AUDIO_LEVEL_ID), AUDIO_LEVEL);
+        }
+        let keyframe_wanted = Arc::new(Notify::new());
+        let appsink = appsink(&id, keyframe_wanted.clone());
+        Arc::new(Self {
+            id,
+            codec,
+            caps,
+            producer: StreamProducer::with(&appsink, ProducerSettings { sync: false }),
+            ssrc,
+            keyframe_wanted,
+            feeds: ArcSwap::default(),
+            feeds_change: Mutex::new(()),
+        })
+    }
+
+    /// Audio or video.
+    pub fn kind(&self) -> Kind {
+        self.codec.kind()
+    }
+
+    /// The SSRC that subscribers see, chosen by us, so that it is known before the first packet.
+    pub fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
+    /// The sink of the publishing pipeline that [`producer`](Self::producer) reads.
+    pub fn appsink(&self) -> &gst_app::AppSink {
+        self.producer.appsink()
+    }
+
+    /// Asks whoever publishes it for a fresh keyframe. Requests are merged: see [`KEYFRAME_HOLDOFF`].
+    /// Audio has none to ask for.
+    pub fn request_keyframe(&self) {
+        if self.kind() == Kind::Video {
+            self.keyframe_wanted.notify_one();
+        }
+    }
+
+    /// Resolves once a keyframe was asked for since the last time. For the publisher alone, who then
+    /// sends one request and waits [`KEYFRAME_HOLDOFF`] before he asks here again.
+    pub async fn keyframe_requested(&self) {
+        self.keyframe_wanted.notified().await;
+    }
+
+    /// Gives a packet to every subscriber. Called on the publisher's streaming thread; never waits.
+    pub fn forward(&self, packet: &Packet) {
+        for feed in self.feeds.load().iter() {
+            if feed.push(packet) == Fed::Overflowed {
+                self.request_keyframe();
+            }
+        }
+    }
+
+    /// Adds a subscriber's end.
+    pub fn add_feed(&self, feed: Arc<Feed>) {
+        self.change_feeds(|feeds| feeds.push(feed));
+    }
+
+    /// Takes a subscriber's end away again.
+    pub fn remove_feed(&self, feed: &Arc<Feed>) {
+        self.change_feeds(|feeds| feeds.retain(|known| !Arc::ptr_eq(known, feed)));
+    }
+
+    /// The list is copied, not locked: the publisher's thread reads it for every packet.
+    fn change_feeds(&self, change: impl FnOnce(&mut Vec<Arc<Feed>>)) {
+        let _one_at_a_time = self.feeds_change.lock().expect("nothing panics under this lock");
+        let mut feeds = Vec::clone(&self.feeds.load());
+        change(&mut feeds);
+        self.feeds.store(Arc::new(feeds));
+    }
+}
+
+/// A sink that never holds the pipeline up: no preroll, no clock, no last sample. Keyframe requests
+/// of decoders behind it end here and join those of the subscribers, so that all are merged.
+fn appsink(id: &TrackId, keyframe_wanted: Arc<Notify>) -> gst_app::AppSink {
+    let appsink = gst_app::AppSink::builder()
+        .name(format!("track-{id}"))
+        .async_(false)
+        .sync(false)
+        .enable_last_sample(false)
+        .build();
+    let pad = appsink.static_pad("sink").expect("an appsink has a sink pad");
+    pad.add_probe(gst::PadProbeType::EVENT_UPSTREAM, move |_, info| match info.event() {
+        Some(event) if gst_video::UpstreamForceKeyUnitEvent::parse(event).is_ok() => {
+            keyframe_wanted.notify_one();
+            gst::PadProbeReturn::Handled
+        }
+        _ => gst::PadProbeReturn::Ok,
+    });
+    appsink
+}
