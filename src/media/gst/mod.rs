@@ -6,6 +6,7 @@ mod clock;
 mod counters;
 mod feed;
 mod pipeline;
+pub mod preset;
 mod settings;
 mod track;
 
