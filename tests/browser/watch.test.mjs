@@ -13,7 +13,7 @@ for (const codec of ['VP8', 'H264', 'VP9', 'AV1']) {
         const size = codec === 'AV1' ? { width: 320, height: 180, fps: 10 } : {};
         const [ann, bob] = await Promise.all([0, 1].map(async () => enter(await launch(t), server)));
         if (!(await ann.canSend(codec))) return void t.skip(`this Chromium does not send ${codec}`);
-        const { forward } = await server.api('GET', '/api/server').then((about) => about.capabilities ?? about);
+        const { media: { forward } } = await server.api('GET', '/api/server');
         assert.ok(forward.includes(codec), `the server forwards ${forward}`);
 
         await ann.join('codecs', 'Ann');
