@@ -5,6 +5,7 @@
 
 pub mod catalogue;
 pub mod keeper;
+pub mod mp4;
 pub mod store;
 
 pub use catalogue::{Catalogue, Recording};
@@ -16,8 +17,6 @@ use crate::{
     media::{MediaError, RecordingSpec},
     room::{RoomHandle, id::RecordingId},
 };
-
-pub mod mp4;
 
 /// What a room tells the keeper, in order, for each recording.
 #[derive(Debug)]

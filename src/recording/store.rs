@@ -16,7 +16,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::catalogue::Recording;
+use super::{
+    catalogue::Recording,
+    mp4::{self, Mp4Error},
+};
 use crate::room::id::RecordingId;
 
 /// Rewrites a fragmented MP4 (first path) as a progressive one (second path).
@@ -40,6 +43,18 @@ pub enum FinaliseError {
     /// The file is as it was.
     #[error("{0}")]
     Other(String),
+}
+
+/// The finaliser: our own rewrite of the file's index.
+///
+/// # Errors
+/// As [`FinaliseError`] says.
+pub fn rewrite(source: &Path, target: &Path) -> Result<Progressive, FinaliseError> {
+    match mp4::finalise(source, target) {
+        Ok(made) => Ok(Progressive { duration: made.duration, bytes: made.size_bytes }),
+        Err(Mp4Error::NothingRecorded) => Err(FinaliseError::NothingRecorded),
+        Err(error) => Err(FinaliseError::Other(error.to_string())),
+    }
 }
 
 /// What became of a file.
@@ -168,7 +183,7 @@ impl Store {
         for entry in std::fs::read_dir(&self.folder)? {
             let path = entry?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-            if name.strip_suffix(".mp4.part").is_some_and(is_ours) {
+            if name.ends_with(".part") && name.split('.').next().is_some_and(is_ours) {
                 std::fs::remove_file(&path)?;
             }
             let Some(stem) = name.strip_suffix(".mp4").filter(|stem| is_ours(stem)) else { continue };
