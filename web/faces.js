@@ -2,7 +2,7 @@
 
 /** Up to two letters: `Ada Lovelace` → `AL`, `김철수` → `철수` (Korean given names come last). */
 export function initialsOf(name) {
-  const words = name.trim().split(/\s+/).filter(Boolean);
+  const words = name.split(/[^\p{L}\p{N}\p{M}\p{So}\u200d]+/u).filter(Boolean);
   if (!words.length) return '?';
   if (/^\p{Script=Hangul}{2,4}$/u.test(words[0])) return [...words[0]].slice(-2).join('');
   const firsts = [words[0], ...words.slice(1).slice(-1)].map(firstLetter);

@@ -8,7 +8,7 @@ import { showSwitch } from '/views/lobby.js';
 
 /**
  * `actions`: what the buttons do, by name (`mic`, `camera`, `screen`, `record`, `chat`, `people`, `recordings`,
- * `invite`, `fullscreen`, `devices`, `help`, `leave`).
+ * `invite`, `fullscreen`, `settings`, `help`, `leave`).
  */
 export function controls(session, media, actions) {
   const mic = worded('mic', 'mic.off', 'mic', actions.mic);
@@ -27,7 +27,7 @@ export function controls(session, media, actions) {
     record, people, recordings,
     worded('invite', 'invite', 'invite', actions.invite),
     document.fullscreenEnabled ? fullscreen : null,
-    worded('gear', 'devices', 'devices', actions.devices),
+    worded('gear', 'settings', 'settings', actions.settings),
     worded('help', 'help', 'help', actions.help));
   const more = iconButton('more', 'more', 'more', () => setMore(!rest.classList.contains('open')), {
     class: 'icon-button more', 'aria-expanded': 'false', 'aria-controls': 'more-controls',

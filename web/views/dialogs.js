@@ -1,11 +1,11 @@
-// The room's dialogs: invitation, devices, shortcuts.
+// The room's dialogs: invitation, settings, shortcuts.
 
 import { canShareScreen } from '/devices.js';
 import { el } from '/dom.js';
 import { t } from '/i18n.js';
 import { icon } from '/icons.js';
 import { notify } from '/notices.js';
-import { openDialog } from '/views/chrome.js';
+import { languageSelect, openDialog } from '/views/chrome.js';
 import { devicePicker } from '/views/device_picker.js';
 
 export function invitationLink(room) {
@@ -35,9 +35,9 @@ export async function copyLink(link, input = null) {
   }
 }
 
-export function openDevices(media) {
+export function openSettings(media) {
   const picker = devicePicker(media);
-  openDialog('devices', 'devices-dialog', picker.element).addEventListener('close', () => picker.close());
+  openDialog('settings', 'settings-dialog', picker.element, el('hr'), languageSelect()).addEventListener('close', () => picker.close());
 }
 
 const KEYS = [['M', 'help.m'], ['V', 'help.v'], ['S', 'help.s'], ['C', 'help.c'], ['P', 'help.p'], ['F', 'help.f'], ['?', 'help.help']];

@@ -21,7 +21,7 @@ export function homeView(open) {
     recentRooms(open));
   const element = el('div', { class: 'page' }, pageHeader(),
     el('main', { class: 'home' },
-      el('div', { class: 'home-words' }, el('h1', { t: 'home.title' }), el('p', { t: 'home.words' })),
+      el('div', { class: 'home-words' }, arches(), el('h1', { t: 'home.title' }), el('p', { t: 'home.words' })),
       form));
 
   function submit(event) {
@@ -36,6 +36,12 @@ export function homeView(open) {
   }
 
   return { element, focus: () => input.focus(), close() {} };
+}
+
+// The mark's doorway, four times: one for each who comes.
+function arches() {
+  const tall = [92, 70, 82, 56];
+  return el('div', { class: 'arches', 'aria-hidden': 'true' }, tall.map((height) => el('span', { style: `--tall: ${height}px` })));
 }
 
 function recentRooms(open) {

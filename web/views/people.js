@@ -35,14 +35,17 @@ function row(session, participant) {
     el('span', { class: 'person-name' },
       self ? el('span', { t: ['tile.you', { name: participant.name }] }) : participant.name,
       el('small', { t: participant.connected ? `role.${participant.role}` : 'tile.reconnecting' })),
-    participant.role === 'viewer' ? null : state('mic', Boolean(microphone && !microphone.muted)),
-    participant.role === 'viewer' ? null : state('camera', Boolean(camera && !camera.muted)),
-    moderates && microphone && !microphone.muted
-      ? iconButton('mic-off', ['people.mute', { name: participant.name }], 'person-mute', () => act(session.muteOther(microphone.id)))
-      : null,
+    participant.role === 'viewer' ? null : state('camera', isOn(camera)),
+    moderates && isOn(microphone)
+      ? iconButton('mic', ['people.mute', { name: participant.name }], 'person-mute', () => act(session.muteOther(microphone.id)))
+      : participant.role === 'viewer' ? null : state('mic', isOn(microphone)),
     moderates
       ? iconButton('remove', ['people.remove', { name: participant.name }], 'person-remove', () => act(session.remove(participant.id)), { class: 'icon-button danger' })
       : null);
+}
+
+function isOn(track) {
+  return Boolean(track && !track.muted);
 }
 
 function state(kind, on) {

@@ -54,9 +54,9 @@ function row(session, recording) {
   return el('li', { testid: 'recording-item', 'data-recording': id, 'data-state': state },
     el('div', { class: 'recording-words' },
       el('strong', {}, title),
-      el('small', {}, facts(recording)),
+      el('span', { class: 'recording-facts' },
+        el('span', { class: `chip state-${state}`, t: `recording.${state}`, testid: 'recording-state' }), el('small', {}, facts(recording))),
       reason ? el('small', { class: 'reason' }, reason) : null),
-    el('span', { class: `chip state-${state}`, t: `recording.${state}`, testid: 'recording-state' }),
     ready ? iconButton('play', ['recordings.play', { title }], 'recording-play', () => openPlayer(session, id, title)) : null,
     ready ? el('a', {
       class: 'icon-button', href: fileUrl(id, session.access, true), download: true, label: ['recordings.download', { title }], testid: 'recording-download',

@@ -11,7 +11,7 @@ import { Tiles } from '/tiles.js';
 import { chatView } from '/views/chat.js';
 import { preferences, wordmark } from '/views/chrome.js';
 import { controls, recordingBadge } from '/views/controls.js';
-import { copyLink, invitationLink, openDevices, openHelp, openInvitation } from '/views/dialogs.js';
+import { copyLink, invitationLink, openHelp, openInvitation, openSettings } from '/views/dialogs.js';
 import { panel } from '/views/panel.js';
 import { peopleView } from '/views/people.js';
 import { recordingsView } from '/views/recordings.js';
@@ -77,7 +77,7 @@ function roomActions(session, media, togglePanel) {
     recordings: () => togglePanel('recordings'),
     invite: () => openInvitation(session),
     fullscreen: () => (document.fullscreenElement ? document.exitFullscreen() : toggleFullscreen(document.documentElement)),
-    devices: () => openDevices(media),
+    settings: () => openSettings(media),
     help: openHelp,
     leave: () => session.leave(),
   };
