@@ -3,10 +3,14 @@
 mod bus;
 mod caps;
 mod clock;
+pub mod composite;
 mod counters;
+pub mod decoder;
 mod feed;
+pub mod mixer;
 mod pipeline;
 pub mod preset;
+pub mod recorder;
 mod settings;
 mod track;
 
