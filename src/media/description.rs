@@ -20,7 +20,7 @@ pub fn reduced_offer(offer: &str, sections: &[AcceptedSection]) -> Result<String
     let reduced: Option<Vec<Media>> =
         sections.iter().map(|section| Some(reduce(session.medias.get(section.line as usize)?, section))).collect();
     session.medias = reduced.ok_or_else(|| NegotiationError::NotSdp("a section is missing".into()))?;
-    session.attributes.retain(|attribute| !matches!(name(attribute), "group" | "extmap" | "extmap-allow-mixed"));
+    session.attributes.retain(|attribute| TRANSPORT.contains(&name(attribute)));
     let mids: Vec<&str> = sections.iter().map(|section| section.mid.as_str()).collect();
     session.attributes.push(Attribute::with_value("group", format!("BUNDLE {}", mids.join(" "))));
     write(&session)
@@ -39,6 +39,29 @@ pub fn full_answer(answer: &str, offer: &str, sections: &[AcceptedSection]) -> R
         if let Some(place) = session.medias.get_mut(section.line as usize) {
             *place = media;
         }
+    }
+    write(&session)
+}
+
+/// An answer as the engine may see it: that it fits what was offered is checked, and attributes that
+/// the engine has no use for are left out.
+///
+/// # Errors
+/// [`NegotiationError::NotSdp`] if it is not SDP, or has not the sections of the offer.
+pub fn reduced_answer(answer: &str, offered_mids: &[String]) -> Result<String, NegotiationError> {
+    let mut session = parse(answer)?;
+    let fits = session.medias.len() == offered_mids.len()
+        && session.medias.iter().zip(offered_mids).all(|(media, mid)| value(media, "mid") == Some(mid.as_str()));
+    if !fits {
+        return Err(NegotiationError::NotSdp("its sections are not those of the offer".into()));
+    }
+    session.attributes.retain(|attribute| TRANSPORT.contains(&name(attribute)) || name(attribute) == "group");
+    for media in &mut session.medias {
+        media.attributes.retain(|attribute| {
+            TRANSPORT.contains(&name(attribute))
+                || SECTION.contains(&name(attribute))
+                || CODEC.contains(&name(attribute))
+        });
     }
     write(&session)
 }
@@ -68,6 +91,25 @@ pub fn answered_payloads(answer: &str, offered: &[CodecName]) -> Result<Vec<Opti
     Ok(offered.iter().enumerate().map(answered).collect())
 }
 
+/// Attributes of the transport, for the session or for a section.
+const TRANSPORT: [&str; 6] = ["ice-ufrag", "ice-pwd", "ice-options", "ice-lite", "fingerprint", "setup"];
+/// Attributes of a section that the engine reads.
+const SECTION: [&str; 11] = [
+    "mid",
+    "rtcp-mux",
+    "rtcp-rsize",
+    "sendrecv",
+    "sendonly",
+    "recvonly",
+    "inactive",
+    "ssrc",
+    "ssrc-group",
+    "msid",
+    "extmap",
+];
+/// Attributes of a payload number.
+const CODEC: [&str; 3] = ["rtpmap", "fmtp", "rtcp-fb"];
+
 fn reduce(media: &Media, section: &AcceptedSection) -> Media {
     let mut reduced = media.clone();
     // A bundle-only section has port 0; cut down to what we take, it is a section like the others.
@@ -78,8 +120,8 @@ fn reduce(media: &Media, section: &AcceptedSection) -> Media {
     }
     reduced.attributes.retain(|attribute| match name(attribute) {
         "rtpmap" | "fmtp" => payload(attribute).is_some_and(|it| it == section.payload || Some(it) == section.rtx),
-        "rtcp-fb" | "extmap" | "extmap-allow-mixed" | "rid" | "simulcast" | "bundle-only" | "ssrc-group" => false,
-        _ => true,
+        "rtcp-fb" | "extmap" => false,
+        name => TRANSPORT.contains(&name) || SECTION.contains(&name),
     });
     for feedback in &section.feedback {
         let feedback = format!("{} {feedback}", section.payload);
@@ -188,6 +230,25 @@ mod tests {
             "m=application 0 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:d\r\na=inactive\r\nm="
         ));
         assert_eq!(full.matches("a=recvonly").count(), 2);
+    }
+
+    #[test]
+    fn an_answer_must_fit_the_offer() {
+        let mids = ["0".to_owned(), "1".to_owned()];
+        let section = |mid: &str| {
+            format!("m=audio 9 UDP/TLS/RTP/SAVPF 1\r\na=mid:{mid}\r\na=setup:active\r\na=odd:x\r\na=recvonly\r\n")
+        };
+        let answer = |sections: &[&str]| {
+            let sections: String = sections.iter().map(|mid| section(mid)).collect();
+            format!("v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\na=odd\r\n{sections}")
+        };
+        assert_eq!(
+            reduced_answer(&answer(&["0", "1"]), &mids).unwrap(),
+            answer(&["0", "1"]).replace("a=odd:x\r\n", "").replace("a=odd\r\n", "")
+        );
+        for other in [&["0"][..], &["1", "0"], &["0", "1", "2"], &[]] {
+            assert!(reduced_answer(&answer(other), &mids).is_err(), "{other:?}");
+        }
     }
 
     #[test]
