@@ -3,6 +3,14 @@
 //! A room tells the keeper what happens to its recordings as [`RecordingNotice`]s; the keeper owns
 //! the catalogue and the files, and answers through the room's handle.
 
+pub mod catalogue;
+pub mod keeper;
+pub mod mp4;
+pub mod store;
+
+pub use catalogue::{Catalogue, Recording};
+pub use keeper::Keeper;
+
 use jiff::Timestamp;
 
 use crate::{

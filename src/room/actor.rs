@@ -233,6 +233,7 @@ impl Room {
             RoomCommand::View { answer } => reply(answer, self.view()),
             RoomCommand::Graph { answer } => reply(answer, self.graph()),
             RoomCommand::Whois { access, answer } => reply(answer, self.whois(&access)),
+            RoomCommand::Key { answer } => reply(answer, self.key()),
             RoomCommand::Listen { answer } => self.listen(answer),
             // The loop ends with this one.
             RoomCommand::CloseRoom { .. } => {}

@@ -13,7 +13,10 @@ use super::{
         JoinRequest, Joined, Published, RecordingState, RoomChange, RoomRecordingView, RoomView, Source, Subscribe,
     },
 };
-use crate::media::{IceCandidate, RecordingSpec, graph::Graph};
+use crate::{
+    media::{IceCandidate, RecordingSpec, graph::Graph},
+    recording::RoomKey,
+};
 
 /// Where one answer goes.
 pub type Answer<T, E> = oneshot::Sender<Result<T, E>>;
@@ -113,6 +116,8 @@ pub enum RoomCommand {
     Graph { answer: oneshot::Sender<Graph> },
     /// Whether somebody with this access token is in, and as what.
     Whois { access: super::id::AccessToken, answer: oneshot::Sender<Option<(ParticipantId, super::model::Role)>> },
+    /// What decides who sees this room's recordings: its name and its PIN as they are now.
+    Key { answer: oneshot::Sender<RoomKey> },
     /// Events for a listener outside the room (SSE): everything that goes to everybody.
     Listen { answer: oneshot::Sender<(RoomView, mpsc::Receiver<RoomEvent>)> },
     /// End the room: recordings are ended properly, everybody is told.

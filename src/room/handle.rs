@@ -22,7 +22,10 @@ use super::{
         Subscribe,
     },
 };
-use crate::media::{IceCandidate, RecordingSpec, graph::Graph};
+use crate::{
+    media::{IceCandidate, RecordingSpec, graph::Graph},
+    recording::RoomKey,
+};
 
 /// A room, from outside.
 #[derive(Clone, Debug)]
@@ -206,6 +209,14 @@ impl RoomHandle {
     /// [`RoomGone`].
     pub async fn whois(&self, access: AccessToken) -> Result<Option<(ParticipantId, Role)>, RoomGone> {
         self.inquire(|answer| RoomCommand::Whois { access, answer }).await
+    }
+
+    /// The room's name and PIN as they are now: what decides who sees its recordings.
+    ///
+    /// # Errors
+    /// [`RoomGone`].
+    pub async fn key(&self) -> Result<RoomKey, RoomGone> {
+        self.inquire(|answer| RoomCommand::Key { answer }).await
     }
 
     /// The room as it is, and all that goes to everybody from then on. The stream ends when the

@@ -257,7 +257,7 @@ impl Room {
         let notice = RecordingNotice::Begin {
             recording: id.clone(),
             room: self.handle.clone(),
-            key: RoomKey { name: self.name.to_string(), pin: self.pin.pin().map(str::to_owned) },
+            key: self.key(),
             spec: spec.clone(),
         };
         // Not through the backlog: whoever asks for a recording learns at once that none will be.
@@ -282,6 +282,11 @@ impl Room {
     }
 
     /// The keeper has noted a recording, or could not.
+    /// What decides who sees recordings of this room: as its name and PIN are now.
+    pub(super) fn key(&self) -> RoomKey {
+        RoomKey { name: self.name.to_string(), pin: self.pin.pin().map(str::to_owned) }
+    }
+
     pub(super) fn journalled(&mut self, id: &RecordingId, result: Result<std::path::PathBuf, RecordError>) {
         let scene = self.scene();
         let Some(recording) = self.recordings.get(id) else {
