@@ -197,6 +197,11 @@ fn make(factory: &str) -> Result<gst::Element, MediaError> {
     gst::ElementFactory::make(factory).build().map_err(|_| MediaError::Unavailable(factory.into()))
 }
 
+/// A source for a link. What the link configures too late, once the source has been started, is set here.
+fn live_source() -> gst_app::AppSrc {
+    gst_app::AppSrc::builder().format(gst::Format::Time).is_live(true).handle_segment_change(true).build()
+}
+
 /// A mixer that puts something out in time, whatever its inputs do.
 fn make_live(factory: &str) -> Result<gst::Element, MediaError> {
     gst::ElementFactory::make(factory)
