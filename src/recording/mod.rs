@@ -10,6 +10,8 @@ use crate::{
     room::{RoomHandle, id::RecordingId},
 };
 
+pub mod mp4;
+
 /// What a room tells the keeper, in order, for each recording.
 #[derive(Debug)]
 pub enum RecordingNotice {

@@ -3,12 +3,17 @@
 mod bus;
 mod caps;
 mod clock;
+pub mod composite;
 mod counters;
+pub mod decoder;
 mod engine;
 mod feed;
+pub mod mixer;
 mod peer;
 mod pipeline;
+pub mod preset;
 mod publisher;
+pub mod recorder;
 mod room;
 mod settings;
 mod subscriber;

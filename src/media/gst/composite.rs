@@ -1,0 +1,320 @@
+//! A composite recording: a mixer and a recorder, and the task that keeps them to the room's wishes.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+
+use super::{
+    PipelineEvent, RoomClock, TrackTable,
+    decoder::{Decoder, Decoders},
+    mixer::{Canvas, Mixer},
+    preset::Presets,
+    recorder::{Recorder, RecorderEvent},
+};
+use crate::{
+    media::{
+        MediaError, MediaEvent, RecordingSpec, Scene,
+        graph::{Edge, Graph, Node, NodeKind},
+    },
+    room::id::{RecordingId, TrackId},
+};
+
+/// How long the mixer may take to end after the file is closed.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A running composite recording. It tells the room of its start and its end, once each, whatever
+/// happens; a drop stops it like [`stop`](Self::stop).
+#[derive(Debug)]
+pub struct CompositeRecorder {
+    recording: RecordingId,
+    canvas: Canvas,
+    encoders: (String, String),
+    wanted: watch::Sender<Wanted>,
+    clock: RoomClock,
+    books: Arc<Books>,
+    task: Option<JoinHandle<()>>,
+}
+
+/// What the room wants; the last word counts.
+#[derive(Clone, Debug)]
+struct Wanted {
+    scene: Scene,
+    tracks: TrackTable,
+    /// Running time at which to stop.
+    stop_at: Option<gst::ClockTime>,
+}
+
+/// What the graph shows, kept by the task.
+#[derive(Debug, Default)]
+struct Books {
+    decoders: Mutex<Vec<(TrackId, Arc<Decoder>)>>,
+    written_bytes: Mutex<Arc<AtomicU64>>,
+}
+
+impl CompositeRecorder {
+    /// Starts to record `scene` into `file`, which must not exist yet.
+    /// → [`MediaEvent::RecordingStarted`] when the first fragment is on the disk, and
+    /// [`MediaEvent::RecordingEnded`]. Must be called on a tokio runtime; returns at once.
+    ///
+    /// # Errors
+    /// [`MediaError::Unavailable`] if an encoder or the layout is not there, or the canvas is none.
+    /// Everything else comes as an event.
+    #[expect(clippy::too_many_arguments, reason = "the room's parts, each with a type of its own")]
+    pub fn start(
+        clock: &RoomClock,
+        decoders: &Decoders,
+        presets: &Arc<Presets>,
+        recording: RecordingId,
+        file: PathBuf,
+        spec: &RecordingSpec,
+        scene: &Scene,
+        tracks: &TrackTable,
+        events: mpsc::Sender<MediaEvent>,
+    ) -> Result<Self, MediaError> {
+        let canvas = canvas(spec)?;
+        presets.layout(&spec.layout)?;
+        presets.slate().and(presets.silence().map(drop)).map(drop)?;
+        let encoders = (presets.video_encoder()?.name.clone(), presets.audio_encoder()?.name.clone());
+        let first = Wanted { scene: scene.clone(), tracks: tracks.clone(), stop_at: None };
+        let (wanted, wishes) = watch::channel(first);
+        let books = Arc::new(Books::default());
+        let job = Job {
+            recording: recording.clone(),
+            clock: clock.clone(),
+            decoders: decoders.clone(),
+            presets: presets.clone(),
+            layout: spec.layout.clone(),
+            canvas,
+            file,
+            wishes,
+            books: books.clone(),
+            events,
+        };
+        let task = Some(tokio::spawn(job.run()));
+        Ok(Self { recording, canvas, encoders, wanted, clock: clock.clone(), books, task })
+    }
+
+    /// Who is seen and heard from now on.
+    pub fn set_scene(&mut self, scene: &Scene, tracks: &TrackTable) {
+        self.wanted.send_if_modified(|wanted| {
+            let same_tracks = wanted.tracks.keys().eq(tracks.keys());
+            if wanted.scene == *scene && same_tracks {
+                return false;
+            }
+            (wanted.scene, wanted.tracks) = (scene.clone(), tracks.clone());
+            true
+        });
+    }
+
+    /// Ends the recording with this moment. → [`MediaEvent::RecordingEnded`].
+    pub fn stop(&mut self) {
+        let now = self.clock.running_time();
+        self.wanted.send_modify(|wanted| wanted.stop_at = wanted.stop_at.or(Some(now)));
+    }
+
+    /// Its file is closed, and the room was told.
+    pub fn is_over(&self) -> bool {
+        self.task.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Adds this recording to the room's graph. Tracks are nodes named `track-<id>`.
+    pub fn graph(&self, graph: &mut Graph) {
+        let mix = format!("mixer-{}", self.recording);
+        let encoder = format!("encoder-{}", self.recording);
+        let recorder = format!("recorder-{}", self.recording);
+        let size = format!("{}×{} at {}", self.canvas.width, self.canvas.height, self.canvas.fps);
+        for (track, decoder) in self.books.decoders().iter() {
+            let id = format!("decoder-{track}");
+            let label = decoder.codec.encoding_name();
+            if !graph.nodes.iter().any(|node| node.id == id) {
+                graph.nodes.push(node(&id, NodeKind::Decoder, label, &[("restarts", decoder.restarts().to_string())]));
+                graph.edges.push(edge(&format!("track-{track}"), &id, &format!("{label} rtp")));
+            }
+            graph.edges.push(edge(&id, &mix, "raw"));
+        }
+        let tiles = self.wanted.borrow().scene.tiles.len().to_string();
+        graph.nodes.push(node(&mix, NodeKind::Mixer, &size, &[("tiles", tiles)]));
+        let encoders = format!("{} and {}", self.encoders.0, self.encoders.1);
+        graph.nodes.push(node(&encoder, NodeKind::Encoder, &encoders, &[]));
+        let written = self.books.written_bytes();
+        graph.nodes.push(node(&recorder, NodeKind::Recorder, "MP4", &[("written_bytes", written.to_string())]));
+        graph.edges.push(edge(&mix, &encoder, &format!("I420 {size}, S16 48 kHz")));
+        graph.edges.push(edge(&encoder, &recorder, "H.264, AAC"));
+    }
+
+    /// Stops it and waits until its file is closed and all of it is gone, at most for `deadline`.
+    /// [`MediaEvent::RecordingEnded`] has been sent by then.
+    ///
+    /// # Errors
+    /// [`MediaError::Deadline`]: it is given up; its file plays up to its last fragment.
+    pub async fn shutdown(mut self, deadline: Duration) -> Result<(), MediaError> {
+        self.stop();
+        let Some(mut task) = self.task.take() else { return Ok(()) };
+        if tokio::time::timeout(deadline, &mut task).await.is_err() {
+            task.abort();
+            return Err(MediaError::Deadline { step: "ending a recording", limit: deadline });
+        }
+        Ok(())
+    }
+}
+
+impl Drop for CompositeRecorder {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Books {
+    fn decoders(&self) -> std::sync::MutexGuard<'_, Vec<(TrackId, Arc<Decoder>)>> {
+        self.decoders.lock().expect("nothing panics under this lock")
+    }
+
+    fn written_bytes(&self) -> u64 {
+        self.written_bytes.lock().expect("nothing panics under this lock").load(Relaxed)
+    }
+}
+
+/// The task: everything that takes time.
+struct Job {
+    recording: RecordingId,
+    clock: RoomClock,
+    decoders: Decoders,
+    presets: Arc<Presets>,
+    layout: String,
+    canvas: Canvas,
+    file: PathBuf,
+    wishes: watch::Receiver<Wanted>,
+    books: Arc<Books>,
+    events: mpsc::Sender<MediaEvent>,
+}
+
+impl Job {
+    async fn run(mut self) {
+        let result = self.record().await;
+        if let Err(error) = &result {
+            tracing::error!(recording.id = %self.recording, "recording ended by itself: {error}");
+        }
+        self.tell(MediaEvent::RecordingEnded { recording: self.recording.clone(), result }).await;
+    }
+
+    async fn record(&mut self) -> Result<(), MediaError> {
+        let priming = self.presets.audio_encoder()?.priming_samples;
+        let (recorder, tap, mut recorder_events) = Recorder::start(&self.file, priming)?;
+        *self.books.written_bytes.lock().expect("nothing panics under this lock") = recorder.written.clone();
+        let (mixer, mut pipeline_events) = self.build().await?;
+        mixer.add_tap(tap);
+        let mut mixer = Some(mixer);
+        let result = self.play(&mut mixer, &recorder, &mut pipeline_events, &mut recorder_events).await;
+        self.books.decoders().clear();
+        if let Some(mixer) = mixer {
+            // A deadline that passes is logged there; the file is closed either way.
+            let _ = mixer.shutdown(SHUTDOWN_DEADLINE).await;
+        }
+        result
+    }
+
+    /// Off the runtime's threads: elements are made, and plugins loaded.
+    async fn build(&self) -> Result<(Mixer, mpsc::Receiver<PipelineEvent>), MediaError> {
+        let (name, clock, decoders) = (self.recording.clone(), self.clock.clone(), self.decoders.clone());
+        let (presets, layout, canvas) = (self.presets.clone(), self.layout.clone(), self.canvas);
+        blocking(move || Mixer::new(name.as_str(), &clock, &decoders, &presets, &layout, canvas)).await?
+    }
+
+    /// Until the file is closed.
+    async fn play(
+        &mut self,
+        mixer: &mut Option<Mixer>,
+        recorder: &Recorder,
+        pipeline_events: &mut mpsc::Receiver<PipelineEvent>,
+        recorder_events: &mut mpsc::UnboundedReceiver<RecorderEvent>,
+    ) -> Result<(), MediaError> {
+        let Some(running) = mixer else { return Ok(()) };
+        let start = running.start(&self.clock).await?;
+        self.apply(mixer, recorder, start).await?;
+        let mut failure = None;
+        loop {
+            tokio::select! {
+                // The room's end drops the sender, after its stop: there is nothing more to wish for.
+                Ok(()) = self.wishes.changed() => {
+                    let now = self.clock.running_time();
+                    self.apply(mixer, recorder, now).await?;
+                }
+                event = recorder_events.recv() => match event {
+                    Some(RecorderEvent::Started) => {
+                        self.tell(MediaEvent::RecordingStarted { recording: self.recording.clone() }).await;
+                    }
+                    Some(RecorderEvent::Ended(result)) => return failure.map_or(result, Err),
+                    None => return Err(MediaError::File("the recorder's thread died".into())),
+                },
+                Some(event) = pipeline_events.recv() => {
+                    if let PipelineEvent::Failed(error) = event {
+                        failure.get_or_insert(error);
+                        recorder.stop(self.clock.running_time());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Does what the room wants now. Changes to a running pipeline may wait for its threads.
+    async fn apply(
+        &mut self,
+        mixer: &mut Option<Mixer>,
+        recorder: &Recorder,
+        from: gst::ClockTime,
+    ) -> Result<(), MediaError> {
+        let wanted = self.wishes.borrow_and_update().clone();
+        if let Some(at) = wanted.stop_at {
+            recorder.stop(at);
+        }
+        let Some(mut changing) = mixer.take() else { return Ok(()) };
+        let changed = blocking(move || {
+            changing.set_scene(&wanted.scene, &wanted.tracks, from);
+            changing
+        });
+        let changed = changed.await?;
+        *self.books.decoders() = changed.decoders();
+        *mixer = Some(changed);
+        Ok(())
+    }
+
+    /// An error means that the room has gone.
+    async fn tell(&self, event: MediaEvent) {
+        let _ = self.events.send(event).await;
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, MediaError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| MediaError::Element { element: "mixer".into(), message: error.to_string() })
+}
+
+/// The room has checked the ranges; an engine that is driven otherwise must not fall over.
+fn canvas(spec: &RecordingSpec) -> Result<Canvas, MediaError> {
+    let RecordingSpec { width, height, fps, .. } = *spec;
+    let fits = (160..=3840).contains(&width) && (90..=2160).contains(&height) && (5..=60).contains(&fps);
+    if fits && width % 2 == 0 && height % 2 == 0 {
+        return Ok(Canvas { width, height, fps });
+    }
+    Err(MediaError::Unavailable(format!("a canvas of {width}×{height} at {fps}")))
+}
+
+fn node(id: &str, kind: NodeKind, label: &str, facts: &[(&str, String)]) -> Node {
+    let facts = facts.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    Node { id: id.into(), kind, label: label.into(), facts }
+}
+
+fn edge(from: &str, to: &str, label: &str) -> Edge {
+    Edge { from: from.into(), to: to.into(), label: label.into() }
+}

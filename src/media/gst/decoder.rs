@@ -1,0 +1,232 @@
+//! One decoder for each track that somebody needs as raw media, shared by all who do.
+//!
+//! A decoder is a pipeline of its own, so that damage in one publisher's stream ends nothing else.
+//! Timestamps pass through unchanged: all pipelines of a room have one time.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use gst::prelude::*;
+use gst_utils::streamproducer::{ConsumerSettings, ProducerSettings, StreamProducer};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{OwnedPipeline, PipelineEvent, RoomClock, Track};
+use crate::{
+    media::{CodecName, Kind, MediaError, Unavailable},
+    room::id::TrackId,
+};
+
+/// How long a decoder that failed rests before it is started again.
+const RESTART_HOLDOFF: Duration = Duration::from_secs(1);
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
+/// Packets that wait for a decoder that falls behind, in time; older ones are dropped.
+const BACKLOG: gst::ClockTime = gst::ClockTime::from_mseconds(500);
+
+/// The decoders of a room. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Decoders {
+    clock: RoomClock,
+    running: Arc<Mutex<HashMap<TrackId, Weak<Decoder>>>>,
+}
+
+/// A running decoder: ends when the last who holds it lets go.
+#[derive(Debug)]
+pub struct Decoder {
+    /// Raw media: `video/x-raw` or `audio/x-raw` in whatever format and size it was published.
+    pub producer: StreamProducer,
+    /// Its codec.
+    pub codec: CodecName,
+    restarts: Arc<AtomicU32>,
+    /// Dropping it tells the task.
+    _in_use: oneshot::Sender<Infallible>,
+}
+
+impl Decoders {
+    /// None yet.
+    pub fn new(clock: &RoomClock) -> Self {
+        Self { clock: clock.clone(), running: Arc::default() }
+    }
+
+    /// The decoder of `track`, started if nobody needed it yet. Must be called on a tokio runtime.
+    ///
+    /// # Errors
+    /// [`MediaError::Unavailable`] if this machine has no decoder for the codec.
+    pub fn get(&self, track: &Arc<Track>) -> Result<Arc<Decoder>, MediaError> {
+        let mut running = self.running.lock().expect("nothing panics under this lock");
+        if let Some(decoder) = running.get(&track.id).and_then(Weak::upgrade) {
+            return Ok(decoder);
+        }
+        running.retain(|_, decoder| decoder.strong_count() > 0);
+        let decoder = Arc::new(Decoder::start(track, &self.clock)?);
+        running.insert(track.id.clone(), Arc::downgrade(&decoder));
+        Ok(decoder)
+    }
+}
+
+impl Decoder {
+    fn start(track: &Arc<Track>, clock: &RoomClock) -> Result<Self, MediaError> {
+        let chain = chain(track.codec)?;
+        let (owned, events) = OwnedPipeline::new(&format!("decode-{}", track.id), clock);
+        let source = gst_app::AppSrc::builder().name("packets").build();
+        let sink = gst_app::AppSink::builder().name("raw").async_(false).sync(false).enable_last_sample(false).build();
+        link(owned.pipeline(), source.upcast_ref(), &chain, sink.upcast_ref())?;
+        let producer = StreamProducer::with(&sink, ProducerSettings { sync: false });
+        // A publisher's end is the room's to tell; until then readers keep the last frame.
+        producer.set_forward_events([]);
+        let (in_use, last_gone) = oneshot::channel();
+        let restarts = Arc::new(AtomicU32::new(0));
+        tokio::spawn(run(owned, events, source, track.clone(), last_gone, restarts.clone()));
+        Ok(Self { producer, codec: track.codec, restarts, _in_use: in_use })
+    }
+
+    /// How often it failed and was started again.
+    pub fn restarts(&self) -> u32 {
+        self.restarts.load(Relaxed)
+    }
+}
+
+/// Keeps a decoder running until `last_gone`.
+async fn run(
+    owned: OwnedPipeline,
+    mut events: mpsc::Receiver<PipelineEvent>,
+    source: gst_app::AppSrc,
+    track: Arc<Track>,
+    mut last_gone: oneshot::Receiver<Infallible>,
+    restarts: Arc<AtomicU32>,
+) {
+    loop {
+        let failure = tokio::select! {
+            failure = play(&owned, &mut events, &source, &track) => failure,
+            _ = &mut last_gone => break,
+        };
+        let rest = restarts.fetch_add(1, Relaxed);
+        tracing::warn!(track.id = %track.id, restarts = rest + 1, "decoder failed and is started again: {failure}");
+        let pipeline = owned.pipeline().clone();
+        // An error means that the runtime is going down, and everything with it.
+        let _ = tokio::task::spawn_blocking(move || pipeline.set_state(gst::State::Null)).await;
+        tokio::select! {
+            () = tokio::time::sleep(RESTART_HOLDOFF) => {}
+            _ = &mut last_gone => break,
+        }
+    }
+    // A deadline that passes is logged there.
+    let _ = owned.shutdown(SHUTDOWN_DEADLINE).await;
+}
+
+/// Feeds the decoder until it fails. The link to the track ends with this future.
+async fn play(
+    owned: &OwnedPipeline,
+    events: &mut mpsc::Receiver<PipelineEvent>,
+    source: &gst_app::AppSrc,
+    track: &Track,
+) -> MediaError {
+    if let Err(error) = owned.start().await {
+        return error;
+    }
+    let settings = ConsumerSettings { max_time: BACKLOG, ..Default::default() };
+    let Ok(_link) = track.producer.add_consumer_with(source, settings) else {
+        return MediaError::Element { element: source.name().into(), message: "is linked to the track already".into() };
+    };
+    track.request_keyframe();
+    loop {
+        match events.recv().await {
+            Some(PipelineEvent::Failed(error)) => return error,
+            // The publisher has gone: nothing comes any more, and nobody has to be told.
+            Some(PipelineEvent::Ended) | None => std::future::pending().await,
+        }
+    }
+}
+
+fn link(
+    pipeline: &gst::Pipeline,
+    source: &gst::Element,
+    chain: &[gst::Element],
+    sink: &gst::Element,
+) -> Result<(), MediaError> {
+    let elements: Vec<_> = [source].into_iter().chain(chain).chain([sink]).collect();
+    pipeline
+        .add_many(elements.iter().copied())
+        .and_then(|()| gst::Element::link_many(elements))
+        .map_err(|error| MediaError::Element { element: pipeline.name().into(), message: error.to_string() })
+}
+
+/// Depayloader and decoder factories of a codec, best first where there is a choice, and the Debian
+/// packages that have them.
+fn factories(codec: CodecName) -> (&'static [&'static str], &'static [&'static str], &'static str) {
+    match codec {
+        CodecName::Opus => (&["rtpopusdepay"], &["opusdec"], "gstreamer1.0-plugins-base gstreamer1.0-plugins-good"),
+        CodecName::Vp8 => (&["rtpvp8depay"], &["vp8dec"], "gstreamer1.0-plugins-good"),
+        CodecName::Vp9 => (&["rtpvp9depay"], &["vp9dec"], "gstreamer1.0-plugins-good"),
+        CodecName::H264 => (&["rtph264depay", "h264parse"], &["avdec_h264", "openh264dec"], "gstreamer1.0-libav"),
+        CodecName::Av1 => (&["rtpav1depay", "av1parse"], &["dav1ddec", "av1dec"], ""),
+    }
+}
+
+/// Codecs that can be decoded here, and what is missing for the others.
+pub fn capabilities() -> (Vec<CodecName>, Vec<Unavailable>) {
+    let mut unavailable = Vec::new();
+    let mut decodable = Vec::new();
+    for codec in CodecName::ALL {
+        let missing = missing(codec);
+        if missing.is_empty() {
+            decodable.push(codec);
+            continue;
+        }
+        let packages = factories(codec).2;
+        unavailable.push(Unavailable {
+            what: format!("decoding {}", codec.encoding_name()),
+            reason: format!("not installed: {}", missing.join(", ")),
+            remedy: (!packages.is_empty()).then(|| format!("apt install {packages}")),
+        });
+    }
+    (decodable, unavailable)
+}
+
+fn missing(codec: CodecName) -> Vec<String> {
+    let (depay, decoders, _) = factories(codec);
+    let lacks = |name: &&&str| gst::ElementFactory::find(name).is_none();
+    let mut missing: Vec<_> = depay.iter().filter(lacks).map(|name| (*name).to_owned()).collect();
+    if decoders.iter().all(|name| lacks(&name)) {
+        missing.push(decoders.join(" or "));
+    }
+    missing
+}
+
+fn chain(codec: CodecName) -> Result<Vec<gst::Element>, MediaError> {
+    let (depay, decoders, _) = factories(codec);
+    let mut chain = depay.iter().map(|name| make(name)).collect::<Result<Vec<_>, _>>()?;
+    let decoder = decoders.iter().find(|name| gst::ElementFactory::find(name).is_some()).unwrap_or(&decoders[0]);
+    chain.push(make(decoder)?);
+    if codec.kind() == Kind::Video {
+        configure_video(&chain);
+    }
+    Ok(chain)
+}
+
+/// Loss ends at the next keyframe, which is asked for at once. One thread a decoder: there are many
+/// tracks, and frame threads would add a frame of delay each.
+fn configure_video(chain: &[gst::Element]) {
+    for element in chain {
+        for (property, value) in
+            [("request-keyframe", true), ("wait-for-keyframe", true), ("automatic-request-sync-points", true)]
+        {
+            if element.has_property_with_type(property, bool::static_type()) {
+                element.set_property(property, value);
+            }
+        }
+        if element.has_property("max-threads") {
+            element.set_property_from_str("max-threads", "1");
+        }
+    }
+}
+
+fn make(factory: &str) -> Result<gst::Element, MediaError> {
+    gst::ElementFactory::make(factory).build().map_err(|_| MediaError::Unavailable(factory.into()))
+}

@@ -1,0 +1,131 @@
+//! The sound of a mix: all audible tracks over a silence that is always there.
+
+use std::{collections::HashMap, sync::Arc};
+
+use gst::prelude::*;
+use gst_utils::streamproducer::{ConsumerSettings, ConsumptionLink};
+
+use super::{
+    super::{
+        TrackTable,
+        decoder::{Decoder, Decoders},
+        preset::Silence,
+    },
+    BACKLOG, add_behind, make, make_live, remove_branch,
+};
+use crate::{media::MediaError, room::id::TrackId};
+
+/// How much the mixer puts out at a time: an Opus frame.
+const BLOCK: gst::ClockTime = gst::ClockTime::from_mseconds(20);
+
+#[derive(Debug)]
+pub struct AudioMix {
+    pipeline: gst::glib::WeakRef<gst::Pipeline>,
+    decoders: Decoders,
+    mixer: gst::Element,
+    output: gst::Element,
+    inputs: HashMap<TrackId, Input>,
+}
+
+/// One track that sounds.
+#[derive(Debug)]
+struct Input {
+    // Dropped first: nothing is pushed into a branch that is being taken down.
+    link: ConsumptionLink,
+    decoder: Arc<Decoder>,
+    elements: Vec<gst::Element>,
+    pad: gst::Pad,
+}
+
+impl AudioMix {
+    pub fn new(pipeline: &gst::Pipeline, decoders: &Decoders, silence: &Silence) -> Result<Self, MediaError> {
+        let mixer = make_live("audiomixer")?;
+        mixer.set_property("output-buffer-duration", BLOCK.nseconds());
+        mixer.set_property("ignore-inactive-pads", true);
+        let format = caps_filter(&audio_caps())?;
+        pipeline.add(&mixer).map_err(|error| failed(&error))?;
+        add_behind(pipeline, &mixer, std::slice::from_ref(&format))?;
+        let source: gst::Element = silence.build()?.upcast();
+        pipeline.add(&source).map_err(|error| failed(&error))?;
+        let row = [make("audioconvert")?, caps_filter(&audio_caps())?];
+        add_behind(pipeline, &source, &row)?;
+        row[1].link(&mixer).map_err(|error| failed(&error))?;
+        Ok(Self {
+            pipeline: pipeline.downgrade(),
+            decoders: decoders.clone(),
+            mixer,
+            output: format,
+            inputs: HashMap::new(),
+        })
+    }
+
+    /// 48 kHz stereo, S16.
+    pub fn output(&self) -> &gst::Element {
+        &self.output
+    }
+
+    pub fn begin_at(&self, time: gst::ClockTime) {
+        self.mixer.set_property_from_str("start-time-selection", "set");
+        self.mixer.set_property("start-time", time.nseconds());
+    }
+
+    pub fn decoders(&self) -> impl Iterator<Item = (TrackId, Arc<Decoder>)> {
+        self.inputs.iter().map(|(track, input)| (track.clone(), input.decoder.clone()))
+    }
+
+    /// Exactly these sound from now on.
+    pub fn set_tracks(&mut self, audible: &[TrackId], tracks: &TrackTable) {
+        let Some(pipeline) = self.pipeline.upgrade() else { return };
+        let gone: Vec<_> = self.inputs.keys().filter(|track| !audible.contains(track)).cloned().collect();
+        for track in gone {
+            if let Some(Input { link, decoder, elements, pad }) = self.inputs.remove(&track) {
+                drop((link, decoder));
+                remove_branch(&pipeline, &self.mixer, &pad, &elements);
+            }
+        }
+        for id in audible {
+            let Some(track) = tracks.get(id).filter(|_| !self.inputs.contains_key(id)) else { continue };
+            let added = self.decoders.get(track).and_then(|decoder| self.add(&pipeline, decoder));
+            match added {
+                Ok(input) => drop(self.inputs.insert(id.clone(), input)),
+                Err(error) => tracing::warn!(track.id = %id, "cannot be heard in the mix: {error}"),
+            }
+        }
+    }
+
+    fn add(&self, pipeline: &gst::Pipeline, decoder: Arc<Decoder>) -> Result<Input, MediaError> {
+        let source = gst_app::AppSrc::builder().build();
+        pipeline.add(&source).map_err(|error| failed(&error))?;
+        let row = [make("audioconvert")?, make("audioresample")?, caps_filter(&audio_caps())?];
+        add_behind(pipeline, source.upcast_ref(), &row)?;
+        let pad = self.mixer.request_pad_simple("sink_%u").ok_or_else(|| failed(&"audiomixer gave no pad"))?;
+        let mut elements = vec![source.clone().upcast()];
+        elements.extend(row);
+        let out = elements[elements.len() - 1].static_pad("src").expect("a capsfilter has a source pad");
+        out.link(&pad).map_err(|error| failed(&error))?;
+        for element in elements.iter().rev() {
+            element.sync_state_with_parent().map_err(|error| failed(&error))?;
+        }
+        let settings = ConsumerSettings { max_time: BACKLOG, ..Default::default() };
+        let link = decoder.producer.add_consumer_with(&source, settings).map_err(|error| failed(&error))?;
+        Ok(Input { link, decoder, elements, pad })
+    }
+}
+
+fn audio_caps() -> gst::Caps {
+    gst_audio::AudioCapsBuilder::new_interleaved()
+        .format(gst_audio::AudioFormat::S16le)
+        .rate(48_000)
+        .channels(2)
+        .build()
+}
+
+fn caps_filter(caps: &gst::Caps) -> Result<gst::Element, MediaError> {
+    let filter = make("capsfilter")?;
+    filter.set_property("caps", caps);
+    Ok(filter)
+}
+
+fn failed(error: &dyn std::fmt::Display) -> MediaError {
+    MediaError::Element { element: "audio mix".into(), message: error.to_string() }
+}

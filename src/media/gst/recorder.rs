@@ -1,0 +1,237 @@
+//! Writes an encoded mix into a growing MP4, on a thread of its own.
+//!
+//! The thread reads a bounded channel that the encoders fill, so a slow disk never holds up the mix.
+//! What is in the file is on the disk after each fragment, and plays.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc;
+
+use super::mixer::{Encoded, Tap};
+use crate::{media::MediaError, recording::mp4::fragment::TrackKind};
+
+mod timeline;
+
+use timeline::{Frame, Timeline};
+
+/// What is not on the disk yet when the process dies is lost: this, and what is in the encoders.
+const FRAGMENT: Duration = Duration::from_millis(400);
+/// Free space that recordings leave alone.
+pub const DISK_RESERVE_BYTES: u64 = 64 << 20;
+/// Frames that wait for a slow disk: about half a minute.
+const QUEUE_FRAMES: usize = 2048;
+/// Without a frame for so long, the mix is broken.
+const MEDIA_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a stop waits for the frames up to its moment.
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What a recorder tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecorderEvent {
+    /// The file's first fragment is on the disk.
+    Started,
+    /// The file is closed; `Err` if it ended by itself, and plays up to there.
+    Ended(Result<(), MediaError>),
+}
+
+/// A running recorder. Dropping it stops it too.
+#[derive(Debug)]
+pub struct Recorder {
+    stop: Arc<Stop>,
+    /// Figures for the graph.
+    pub written: Arc<AtomicU64>,
+}
+
+/// The running time at which to end, in nanoseconds; `u64::MAX`: not yet.
+#[derive(Debug)]
+struct Stop(AtomicU64);
+
+impl Stop {
+    fn get(&self) -> Option<u64> {
+        Some(self.0.load(Relaxed)).filter(|at| *at != u64::MAX)
+    }
+}
+
+impl Recorder {
+    /// Opens `file`, which must not exist, and starts the thread. What the encoders make goes into
+    /// the returned tap. `priming_samples`: what the audio encoder puts in front.
+    ///
+    /// # Errors
+    /// [`MediaError::File`] or [`MediaError::DiskFull`].
+    pub fn start(
+        file: &Path,
+        priming_samples: u32,
+    ) -> Result<(Self, Tap, mpsc::UnboundedReceiver<RecorderEvent>), MediaError> {
+        let space = free_bytes(file).map_err(|error| file_error(&error))?;
+        if space < DISK_RESERVE_BYTES {
+            return Err(MediaError::DiskFull);
+        }
+        let output = File::options().append(true).create_new(true).open(file).map_err(|error| file_error(&error))?;
+        let (tap, frames): (SyncSender<Encoded>, _) = sync_channel(QUEUE_FRAMES);
+        // At most two events ever.
+        let (events, receiver) = mpsc::unbounded_channel();
+        let stop = Arc::new(Stop(AtomicU64::new(u64::MAX)));
+        let written = Arc::new(AtomicU64::new(0));
+        let sink = Sink {
+            file: output,
+            path: file.to_owned(),
+            written: written.clone(),
+            events: events.clone(),
+            started: false,
+        };
+        let writer = Writer { sink, timeline: Timeline::new(priming_samples, FRAGMENT) };
+        let thread = std::thread::Builder::new().name("recorder".into());
+        let watched = stop.clone();
+        thread
+            .spawn(move || {
+                let result = writer.run(&frames, &watched);
+                // Nobody listens any more if the room has gone.
+                let _ = events.send(RecorderEvent::Ended(result));
+            })
+            .map_err(|error| file_error(&error))?;
+        Ok((Self { stop, written }, tap, receiver))
+    }
+
+    /// Ends the file with the last frame before running time `at`. → [`RecorderEvent::Ended`], within
+    /// five seconds.
+    pub fn stop(&self, at: gst::ClockTime) {
+        self.stop.0.fetch_min(at.nseconds(), Relaxed);
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.stop(gst::ClockTime::ZERO);
+    }
+}
+
+/// Where fragments go.
+struct Sink {
+    file: File,
+    path: PathBuf,
+    written: Arc<AtomicU64>,
+    events: mpsc::UnboundedSender<RecorderEvent>,
+    started: bool,
+}
+
+impl Sink {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), MediaError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let space = free_bytes(&self.path).map_err(|error| file_error(&error))?;
+        if space < DISK_RESERVE_BYTES + bytes.len() as u64 {
+            return Err(MediaError::DiskFull);
+        }
+        self.file.write_all(bytes).and_then(|()| self.file.sync_data()).map_err(|error| file_error(&error))?;
+        self.written.fetch_add(bytes.len() as u64, Relaxed);
+        if !std::mem::replace(&mut self.started, true) {
+            let _ = self.events.send(RecorderEvent::Started);
+        }
+        Ok(())
+    }
+}
+
+/// The thread's state.
+struct Writer {
+    sink: Sink,
+    timeline: Timeline,
+}
+
+impl Writer {
+    fn run(mut self, frames: &Receiver<Encoded>, stop: &Stop) -> Result<(), MediaError> {
+        match self.write(frames, stop) {
+            // Nothing more fits; what is there stands.
+            Err(error @ (MediaError::DiskFull | MediaError::File(_))) => Err(error),
+            result => self.finish().and(result),
+        }
+    }
+
+    fn write(&mut self, frames: &Receiver<Encoded>, stop: &Stop) -> Result<(), MediaError> {
+        let mut stopping: Option<Stopping> = None;
+        let mut last = Instant::now();
+        loop {
+            if stopping.is_none() {
+                stopping = stop.get().map(Stopping::new);
+            }
+            if stopping.as_ref().is_some_and(Stopping::is_over) {
+                return Ok(());
+            }
+            // Woken at times without a frame, to see that it is to stop.
+            match frames.recv_timeout(FRAGMENT) {
+                Ok(encoded) => {
+                    last = Instant::now();
+                    let Some(frame) = Frame::read(encoded) else { continue };
+                    if stopping.as_mut().is_none_or(|stopping| stopping.wants(&frame)) {
+                        let bytes = self.timeline.push(frame)?;
+                        self.sink.append(&bytes)?;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) if last.elapsed() < MEDIA_DEADLINE => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(MediaError::Deadline { step: "waiting for the mix", limit: MEDIA_DEADLINE });
+                }
+                Err(RecvTimeoutError::Disconnected) if stopping.is_some() => return Ok(()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(MediaError::File("the disk is too slow for the recording".into()));
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), MediaError> {
+        let rest = self.timeline.finish()?;
+        self.sink.append(&rest)?;
+        self.sink.file.sync_all().map_err(|error| file_error(&error))
+    }
+}
+
+/// A stop that waits for both tracks to come to its moment.
+struct Stopping {
+    at: u64,
+    deadline: Instant,
+    video_over: bool,
+    audio_over: bool,
+}
+
+impl Stopping {
+    fn new(at: u64) -> Self {
+        Self { at, deadline: Instant::now() + STOP_DEADLINE, video_over: false, audio_over: false }
+    }
+
+    fn wants(&mut self, frame: &Frame) -> bool {
+        let over = frame.time_ns >= i64::try_from(self.at).unwrap_or(i64::MAX);
+        match frame.kind {
+            TrackKind::Video => self.video_over |= over,
+            TrackKind::Audio => self.audio_over |= over,
+        }
+        !over
+    }
+
+    fn is_over(&self) -> bool {
+        (self.video_over && self.audio_over) || Instant::now() >= self.deadline
+    }
+}
+
+fn free_bytes(file: &Path) -> io::Result<u64> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let space = rustix::fs::statvfs(folder)?;
+    Ok(space.f_bavail.saturating_mul(space.f_frsize))
+}
+
+fn file_error(error: &io::Error) -> MediaError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => MediaError::DiskFull,
+        _ => MediaError::File(error.to_string()),
+    }
+}
