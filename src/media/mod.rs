@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use crate::room::id::{ConnectionId, ParticipantId, RecordingId, TrackId};
 
+pub mod description;
 pub mod fake;
 pub mod graph;
 #[cfg(feature = "gstreamer")]

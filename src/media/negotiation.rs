@@ -109,7 +109,11 @@ pub fn accept(sdp: &str, codecs: &[CodecName]) -> Result<Vec<AcceptedSection>, N
         }
         accepted.push(accept_section(&session, media, line as u32, mid, kind, codecs)?);
     }
-    if accepted.is_empty() { Err(NegotiationError::NothingToReceive) } else { Ok(accepted) }
+    if accepted.is_empty() {
+        return Err(NegotiationError::NothingToReceive);
+    }
+    check_bundle(&session, &accepted)?;
+    Ok(accepted)
 }
 
 /// Checks an answer: size, and that it is SDP as WebRTC needs it.
@@ -195,6 +199,19 @@ fn parse(sdp: &str) -> Result<Session, NegotiationError> {
         }
     }
     Ok(session)
+}
+
+/// Sections share one transport (RFC 9143): several that are not in one group are refused, as we
+/// have one socket for each connection.
+fn check_bundle(session: &Session, sections: &[AcceptedSection]) -> Result<(), NegotiationError> {
+    let bundled = session.get_attribute_values("group").flatten().any(|group| {
+        let mids: HashSet<&str> = group.split(' ').skip(1).collect();
+        group.starts_with("BUNDLE ") && sections.iter().all(|section| mids.contains(section.mid.as_str()))
+    });
+    if bundled || sections.len() == 1 {
+        return Ok(());
+    }
+    Err(NegotiationError::NotSdp("its media sections are not bundled".into()))
 }
 
 fn kind(media: &Media) -> Option<Kind> {
@@ -618,6 +635,7 @@ mod tests {
         for needed in ["a=ice-ufrag", "a=ice-pwd", "a=fingerprint", "a=mid"] {
             assert!(refused(&offer(&[AUDIO, &VIDEO.replace(needed, "a=x")])), "{needed}");
         }
+        assert!(refused(&offer(&[AUDIO, VIDEO]).replace("BUNDLE 0 1", "BUNDLE 0")), "not one transport");
         assert!(refused(&offer(&[AUDIO, &VIDEO.replace("a=mid:1", "a=mid:0")])), "two of one name");
         assert!(refused(&offer(&[&VIDEO.replace("a=mid:1", "a=mid:<script>")])), "not a token");
         assert!(refused(&offer(&[&VIDEO.replace("UDP/TLS/RTP/SAVPF", "RTP/AVP")])), "not encrypted");

@@ -27,7 +27,7 @@ pub(super) fn watch(pipeline: &gst::Pipeline, events: mpsc::Sender<PipelineEvent
                 gst::MessageView::Eos(_) => PipelineEvent::Ended,
                 gst::MessageView::Error(error) => PipelineEvent::Failed(element_error(error)),
                 gst::MessageView::Latency(_) => {
-                    recalculate_latency(&weak);
+                    recalculate_latency(&weak).await;
                     continue;
                 }
                 gst::MessageView::Warning(warning) => {
@@ -48,13 +48,15 @@ pub(super) fn watch(pipeline: &gst::Pipeline, events: mpsc::Sender<PipelineEvent
 
 /// Asks every element for its latency, off the runtime's threads: a query may wait for an element
 /// that is changing state.
-fn recalculate_latency(pipeline: &gst::glib::WeakRef<gst::Pipeline>) {
+async fn recalculate_latency(pipeline: &gst::glib::WeakRef<gst::Pipeline>) {
     let Some(pipeline) = pipeline.upgrade() else { return };
-    tokio::task::spawn_blocking(move || {
+    let distributed = tokio::task::spawn_blocking(move || {
         if let Err(error) = pipeline.recalculate_latency() {
             tracing::debug!(pipeline = %pipeline.name(), "latency could not be distributed: {error}");
         }
     });
+    // An error means that the runtime is going down.
+    let _ = distributed.await;
 }
 
 fn element_error(message: &gst::message::Error) -> MediaError {

@@ -123,6 +123,11 @@ impl CompositeRecorder {
         self.stop.set(self.clock.running_time());
     }
 
+    /// Its file is closed, and the room was told.
+    pub fn is_over(&self) -> bool {
+        self.task.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// Adds this recording to the room's graph. Tracks are nodes named `track-<id>`.
     pub fn graph(&self, graph: &mut Graph) {
         let mix = format!("mixer-{}", self.recording);

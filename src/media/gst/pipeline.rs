@@ -94,6 +94,9 @@ impl OwnedPipeline {
             tracing::error!(pipeline = %self.name(), "pipeline did not end within {deadline:?}");
             return Err(MediaError::Deadline { step: "ending a pipeline", limit: deadline });
         }
+        // Messages that were not read hold the pipeline; they go with the task.
+        self.bus.abort();
+        let _ = (&mut self.bus).await;
         Ok(())
     }
 }
@@ -129,16 +132,26 @@ mod tests {
         (owned, events)
     }
 
+    /// Resolves when the pipeline's memory is freed.
+    fn finalised(owned: &OwnedPipeline) -> impl Future<Output = ()> + use<> {
+        let (gone, finalised) = tokio::sync::oneshot::channel();
+        let gone = std::sync::Mutex::new(Some(gone));
+        owned.pipeline().add_weak_ref_notify(move || {
+            gone.lock().unwrap().take().unwrap().send(()).unwrap();
+        });
+        async { tokio::time::timeout(Duration::from_secs(10), finalised).await.unwrap().unwrap() }
+    }
+
     #[tokio::test]
     async fn tells_its_end_and_leaves_nothing() {
         let before = live_pipelines();
         let (owned, mut events) = test_pipeline("audiotestsrc num-buffers=3 ! fakesink");
-        let weak = owned.pipeline().downgrade();
+        let finalised = finalised(&owned);
         owned.start().await.unwrap();
         assert_eq!(next(&mut events).await, PipelineEvent::Ended);
         assert_eq!(live_pipelines(), before + 1);
         owned.shutdown(Duration::from_secs(5)).await.unwrap();
-        assert!(weak.upgrade().is_none(), "somebody still holds the pipeline");
+        finalised.await;
         assert_eq!(live_pipelines(), before);
     }
 
@@ -148,7 +161,7 @@ mod tests {
         owned.start().await.unwrap();
         let PipelineEvent::Failed(MediaError::Element { element, message }) = next(&mut events).await else { panic!() };
         assert_eq!(element, "culprit");
-        assert!(message.contains("gst-stream-error-quark"), "{message}");
+        assert!(message.contains("error-quark"), "{message}");
         owned.shutdown(Duration::from_secs(5)).await.unwrap();
     }
 
@@ -156,12 +169,8 @@ mod tests {
     async fn dropping_ends_it_too() {
         let (owned, _events) = test_pipeline("audiotestsrc is-live=true ! fakesink");
         owned.start().await.unwrap();
-        let (gone, finalised) = tokio::sync::oneshot::channel();
-        let gone = std::sync::Mutex::new(Some(gone));
-        owned.pipeline().add_weak_ref_notify(move || {
-            gone.lock().unwrap().take().unwrap().send(()).unwrap();
-        });
+        let finalised = finalised(&owned);
         drop(owned);
-        tokio::time::timeout(Duration::from_secs(10), finalised).await.unwrap().unwrap();
+        finalised.await;
     }
 }

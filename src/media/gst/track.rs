@@ -112,6 +112,11 @@ impl Track {
         }
     }
 
+    /// How many subscribers read it.
+    pub fn subscribers(&self) -> usize {
+        self.feeds.load().len()
+    }
+
     /// Adds a subscriber's end.
     pub fn add_feed(&self, feed: Arc<Feed>) {
         self.change_feeds(|feeds| feeds.push(feed));

@@ -1,0 +1,274 @@
+//! Descriptions as they go between a client and the engine: pure rewriting of SDP.
+//!
+//! The engine is shown only what [`negotiation::accept`](super::negotiation::accept) chose, so that
+//! it has nothing left to decide; its answer is then completed with the sections that were refused.
+
+use sdp_types::{Attribute, Media, Session};
+
+use super::{
+    CodecName,
+    negotiation::{AcceptedSection, NegotiationError},
+};
+
+/// The offer cut down to the accepted sections, each with its one codec, retransmissions, feedback
+/// and header extensions. Section `n` of the result is `sections[n]`.
+///
+/// # Errors
+/// [`NegotiationError::NotSdp`] if `sections` are not of this offer.
+pub fn reduced_offer(offer: &str, sections: &[AcceptedSection]) -> Result<String, NegotiationError> {
+    let mut session = parse(offer)?;
+    let reduced: Option<Vec<Media>> =
+        sections.iter().map(|section| Some(reduce(session.medias.get(section.line as usize)?, section))).collect();
+    session.medias = reduced.ok_or_else(|| NegotiationError::NotSdp("a section is missing".into()))?;
+    session.attributes.retain(|attribute| TRANSPORT.contains(&name(attribute)));
+    let mids: Vec<&str> = sections.iter().map(|section| section.mid.as_str()).collect();
+    session.attributes.push(Attribute::with_value("group", format!("BUNDLE {}", mids.join(" "))));
+    write(&session)
+}
+
+/// The engine's answer to a [`reduced_offer`] as the client expects it: a section for each of the
+/// offer's, in its order, those that were not accepted refused (RFC 3264 §6: port 0).
+///
+/// # Errors
+/// [`NegotiationError::NotSdp`] if one of them is not SDP.
+pub fn full_answer(answer: &str, offer: &str, sections: &[AcceptedSection]) -> Result<String, NegotiationError> {
+    let mut session = parse(answer)?;
+    let answered = std::mem::take(&mut session.medias);
+    session.medias = parse(offer)?.medias.iter().map(refuse).collect();
+    for (section, media) in sections.iter().zip(answered) {
+        if let Some(place) = session.medias.get_mut(section.line as usize) {
+            *place = media;
+        }
+    }
+    write(&session)
+}
+
+/// An answer as the engine may see it: that it fits what was offered is checked, and attributes that
+/// the engine has no use for are left out.
+///
+/// # Errors
+/// [`NegotiationError::NotSdp`] if it is not SDP, or has not the sections of the offer.
+pub fn reduced_answer(answer: &str, offered_mids: &[String]) -> Result<String, NegotiationError> {
+    let mut session = parse(answer)?;
+    let fits = session.medias.len() == offered_mids.len()
+        && session.medias.iter().zip(offered_mids).all(|(media, mid)| value(media, "mid") == Some(mid.as_str()));
+    if !fits {
+        return Err(NegotiationError::NotSdp("its sections are not those of the offer".into()));
+    }
+    session.attributes.retain(|attribute| TRANSPORT.contains(&name(attribute)) || name(attribute) == "group");
+    for media in &mut session.medias {
+        media.attributes.retain(|attribute| {
+            TRANSPORT.contains(&name(attribute))
+                || SECTION.contains(&name(attribute))
+                || CODEC.contains(&name(attribute))
+        });
+    }
+    write(&session)
+}
+
+/// The mids of a description's sections, in order.
+///
+/// # Errors
+/// [`NegotiationError::NotSdp`].
+pub fn mids(sdp: &str) -> Result<Vec<String>, NegotiationError> {
+    let session = parse(sdp)?;
+    Ok(session.medias.iter().map(|media| value(media, "mid").unwrap_or_default().to_owned()).collect())
+}
+
+/// For each of the sections we offered, the payload number under which the client takes its codec;
+/// `None` if it refused the section, or does not want to receive in it. An answer with fewer sections
+/// than the offer refuses the rest.
+///
+/// # Errors
+/// [`NegotiationError::NotSdp`].
+pub fn answered_payloads(answer: &str, offered: &[CodecName]) -> Result<Vec<Option<u8>>, NegotiationError> {
+    let session = parse(answer)?;
+    let answered = |(line, codec): (usize, &CodecName)| {
+        let media = session.medias.get(line)?;
+        let silent = media.port == 0 || media.has_attribute("inactive") || media.has_attribute("sendonly");
+        if silent { None } else { payload_of(media, *codec) }
+    };
+    Ok(offered.iter().enumerate().map(answered).collect())
+}
+
+/// Attributes of the transport, for the session or for a section.
+const TRANSPORT: [&str; 6] = ["ice-ufrag", "ice-pwd", "ice-options", "ice-lite", "fingerprint", "setup"];
+/// Attributes of a section that the engine reads.
+const SECTION: [&str; 11] = [
+    "mid",
+    "rtcp-mux",
+    "rtcp-rsize",
+    "sendrecv",
+    "sendonly",
+    "recvonly",
+    "inactive",
+    "ssrc",
+    "ssrc-group",
+    "msid",
+    "extmap",
+];
+/// Attributes of a payload number.
+const CODEC: [&str; 3] = ["rtpmap", "fmtp", "rtcp-fb"];
+
+fn reduce(media: &Media, section: &AcceptedSection) -> Media {
+    let mut reduced = media.clone();
+    // A bundle-only section has port 0; cut down to what we take, it is a section like the others.
+    reduced.port = 9;
+    reduced.fmt = section.payload.to_string();
+    if let Some(rtx) = section.rtx {
+        reduced.fmt.push_str(&format!(" {rtx}"));
+    }
+    reduced.attributes.retain(|attribute| match name(attribute) {
+        "rtpmap" | "fmtp" => payload(attribute).is_some_and(|it| it == section.payload || Some(it) == section.rtx),
+        "rtcp-fb" | "extmap" => false,
+        name => TRANSPORT.contains(&name) || SECTION.contains(&name),
+    });
+    for feedback in &section.feedback {
+        let feedback = format!("{} {feedback}", section.payload);
+        reduced.attributes.push(Attribute::with_value("rtcp-fb", feedback));
+    }
+    for (id, uri) in &section.extensions {
+        reduced.attributes.push(Attribute::with_value("extmap", format!("{id} {uri}")));
+    }
+    reduced
+}
+
+/// The section, refused.
+fn refuse(media: &Media) -> Media {
+    let mut refused = media.clone();
+    refused.port = 0;
+    refused.attributes.retain(|attribute| name(attribute) == "mid");
+    refused.attributes.push(Attribute::new("inactive"));
+    refused
+}
+
+fn payload_of(media: &Media, codec: CodecName) -> Option<u8> {
+    let mut payloads = media.fmt.split(' ').filter_map(|number| number.parse::<u8>().ok());
+    payloads.find(|wanted| {
+        media.attributes.iter().any(|attribute| {
+            let map = attribute.value.as_deref().and_then(|value| value.split_once(' ')).map(|(_, map)| map);
+            let is_codec = map
+                .and_then(|map| map.split('/').next())
+                .is_some_and(|encoding| encoding.eq_ignore_ascii_case(codec.encoding_name()));
+            name(attribute) == "rtpmap" && payload(attribute) == Some(*wanted) && is_codec
+        })
+    })
+}
+
+fn name(attribute: &Attribute) -> &str {
+    &attribute.attribute
+}
+
+fn value<'a>(media: &'a Media, name: &'a str) -> Option<&'a str> {
+    media.get_first_attribute_value(name).flatten()
+}
+
+/// The payload number that an `rtpmap`, `fmtp` or `rtcp-fb` is about.
+fn payload(attribute: &Attribute) -> Option<u8> {
+    attribute.value.as_deref()?.split(' ').next()?.parse().ok()
+}
+
+fn parse(sdp: &str) -> Result<Session, NegotiationError> {
+    Session::parse(sdp.as_bytes()).map_err(|error| NegotiationError::NotSdp(error.to_string()))
+}
+
+fn write(session: &Session) -> Result<String, NegotiationError> {
+    let mut bytes = Vec::new();
+    session.write(&mut bytes).map_err(|error| NegotiationError::NotSdp(error.to_string()))?;
+    String::from_utf8(bytes).map_err(|error| NegotiationError::NotSdp(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::negotiation::{self, AUDIO_LEVEL, TRANSPORT_CC};
+
+    const OFFER: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE d a v\r\n\
+        a=extmap-allow-mixed\r\na=ice-ufrag:Gp9o\r\na=ice-pwd:VH1Zb3lTsrh9LT0KfDaDeX8u\r\n\
+        a=fingerprint:sha-256 5A:0F\r\na=setup:actpass\r\n\
+        m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:d\r\na=sctp-port:5000\r\n\
+        m=audio 9 UDP/TLS/RTP/SAVPF 111 9\r\nc=IN IP4 0.0.0.0\r\na=mid:a\r\na=sendonly\r\na=rtcp-mux\r\n\
+        a=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\na=extmap:2 urn:other\r\n\
+        a=rtpmap:111 opus/48000/2\r\na=rtcp-fb:111 transport-cc\r\na=rtcp-fb:111 nack\r\na=fmtp:111 minptime=10\r\n\
+        a=rtpmap:9 G722/8000\r\n\
+        m=video 0 UDP/TLS/RTP/SAVPF 96 97 98 99\r\nc=IN IP4 0.0.0.0\r\na=mid:v\r\na=bundle-only\r\na=sendonly\r\n\
+        a=extmap:3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r\n\
+        a=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=0\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\n\
+        a=rtpmap:98 H264/90000\r\na=fmtp:98 packetization-mode=1\r\na=rtcp-fb:98 nack pli\r\na=rtcp-fb:98 goog-remb\r\n\
+        a=rtpmap:99 rtx/90000\r\na=fmtp:99 apt=98\r\na=rid:h send\r\na=simulcast:send h\r\n";
+
+    #[test]
+    fn the_reduced_offer_has_what_was_accepted_and_no_more() {
+        let sections = negotiation::accept(OFFER, &CodecName::ALL).unwrap();
+        let reduced = reduced_offer(OFFER, &sections).unwrap();
+        assert_eq!(mids(&reduced).unwrap(), ["a", "v"]);
+        assert!(reduced.contains("a=group:BUNDLE a v\r\n"), "{reduced}");
+        assert!(reduced.contains("m=video 9 UDP/TLS/RTP/SAVPF 98 99\r\n"), "{reduced}");
+        assert!(reduced.contains("m=audio 9 UDP/TLS/RTP/SAVPF 111\r\n"), "{reduced}");
+        assert!(reduced.contains(&format!("a=extmap:1 {AUDIO_LEVEL}\r\n")), "{reduced}");
+        assert!(reduced.contains(&format!("a=extmap:3 {TRANSPORT_CC}\r\n")), "{reduced}");
+        for gone in
+            ["bundle-only", "simulcast", "rid:", "urn:other", "G722", "apt=96", "goog-remb", "allow-mixed", "sctp"]
+        {
+            assert!(!reduced.contains(gone), "{gone} in {reduced}");
+        }
+        // What is left is accepted just as it was chosen.
+        let again = negotiation::accept(&reduced, &CodecName::ALL).unwrap();
+        for (line, (again, section)) in again.iter().zip(&sections).enumerate() {
+            assert_eq!(again, &AcceptedSection { line: line as u32, ..section.clone() });
+        }
+    }
+
+    #[test]
+    fn the_full_answer_has_a_section_for_each_that_was_offered() {
+        let sections = negotiation::accept(OFFER, &CodecName::ALL).unwrap();
+        let answer = reduced_offer(OFFER, &sections).unwrap().replace("sendonly", "recvonly");
+        let full = full_answer(&answer, OFFER, &sections).unwrap();
+        assert_eq!(mids(&full).unwrap(), ["d", "a", "v"]);
+        assert!(full.contains("a=group:BUNDLE a v\r\n"), "{full}");
+        assert!(full.contains(
+            "m=application 0 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:d\r\na=inactive\r\nm="
+        ));
+        assert_eq!(full.matches("a=recvonly").count(), 2);
+    }
+
+    #[test]
+    fn an_answer_must_fit_the_offer() {
+        let mids = ["0".to_owned(), "1".to_owned()];
+        let section = |mid: &str| {
+            format!("m=audio 9 UDP/TLS/RTP/SAVPF 1\r\na=mid:{mid}\r\na=setup:active\r\na=odd:x\r\na=recvonly\r\n")
+        };
+        let answer = |sections: &[&str]| {
+            let sections: String = sections.iter().map(|mid| section(mid)).collect();
+            format!("v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\na=odd\r\n{sections}")
+        };
+        assert_eq!(
+            reduced_answer(&answer(&["0", "1"]), &mids).unwrap(),
+            answer(&["0", "1"]).replace("a=odd:x\r\n", "").replace("a=odd\r\n", "")
+        );
+        for other in [&["0"][..], &["1", "0"], &["0", "1", "2"], &[]] {
+            assert!(reduced_answer(&answer(other), &mids).is_err(), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_tells_its_payload_numbers() {
+        let offered = [CodecName::Opus, CodecName::H264, CodecName::Vp8];
+        let section = |kind: &str, port: u16, payload: u8, map: &str, direction: &str| {
+            format!("m={kind} {port} UDP/TLS/RTP/SAVPF {payload}\r\na=rtpmap:{payload} {map}\r\na={direction}\r\n")
+        };
+        let head = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n";
+        let audio = section("audio", 9, 109, "opus/48000/2", "recvonly");
+        let answer = format!("{head}{audio}{}", section("video", 9, 126, "h264/90000", "recvonly"));
+        assert_eq!(answered_payloads(&answer, &offered).unwrap(), [Some(109), Some(126), None]);
+        for refused in
+            [section("video", 0, 126, "H264/90000", "recvonly"), section("video", 9, 126, "H264/90000", "inactive")]
+        {
+            let answer = format!("{head}{audio}{refused}");
+            assert_eq!(answered_payloads(&answer, &offered).unwrap(), [Some(109), None, None]);
+        }
+        let other = format!("{head}{}", section("audio", 9, 0, "PCMU/8000", "recvonly"));
+        assert_eq!(answered_payloads(&other, &offered).unwrap(), [None, None, None]);
+        assert!(answered_payloads("junk", &offered).is_err());
+    }
+}

@@ -1,0 +1,139 @@
+//! A publication: one webrtcbin that receives, its tracks, and the tap for the subscribers.
+
+use std::sync::Arc;
+
+use gst::prelude::*;
+use gst_webrtc::{WebRTCRTPTransceiver, WebRTCRTPTransceiverDirection, WebRTCSDPType};
+use tokio::task::JoinSet;
+
+use super::{
+    KEYFRAME_HOLDOFF, Track, counters,
+    peer::{Connection, Context, Happening, Inside, Peer},
+    rtp_caps,
+    tap::Tap,
+    webrtc::{Role, WebRtc, transceiver},
+};
+use crate::media::{Kind, MediaError, MediaEvent, Publication, description, negotiation::AcceptedSection};
+
+/// Starts to receive `publication` into `tracks`, which are in the order of its media.
+pub(super) fn spawn(context: Context, publication: Publication, tracks: Vec<Arc<Track>>) -> Peer {
+    Peer::spawn(context, move |inside| run(inside, publication, tracks))
+}
+
+async fn run(inside: Inside, publication: Publication, tracks: Vec<Arc<Track>>) {
+    let sections: Vec<AcceptedSection> = publication.media.into_iter().map(|media| media.section).collect();
+    let built = {
+        let (sections, tracks) = (sections.clone(), tracks.clone());
+        inside.build(move |context| build(context, &sections, &tracks)).await
+    };
+    let webrtc = match built {
+        Ok(webrtc) => webrtc,
+        Err(error) => return inside.report(error).await,
+    };
+    let mut keyframes = JoinSet::new();
+    for track in tracks.iter().filter(|track| track.kind() == Kind::Video) {
+        keyframes.spawn(pass_keyframe_requests(track.clone()));
+    }
+    let drive = async |connection: &mut Connection<'_>| drive(connection, &publication.sdp, &sections).await;
+    inside.run_to_end(webrtc, drive, async || keyframes.shutdown().await).await;
+}
+
+async fn drive(connection: &mut Connection<'_>, offer: &str, sections: &[AcceptedSection]) -> Result<(), MediaError> {
+    let first = sections.first().ok_or_else(|| MediaError::Description("nothing to receive".into()))?;
+    connection.set_transport(first.mid.clone(), first.line);
+    connection.webrtc.pipeline.start().await?;
+    let reduced = description::reduced_offer(offer, sections).map_err(refused)?;
+    connection.webrtc.set_remote(WebRTCSDPType::Offer, &reduced).await?;
+    let answer = connection.webrtc.create_local(WebRTCSDPType::Answer).await?;
+    let sdp = description::full_answer(&answer, offer, sections).map_err(refused)?;
+    let id = connection.inside.context.connection.clone();
+    connection.inside.tell(MediaEvent::Answered { connection: id.clone(), sdp }).await;
+    connection.described();
+    loop {
+        match connection.next().await? {
+            Happening::Connected => connection.inside.tell(MediaEvent::Connected { connection: id.clone() }).await,
+            Happening::Answer(_) => tracing::debug!(connection = %id, "a publication has no use for an answer"),
+        }
+    }
+}
+
+fn refused(error: crate::media::negotiation::NegotiationError) -> MediaError {
+    MediaError::Description(error.to_string())
+}
+
+/// webrtcbin with a receiving transceiver for each section, and the tracks' sinks beside it.
+fn build(context: &Context, sections: &[AcceptedSection], tracks: &[Arc<Track>]) -> Result<WebRtc, MediaError> {
+    let name = format!("pub-{}", context.connection);
+    let webrtc = WebRtc::new(&name, &context.clock, &context.settings, Role::Receiver)?;
+    for section in sections {
+        add_receiver(&webrtc, section);
+    }
+    let sinks: Vec<gst_app::AppSink> = tracks.iter().map(|track| track.appsink().clone()).collect();
+    webrtc
+        .pipeline
+        .pipeline()
+        .add_many(&sinks)
+        .map_err(|_| MediaError::Element { element: name, message: "a track's sink is in use".into() })?;
+    let tap = Arc::new(Tap::new(context.clock.clone(), sections, tracks, context.events.clone()));
+    webrtc.pipeline.pipeline().connect_deep_element_added(move |_, _, element| {
+        if element.factory().is_some_and(|factory| factory.name() == "rtpjitterbuffer") {
+            tap.attach(element);
+        }
+    });
+    link_new_pads(&webrtc, tracks);
+    Ok(webrtc)
+}
+
+/// Transceivers made before the offer is set, with the header extensions in their caps: webrtcbin
+/// drops all extensions from its answer otherwise.
+fn add_receiver(webrtc: &WebRtc, section: &AcceptedSection) {
+    let mut caps = rtp_caps(section.codec, section.payload, section.fmtp.as_deref());
+    let structure = caps.make_mut().structure_mut(0).expect("rtp_caps makes one structure");
+    for (id, uri) in &section.extensions {
+        structure.set(format!("extmap-{id}"), uri.as_str());
+    }
+    for feedback in &section.feedback {
+        structure.set(format!("rtcp-fb-{}", feedback.replace(' ', "-")), true);
+    }
+    let transceiver = webrtc
+        .bin
+        .emit_by_name::<WebRTCRTPTransceiver>("add-transceiver", &[&WebRTCRTPTransceiverDirection::Recvonly, &caps]);
+    transceiver.set_property("do-nack", section.rtx.is_some());
+}
+
+/// Links what webrtcbin receives to the tracks' sinks; transceiver `n` is section `n`. Whoever asked
+/// for a keyframe before this is served now.
+fn link_new_pads(webrtc: &WebRtc, tracks: &[Arc<Track>]) {
+    let tracks = tracks.to_vec();
+    webrtc.bin.connect_pad_added(move |_, pad| {
+        if pad.direction() != gst::PadDirection::Src {
+            return;
+        }
+        let Some(track) = tracks.get(transceiver(pad).mlineindex() as usize) else { return };
+        let sink = track.appsink().static_pad("sink").expect("an appsink has a sink pad");
+        match pad.link(&sink) {
+            Ok(_) => track.request_keyframe(),
+            Err(error) => tracing::error!(pad = %pad.name(), "a received pad could not be linked: {error}"),
+        }
+    });
+}
+
+/// Sends the keyframe requests of all who read a track to its publisher, merged: at once if there was
+/// none for a while, else when [`KEYFRAME_HOLDOFF`] is over. Leaves as PLI (RFC 4585 §6.3.1).
+async fn pass_keyframe_requests(track: Arc<Track>) {
+    loop {
+        track.keyframe_requested().await;
+        let sink = track.appsink().clone();
+        let sent = tokio::task::spawn_blocking(move || {
+            let source = sink.static_pad("sink").and_then(|pad| pad.peer());
+            source.is_some_and(|source| {
+                source.send_event(gst_video::UpstreamForceKeyUnitEvent::builder().all_headers(false).build())
+            })
+        });
+        // Before the first packet there is nobody to ask: linking the pad asks again.
+        if sent.await.unwrap_or(false) {
+            counters::keyframe_requested();
+            tokio::time::sleep(KEYFRAME_HOLDOFF).await;
+        }
+    }
+}

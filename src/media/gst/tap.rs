@@ -1,0 +1,128 @@
+//! Where a publisher's packets leave for the subscribers: before the jitter buffer.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use gst::prelude::*;
+use tokio::sync::mpsc;
+
+use super::{RoomClock, Track, feed::Packet};
+use crate::media::{
+    AudioLevel, MediaEvent,
+    negotiation::{AUDIO_LEVEL, AcceptedSection, MID},
+    rtp::{Classifier, Ingress},
+};
+
+/// How often the loudness of a track is told.
+const LEVEL_WINDOW: Duration = Duration::from_millis(200);
+/// No section known yet.
+const UNKNOWN: usize = usize::MAX;
+
+/// One publisher's tap: all of its packets come by here, on GStreamer's threads.
+#[derive(Debug)]
+pub(super) struct Tap {
+    clock: RoomClock,
+    classifier: Classifier,
+    tracks: Vec<TappedTrack>,
+    events: mpsc::Sender<MediaEvent>,
+}
+
+/// A track at the tap. The lock is only ever taken by the one thread that brings its packets.
+#[derive(Debug)]
+struct TappedTrack {
+    track: Arc<Track>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    ingress: Ingress,
+    loudest: Option<AudioLevel>,
+    told: Duration,
+}
+
+impl Tap {
+    pub(super) fn new(
+        clock: RoomClock,
+        sections: &[AcceptedSection],
+        tracks: &[Arc<Track>],
+        events: mpsc::Sender<MediaEvent>,
+    ) -> Self {
+        let mid_id = sections.iter().find_map(|section| extension_id(section, MID));
+        let known = sections.iter().map(|section| (section.mid.clone(), section.payload)).collect();
+        let tapped = sections.iter().zip(tracks).map(|(section, track)| {
+            let ingress = Ingress::new(section.codec, track.ssrc(), extension_id(section, AUDIO_LEVEL));
+            let state = Mutex::new(State { ingress, loudest: None, told: Duration::ZERO });
+            TappedTrack { track: track.clone(), state }
+        });
+        Self { clock, classifier: Classifier::new(known, mid_id), tracks: tapped.collect(), events }
+    }
+
+    /// Watches one SSRC's jitter buffer: its caps say nothing yet, so the packets tell whose they are.
+    pub(super) fn attach(self: &Arc<Self>, jitterbuffer: &gst::Element) {
+        let Some(pad) = jitterbuffer.static_pad("sink") else { return };
+        let tap = self.clone();
+        let section = AtomicUsize::new(UNKNOWN);
+        let packets = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
+        pad.add_probe(packets, move |_, info| {
+            match &info.data {
+                Some(gst::PadProbeData::Buffer(buffer)) => tap.take(buffer, &section),
+                Some(gst::PadProbeData::BufferList(list)) => list.iter().for_each(|buffer| tap.take(buffer, &section)),
+                _ => {}
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+
+    fn take(&self, buffer: &gst::BufferRef, section: &AtomicUsize) {
+        let Ok(bytes) = buffer.map_readable() else { return };
+        let mut index = section.load(Relaxed);
+        if index == UNKNOWN {
+            let Some(known) = self.classifier.section(&bytes) else { return };
+            section.store(known, Relaxed);
+            index = known;
+        }
+        self.tracks[index].take(&bytes, &self.clock, &self.events);
+    }
+}
+
+impl TappedTrack {
+    fn take(&self, bytes: &[u8], clock: &RoomClock, events: &mpsc::Sender<MediaEvent>) {
+        let now = clock.running_time();
+        let mut state = self.state.lock().expect("nothing panics under this lock");
+        let Some(normalised) = state.ingress.accept(bytes, now.into()) else { return };
+        let level = normalised.level.and_then(|level| state.loudest_of_window(level, now.into()));
+        drop(state);
+        if let Some(level) = level {
+            // Loudness is of no use later: if the room is busy, it goes without.
+            let _ = events.try_send(MediaEvent::AudioLevels(vec![(self.track.id.clone(), level)]));
+        }
+        let mut buffer = gst::Buffer::from_slice(normalised.bytes);
+        buffer.get_mut().expect("nobody else has it yet").set_pts(now);
+        self.track.forward(&Packet { buffer, starts_keyframe: normalised.starts_keyframe });
+    }
+}
+
+impl State {
+    /// Takes a packet's loudness; gives that of the window when it is over.
+    fn loudest_of_window(&mut self, level: AudioLevel, now: Duration) -> Option<AudioLevel> {
+        let before = self.loudest.unwrap_or(level);
+        let loudest = AudioLevel { peak_db: before.peak_db.max(level.peak_db), voice: before.voice || level.voice };
+        if now.saturating_sub(self.told) < LEVEL_WINDOW {
+            self.loudest = Some(loudest);
+            return None;
+        }
+        self.told = now;
+        self.loudest = None;
+        Some(loudest)
+    }
+}
+
+fn extension_id(section: &AcceptedSection, wanted: &str) -> Option<u8> {
+    section.extensions.iter().find(|(_, uri)| uri == wanted).map(|(id, _)| *id)
+}

@@ -1,0 +1,170 @@
+//! A room of the engine with clients in it, and what a signalling server would do between them.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use salon::{
+    media::{
+        CodecName, MediaEngine, MediaEvent, MediaRoom, Publication, PublishedMedia,
+        gst::{GstEngine, MediaSettings},
+        negotiation,
+    },
+    room::id::{ConnectionId, ConnectionName, ParticipantId, TrackId},
+};
+use tokio::sync::{broadcast, mpsc};
+
+use super::{client::Client, client::Sends, soon};
+
+/// Empty once the room was shut down.
+type Room = Arc<Mutex<Option<Box<dyn MediaRoom>>>>;
+type Clients = Arc<Mutex<HashMap<ConnectionId, Arc<Client>>>>;
+
+/// A room with clients.
+pub struct Hall {
+    pub room: Room,
+    events: broadcast::Sender<MediaEvent>,
+    clients: Clients,
+}
+
+/// A client in a hall.
+pub struct Attendee {
+    pub connection: ConnectionId,
+    pub client: Arc<Client>,
+    /// What it publishes.
+    pub tracks: Vec<TrackId>,
+}
+
+impl Hall {
+    pub fn open() -> Self {
+        super::log();
+        let settings = MediaSettings { bind: vec!["127.0.0.1".parse().unwrap()], ..Default::default() };
+        let engine = GstEngine::new(settings).unwrap();
+        let (sender, receiver) = mpsc::channel(256);
+        let room = Arc::new(Mutex::new(Some(engine.open_room("hall", sender))));
+        let (events, _) = broadcast::channel(4096);
+        let clients = Clients::default();
+        tokio::spawn(dispatch(receiver, room.clone(), clients.clone(), events.clone()));
+        Self { room, events, clients }
+    }
+
+    /// Does something with the room.
+    pub fn room<T>(&self, verb: impl FnOnce(&mut dyn MediaRoom) -> T) -> T {
+        verb(self.room.lock().unwrap().as_mut().unwrap().as_mut())
+    }
+
+    /// All that the engine tells from now on.
+    pub fn events(&self) -> Events {
+        Events(self.events.subscribe())
+    }
+
+    /// A new client publishes.
+    pub async fn publish(&self, sends: Sends) -> Attendee {
+        let client = Client::sender(sends).await;
+        let offer = client.offer().await;
+        let connection = new_connection("publication");
+        let sections = negotiation::accept(&offer, &CodecName::ALL).unwrap();
+        let media: Vec<PublishedMedia> =
+            sections.into_iter().map(|section| PublishedMedia { track: TrackId::random(), section }).collect();
+        let tracks = media.iter().map(|media| media.track.clone()).collect();
+        self.enter(&connection, &client);
+        self.room(|room| room.publish(connection.clone(), Publication { sdp: offer, media }));
+        Attendee { connection, client, tracks }
+    }
+
+    /// A new client watches these tracks.
+    pub async fn watch(&self, tracks: &[TrackId]) -> Attendee {
+        let client = Client::receiver().await;
+        let connection = new_connection("subscription");
+        self.enter(&connection, &client);
+        self.room(|room| room.subscribe(connection.clone(), tracks.to_vec()));
+        Attendee { connection, client, tracks: Vec::new() }
+    }
+
+    /// The client goes, and the engine is told.
+    pub async fn leave(&self, attendee: Attendee) {
+        self.clients.lock().unwrap().remove(&attendee.connection);
+        self.room(|room| room.close(&attendee.connection));
+        attendee.client.close().await;
+    }
+
+    /// Everybody goes, and the room is shut down.
+    pub async fn shut(self) {
+        let clients: Vec<_> = self.clients.lock().unwrap().drain().collect();
+        for (_, client) in clients {
+            client.close().await;
+        }
+        let room = self.room.lock().unwrap().take().unwrap();
+        soon("the room's end", room.shutdown(Duration::from_secs(10))).await.unwrap();
+    }
+
+    fn enter(&self, connection: &ConnectionId, client: &Arc<Client>) {
+        self.clients.lock().unwrap().insert(connection.clone(), client.clone());
+        let mut candidates = client.candidates.lock().unwrap().take().unwrap();
+        let (room, connection) = (self.room.clone(), connection.clone());
+        tokio::spawn(async move {
+            while let Some(candidate) = candidates.recv().await {
+                if let Some(room) = room.lock().unwrap().as_mut() {
+                    room.candidate(&connection, candidate);
+                }
+            }
+        });
+    }
+}
+
+/// What the engine tells, to wait for.
+pub struct Events(broadcast::Receiver<MediaEvent>);
+
+impl Events {
+    pub async fn until(&mut self, what: &str, mut is_it: impl FnMut(&MediaEvent) -> bool) -> MediaEvent {
+        soon(what, async {
+            loop {
+                let event = self.0.recv().await.unwrap();
+                if is_it(&event) {
+                    return event;
+                }
+            }
+        })
+        .await
+    }
+}
+
+pub fn new_connection(name: &str) -> ConnectionId {
+    ConnectionId { participant: ParticipantId::random(), name: ConnectionName(name.into()) }
+}
+
+/// Brings descriptions and candidates to the clients, and their answers back.
+async fn dispatch(
+    mut events: mpsc::Receiver<MediaEvent>,
+    room: Room,
+    clients: Clients,
+    log: broadcast::Sender<MediaEvent>,
+) {
+    while let Some(event) = events.recv().await {
+        let client = |connection: &ConnectionId| clients.lock().unwrap().get(connection).cloned();
+        match &event {
+            MediaEvent::Answered { connection, sdp } => {
+                if let Some(client) = client(connection) {
+                    client.take_answer(sdp).await;
+                }
+            }
+            MediaEvent::Offered { connection, sdp, .. } => {
+                if let Some(client) = client(connection) {
+                    let answer = client.answer(sdp).await;
+                    if let Some(room) = room.lock().unwrap().as_mut() {
+                        room.answer(connection, answer);
+                    }
+                }
+            }
+            MediaEvent::Candidate { connection, candidate } => {
+                if let Some(client) = client(connection) {
+                    client.take_candidate(candidate);
+                }
+            }
+            _ => {}
+        }
+        let _ = log.send(event);
+    }
+}
