@@ -1,5 +1,6 @@
 //! Composite recordings of test tracks, judged by their content.
 #![cfg(feature = "gstreamer")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests too")]
 
 use gst::prelude::*;
 use salon::{
