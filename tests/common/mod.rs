@@ -1,5 +1,6 @@
 //! What several test binaries share; each uses a part of it.
 #![allow(dead_code, reason = "each test binary uses a part of this")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 pub mod client;
 pub mod hall;
