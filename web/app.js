@@ -55,23 +55,24 @@ function followLink(event) {
   go('/');
 }
 
-function show(next, title) {
+// The view is made after the last one has cleared up: what it has to say at once is not wiped away.
+function show(makeView, title) {
   view?.close();
   clearMessages();
-  view = next;
+  view = makeView();
   document.title = title ? `${title} · Salon` : 'Salon';
-  document.getElementById('app').replaceChildren(next.element);
-  next.focus();
+  document.getElementById('app').replaceChildren(view.element);
+  view.focus();
 }
 
 function showHome() {
   closeMedia();
-  show(homeView((room) => go(`/r/${encodeURIComponent(room)}`)), '');
+  show(() => homeView((room) => go(`/r/${encodeURIComponent(room)}`)), '');
 }
 
 function showLobby(room) {
   media ??= new LocalMedia();
-  show(lobbyView(room, media, (wish) => enter(room, wish)), room);
+  show(() => lobbyView(room, media, (wish) => enter(room, wish)), room);
   const ticket = takeTicket(room);
   const opened = media.open();
   if (ticket) opened.then(() => comeBack(ticket)).catch(() => {});
@@ -95,13 +96,13 @@ function stay(next) {
   const { room } = session;
   remember('recent-rooms', [room, ...recall('recent-rooms', []).filter((one) => one !== room)].slice(0, RECENT_ROOMS));
   session.addEventListener('ended', ({ detail }) => ended(room, detail));
-  show(roomView(session, media), room);
+  show(() => roomView(session, media), room);
 }
 
 function ended(room, detail) {
   session = null;
   closeMedia();
-  show(endedView(detail, () => showLobby(room), () => go('/')), t(`ended.${detail.reason}`));
+  show(() => endedView(detail, () => showLobby(room), () => go('/')), t(`ended.${detail.reason}`));
 }
 
 function closeMedia() {

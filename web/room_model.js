@@ -62,7 +62,10 @@ export class RoomModel {
 
 const CHANGES = {
   'participant-joined': (model, { participant }) => model.participants.set(participant.id, participant),
-  'participant-updated': (model, { participant }) => model.participants.set(participant.id, participant),
+  'participant-updated': (model, { participant }) => {
+    // Not of somebody who has left: he would stay for ever.
+    if (model.participants.has(participant.id)) model.participants.set(participant.id, participant);
+  },
   'participant-left': (model, { participant }) => {
     model.participants.delete(participant);
     model.speaking.delete(participant);
