@@ -83,8 +83,10 @@ fn command() -> Command {
 
 /// A flag may have an empty value (`--https-listen=` is off), so no parser of clap's is in the way.
 fn setting(key: &'static salon::config::Key) -> Arg {
+    // clap wants names that live as long as the program, which is what these do.
+    let flag: &'static str = flag_of(key.name).leak();
     Arg::new(key.name)
-        .long(flag_of(key.name).trim_start_matches('-').to_owned())
+        .long(flag.trim_start_matches('-'))
         .value_name(key.value)
         .help(key.help)
         .help_heading("Settings")
