@@ -83,11 +83,11 @@ impl Mp4Error {
 /// As [`Mp4Error`] says; the source is never touched.
 pub fn finalise(source: &Path, target: &Path) -> Result<Finalised, Mp4Error> {
     let mut input = File::open(source).map_err(Mp4Error::Read)?;
-    if fs::canonicalize(target).is_ok_and(|target| fs::canonicalize(source).is_ok_and(|source| source == target)) {
+    let part = part_path(target);
+    if same_file(source, target) || same_file(source, &part) {
         return Err(Mp4Error::Write(io::Error::new(io::ErrorKind::InvalidInput, "the target is the source itself")));
     }
     let movie = source::read(&mut input)?;
-    let part = part_path(target);
     let written = progressive::write(&movie, &mut input, &part)
         .and_then(|()| fs::rename(&part, target).map_err(Mp4Error::write))
         .and_then(|()| sync_folder(target).map_err(Mp4Error::write));
@@ -100,11 +100,15 @@ pub fn finalise(source: &Path, target: &Path) -> Result<Finalised, Mp4Error> {
     Ok(movie.facts(size_bytes))
 }
 
-/// Where the target is written before it gets its name.
+/// Where the target is written before it gets its name. One that a crash left behind is replaced.
 fn part_path(target: &Path) -> PathBuf {
     let mut name = target.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
+    name.push(".finalising");
     target.with_file_name(name)
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    fs::canonicalize(a).is_ok_and(|a| fs::canonicalize(b).is_ok_and(|b| a == b))
 }
 
 /// Makes the new name itself durable (POSIX leaves that to the folder's own fsync).

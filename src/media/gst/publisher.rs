@@ -80,7 +80,7 @@ fn build(context: &Context, sections: &[AcceptedSection], tracks: &[Arc<Track>])
             tap.attach(element);
         }
     });
-    link_new_pads(&webrtc, &sinks);
+    link_new_pads(&webrtc, tracks);
     Ok(webrtc)
 }
 
@@ -101,18 +101,19 @@ fn add_receiver(webrtc: &WebRtc, section: &AcceptedSection) {
     transceiver.set_property("do-nack", section.rtx.is_some());
 }
 
-/// Links what webrtcbin receives to the tracks' sinks; transceiver `n` is section `n`.
-fn link_new_pads(webrtc: &WebRtc, sinks: &[gst_app::AppSink]) {
-    let sinks: Vec<_> = sinks.iter().map(|sink| sink.downgrade()).collect();
+/// Links what webrtcbin receives to the tracks' sinks; transceiver `n` is section `n`. Whoever asked
+/// for a keyframe before this is served now.
+fn link_new_pads(webrtc: &WebRtc, tracks: &[Arc<Track>]) {
+    let tracks = tracks.to_vec();
     webrtc.bin.connect_pad_added(move |_, pad| {
         if pad.direction() != gst::PadDirection::Src {
             return;
         }
-        let index = transceiver(pad).mlineindex() as usize;
-        let Some(sink) = sinks.get(index).and_then(gst::glib::WeakRef::upgrade) else { return };
-        let sink = sink.static_pad("sink").expect("an appsink has a sink pad");
-        if let Err(error) = pad.link(&sink) {
-            tracing::error!(pad = %pad.name(), "a received pad could not be linked: {error}");
+        let Some(track) = tracks.get(transceiver(pad).mlineindex() as usize) else { return };
+        let sink = track.appsink().static_pad("sink").expect("an appsink has a sink pad");
+        match pad.link(&sink) {
+            Ok(_) => track.request_keyframe(),
+            Err(error) => tracing::error!(pad = %pad.name(), "a received pad could not be linked: {error}"),
         }
     });
 }
@@ -129,9 +130,10 @@ async fn pass_keyframe_requests(track: Arc<Track>) {
                 source.send_event(gst_video::UpstreamForceKeyUnitEvent::builder().all_headers(false).build())
             })
         });
+        // Before the first packet there is nobody to ask: linking the pad asks again.
         if sent.await.unwrap_or(false) {
             counters::keyframe_requested();
+            tokio::time::sleep(KEYFRAME_HOLDOFF).await;
         }
-        tokio::time::sleep(KEYFRAME_HOLDOFF).await;
     }
 }

@@ -79,7 +79,7 @@ fn every_frame_is_as_it_was_and_the_index_is_in_front() {
         assert!(near(made.duration, Duration::from_secs(6), 60), "{name}: {:?}", made.duration);
         let stated: f64 = probe(&target, "format=duration").parse().unwrap();
         assert!((stated - 6.0).abs() < 0.06, "{name}: {stated}");
-        assert!(!folder.path().join("target.mp4.part").exists());
+        assert!(!folder.path().join("target.mp4.finalising").exists());
     }
 }
 
@@ -207,6 +207,10 @@ fn the_source_is_not_a_target_and_a_folder_that_is_gone_is_an_error() {
     let source = folder.path().join("source.mp4");
     fs::write(&source, our_file(4)).unwrap();
     assert!(matches!(finalise(&source, &source), Err(Mp4Error::Write(_))));
+    let named_like_ours = folder.path().join("target.mp4.finalising");
+    fs::copy(&source, &named_like_ours).unwrap();
+    assert!(matches!(finalise(&named_like_ours, &folder.path().join("target.mp4")), Err(Mp4Error::Write(_))));
+    assert_eq!(fs::read(&named_like_ours).unwrap(), our_file(4));
     assert!(matches!(finalise(&source, &folder.path().join("gone/target.mp4")), Err(Mp4Error::Write(_))));
     assert_eq!(fs::read(&source).unwrap(), our_file(4));
 }

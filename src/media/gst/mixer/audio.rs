@@ -11,7 +11,7 @@ use super::{
         decoder::{Decoder, Decoders},
         preset::Silence,
     },
-    BACKLOG, UPSTREAM_LATENCY, add_behind, make, remove_branch,
+    BACKLOG, add_behind, make, make_live, remove_branch,
 };
 use crate::{media::MediaError, room::id::TrackId};
 
@@ -39,9 +39,7 @@ struct Input {
 
 impl AudioMix {
     pub fn new(pipeline: &gst::Pipeline, decoders: &Decoders, silence: &Silence) -> Result<Self, MediaError> {
-        let mixer = make("audiomixer")?;
-        mixer.set_property("force-live", true);
-        mixer.set_property("min-upstream-latency", UPSTREAM_LATENCY.nseconds());
+        let mixer = make_live("audiomixer")?;
         mixer.set_property("output-buffer-duration", BLOCK.nseconds());
         mixer.set_property("ignore-inactive-pads", true);
         let format = caps_filter(&audio_caps())?;

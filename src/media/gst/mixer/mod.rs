@@ -197,6 +197,15 @@ fn make(factory: &str) -> Result<gst::Element, MediaError> {
     gst::ElementFactory::make(factory).build().map_err(|_| MediaError::Unavailable(factory.into()))
 }
 
+/// A mixer that puts something out in time, whatever its inputs do.
+fn make_live(factory: &str) -> Result<gst::Element, MediaError> {
+    gst::ElementFactory::make(factory)
+        .property("force-live", true)
+        .property("min-upstream-latency", UPSTREAM_LATENCY.nseconds())
+        .build()
+        .map_err(|_| MediaError::Unavailable(factory.into()))
+}
+
 /// Adds elements to the pipeline and links them in a row behind `source`.
 fn add_behind(pipeline: &gst::Pipeline, source: &gst::Element, elements: &[gst::Element]) -> Result<(), MediaError> {
     pipeline

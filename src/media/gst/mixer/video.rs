@@ -16,7 +16,7 @@ use super::{
         decoder::{Decoder, Decoders},
         preset::{GridLayout, Slate},
     },
-    BACKLOG, Canvas, UPSTREAM_LATENCY, add_behind, make,
+    BACKLOG, Canvas, add_behind, make, make_live,
     picture::{Picture, raw_caps},
     remove_branch, text,
 };
@@ -100,9 +100,7 @@ impl VideoMix {
         slate: &Slate,
         canvas: Canvas,
     ) -> Result<Self, MediaError> {
-        let compositor = make("compositor")?;
-        compositor.set_property("force-live", true);
-        compositor.set_property("min-upstream-latency", UPSTREAM_LATENCY.nseconds());
+        let compositor = make_live("compositor")?;
         // The backdrop covers everything: nothing is to be painted below it.
         compositor.set_property_from_str("background", "transparent");
         let output = make("capsfilter")?;

@@ -1,0 +1,293 @@
+//! A room's media without a room: a clock, test tracks, and a recording of them.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use gst::prelude::*;
+use salon::{
+    media::{
+        CodecName, MediaError, MediaEvent, RecordingSpec, Scene, Tile,
+        gst::{
+            OwnedPipeline, RoomClock, Track, TrackTable, composite::CompositeRecorder, decoder::Decoders,
+            preset::Presets,
+        },
+    },
+    recording::mp4::{self, Finalised},
+    room::id::{ParticipantId, RecordingId, TrackId},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::timeout,
+};
+
+/// Longer than anything here takes on a busy machine.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// What all tests of recordings start from.
+pub struct Studio {
+    pub clock: RoomClock,
+    pub tracks: TrackTable,
+    pub folder: tempfile::TempDir,
+    presets: Arc<Presets>,
+    decoders: Decoders,
+    metronome: Metronome,
+}
+
+/// A track with a test picture or sound, and its pipeline.
+pub struct Source {
+    pub id: TrackId,
+    pipeline: OwnedPipeline,
+    keyframes: JoinHandle<()>,
+}
+
+/// A recording in progress.
+pub struct Take {
+    pub file: PathBuf,
+    pub recorder: CompositeRecorder,
+    events: mpsc::Receiver<MediaEvent>,
+}
+
+impl Studio {
+    pub async fn open() -> Self {
+        gst::init().unwrap();
+        let clock = RoomClock::new();
+        let presets = Arc::new(Presets::load(None));
+        assert!(presets.can_record(), "{:?}", presets.unavailable());
+        Self {
+            tracks: TrackTable::new(),
+            folder: tempfile::tempdir().unwrap(),
+            decoders: Decoders::new(&clock),
+            metronome: Metronome::start(&clock).await,
+            presets,
+            clock,
+        }
+    }
+
+    /// Seconds of the room.
+    pub fn now(&self) -> f64 {
+        self.clock.running_time().nseconds() as f64 / 1e9
+    }
+
+    /// Until the room's media has come to that second.
+    pub async fn reach(&mut self, second: f64) {
+        let reached = self.metronome.time.wait_for(|time| *time >= second);
+        timeout(DEADLINE + Duration::from_secs_f64(second), reached).await.expect("time passes").unwrap();
+    }
+
+    pub async fn wait(&mut self, seconds: f64) {
+        let until = self.now() + seconds;
+        self.reach(until).await;
+    }
+
+    /// A picture of one colour.
+    pub async fn colour(&mut self, codec: CodecName, argb: u32, width: u32, height: u32) -> Source {
+        let launch = format!(
+            "videotestsrc name=source is-live=true pattern=solid-color foreground-color={argb} ! \
+             capsfilter name=size caps=video/x-raw,format=I420,width={width},height={height},framerate=25/1 ! {}",
+            video_encoder(codec)
+        );
+        self.publish(codec, &launch).await
+    }
+
+    /// Black, and white in the first 100 ms of each second of the room.
+    pub async fn flash(&mut self) -> Source {
+        let launch = format!(
+            "videotestsrc name=source is-live=true pattern=black ! \
+             video/x-raw,format=I420,width=320,height=180,framerate=25/1 ! identity name=paint ! {}",
+            video_encoder(CodecName::Vp8)
+        );
+        self.publish(CodecName::Vp8, &launch).await
+    }
+
+    pub async fn tone(&mut self, frequency: f64) -> Source {
+        let launch = format!(
+            "audiotestsrc name=source is-live=true freq={frequency} volume=0.25 samplesperbuffer=960 ! \
+             audio/x-raw,rate=48000,channels=1 ! opusenc ! rtpopuspay pt=111 ! rtpjitterbuffer latency=200"
+        );
+        self.publish(CodecName::Opus, &launch).await
+    }
+
+    /// Silence, and 1 kHz in the first 100 ms of each second of the room.
+    pub async fn beep(&mut self) -> Source {
+        let launch = "audiotestsrc name=source is-live=true wave=silence samplesperbuffer=960 ! \
+             audio/x-raw,format=S16LE,rate=48000,channels=1 ! identity name=paint ! opusenc ! \
+             rtpopuspay pt=111 ! rtpjitterbuffer latency=200";
+        self.publish(CodecName::Opus, launch).await
+    }
+
+    async fn publish(&mut self, codec: CodecName, launch: &str) -> Source {
+        let id = TrackId::random();
+        let track = Track::new(id.clone(), codec, None);
+        let (owned, _events) = OwnedPipeline::new(&format!("source-{id}"), &self.clock);
+        let bin = gst::parse::bin_from_description(launch, true).unwrap();
+        let now = self.clock.running_time();
+        bin.by_name("source").unwrap().set_property("timestamp-offset", now.nseconds() as i64);
+        if let Some(paint) = bin.by_name("paint") {
+            paint.static_pad("src").unwrap().add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+                let buffer = info.buffer_mut().unwrap();
+                paint_marks(codec, buffer.make_mut());
+                gst::PadProbeReturn::Ok
+            });
+        }
+        let encoder = bin.by_name("encoder");
+        owned.pipeline().add(&bin).unwrap();
+        owned.pipeline().add(track.appsink()).unwrap();
+        bin.link(track.appsink()).unwrap();
+        owned.start().await.unwrap();
+        self.tracks.insert(id.clone(), track.clone());
+        let keyframes = tokio::spawn(async move {
+            loop {
+                track.keyframe_requested().await;
+                let request = gst_video::UpstreamForceKeyUnitEvent::builder().all_headers(true).build();
+                let _ = encoder.as_ref().is_some_and(|encoder| encoder.static_pad("src").unwrap().send_event(request));
+            }
+        });
+        Source { id, pipeline: owned, keyframes }
+    }
+
+    pub async fn unpublish(&mut self, source: Source) {
+        self.tracks.remove(&source.id);
+        source.end().await;
+    }
+
+    pub fn record(&self, spec: &RecordingSpec, scene: &Scene) -> Take {
+        let file = self.folder.path().join("recording.mp4.part");
+        let (sender, events) = mpsc::channel(16);
+        let recorder = CompositeRecorder::start(
+            &self.clock,
+            &self.decoders,
+            &self.presets,
+            RecordingId::random(),
+            file.clone(),
+            spec,
+            scene,
+            &self.tracks,
+            sender,
+        )
+        .unwrap();
+        Take { file, recorder, events }
+    }
+
+    /// The finalised file, and what the finaliser said of it.
+    pub fn finalise(&self, source: &Path) -> (PathBuf, Finalised) {
+        let target = self.folder.path().join("recording.mp4");
+        let facts = mp4::finalise(source, &target).unwrap();
+        (target, facts)
+    }
+
+    pub async fn close(self) {
+        self.metronome.pipeline.shutdown(DEADLINE).await.unwrap();
+    }
+}
+
+impl Source {
+    pub fn element(&self, name: &str) -> gst::Element {
+        self.pipeline.pipeline().by_name(name).unwrap()
+    }
+
+    pub async fn end(self) {
+        self.keyframes.abort();
+        self.pipeline.shutdown(DEADLINE).await.unwrap();
+    }
+}
+
+impl Take {
+    pub async fn started(&mut self) {
+        let event = timeout(DEADLINE, self.events.recv()).await.expect("the recording starts").unwrap();
+        assert!(matches!(event, MediaEvent::RecordingStarted { .. }), "{event:?}");
+    }
+
+    pub async fn ended(&mut self) -> Result<(), MediaError> {
+        loop {
+            match timeout(DEADLINE, self.events.recv()).await.expect("the recording ends").unwrap() {
+                MediaEvent::RecordingEnded { result, .. } => return result,
+                MediaEvent::RecordingStarted { .. } => {}
+                event => panic!("{event:?}"),
+            }
+        }
+    }
+
+    pub async fn stop(mut self) -> PathBuf {
+        self.recorder.stop();
+        self.ended().await.unwrap();
+        self.recorder.shutdown(DEADLINE).await.unwrap();
+        self.file
+    }
+}
+
+/// A participant's tile.
+pub fn tile(participant: &ParticipantId, label: &str, video: Option<&Source>) -> Tile {
+    Tile { participant: participant.clone(), label: label.into(), video: video.map(|source| source.id.clone()) }
+}
+
+pub fn scene(tiles: Vec<Tile>, audio: &[&Source]) -> Scene {
+    Scene { tiles, audio: audio.iter().map(|source| source.id.clone()).collect() }
+}
+
+fn video_encoder(codec: CodecName) -> &'static str {
+    match codec {
+        CodecName::H264 => {
+            "x264enc name=encoder tune=zerolatency speed-preset=ultrafast key-int-max=250 bitrate=1000 ! \
+             video/x-h264,profile=constrained-baseline ! rtph264pay pt=102 config-interval=-1 ! rtpjitterbuffer latency=200"
+        }
+        CodecName::Vp9 => {
+            "vp9enc name=encoder deadline=1 cpu-used=8 lag-in-frames=0 keyframe-max-dist=250 ! rtpvp9pay pt=98 ! \
+             rtpjitterbuffer latency=200"
+        }
+        _ => {
+            "vp8enc name=encoder deadline=1 cpu-used=8 keyframe-max-dist=250 ! rtpvp8pay pt=96 ! \
+             rtpjitterbuffer latency=200"
+        }
+    }
+}
+
+/// Makes the first 100 ms of every second of the room white, or loud.
+fn paint_marks(codec: CodecName, buffer: &mut gst::BufferRef) {
+    const SECOND: u64 = 1_000_000_000;
+    const MARK: u64 = 100_000_000;
+    let pts = buffer.pts().unwrap().nseconds();
+    let mut map = buffer.map_writable().unwrap();
+    if codec == CodecName::Opus {
+        for (index, pair) in map.chunks_exact_mut(2).enumerate() {
+            let time = pts + index as u64 * SECOND / 48_000;
+            let phase = (time % SECOND) as f64 / SECOND as f64;
+            if time % SECOND < MARK {
+                let value = (phase * 1000.0 * 2.0 * std::f64::consts::PI).sin() * 16_000.0;
+                pair.copy_from_slice(&(value as i16).to_le_bytes());
+            }
+        }
+    } else if pts % SECOND < MARK {
+        let luma = 320 * 180;
+        map[..luma].fill(235);
+    }
+}
+
+/// Tells the room's seconds as live media: what waits for time waits for this.
+struct Metronome {
+    pipeline: OwnedPipeline,
+    time: watch::Receiver<f64>,
+}
+
+impl Metronome {
+    async fn start(clock: &RoomClock) -> Self {
+        let (pipeline, _events) = OwnedPipeline::new("metronome", clock);
+        let launch = "audiotestsrc is-live=true wave=silence samplesperbuffer=441 ! appsink name=sink sync=true";
+        let bin = gst::parse::bin_from_description(launch, false).unwrap();
+        let sink = bin.by_name("sink").unwrap().downcast::<gst_app::AppSink>().unwrap();
+        let (sender, time) = watch::channel(0.0);
+        let now = clock.clone();
+        let callbacks = gst_app::AppSinkCallbacks::builder().new_sample(move |sink| {
+            let _ = sink.pull_sample();
+            sender.send_replace(now.running_time().nseconds() as f64 / 1e9);
+            Ok(gst::FlowSuccess::Ok)
+        });
+        sink.set_callbacks(callbacks.build());
+        pipeline.pipeline().add(&bin).unwrap();
+        pipeline.start().await.unwrap();
+        Self { pipeline, time }
+    }
+}
