@@ -87,3 +87,80 @@ async fn a_call_is_recorded_as_it_went() {
     high.end().await;
     studio.close().await;
 }
+
+#[tokio::test]
+async fn sound_and_picture_are_in_step() {
+    let mut studio = Studio::open().await;
+    let (flash, beep) = (studio.flash().await, studio.beep().await);
+    let anna = ParticipantId::random();
+    let begin = studio.now();
+    let mut take = studio.record(&spec(), &scene(vec![tile(&anna, "", Some(&flash))], &[&beep]));
+    take.started().await;
+    studio.reach(begin + 12.0).await;
+    let file = take.stop().await;
+    let growing = Content::read(&file);
+    let (target, _) = studio.finalise(&file);
+    for (name, content) in [("growing", growing), ("finalised", Content::read(&target))] {
+        let offsets = offsets(&content.flashes(middle(1, 0)), &content.beeps());
+        assert!(offsets.len() >= 9, "{name}: only {} pairs", offsets.len());
+        println!("{name} file: beep after flash, ms: {:.0?}", offsets.iter().map(|o| o * 1e3).collect::<Vec<_>>());
+        // A frame is 40 ms long: an onset is seen up to that late.
+        assert!(offsets.iter().all(|offset| offset.abs() <= 0.06), "{name}: {offsets:.3?}");
+    }
+    flash.end().await;
+    beep.end().await;
+    studio.close().await;
+}
+
+/// Pixels of a nickname as it stands in the file: first and last bright column, and how many.
+async fn drawn(studio: &mut Studio, label: &str) -> Option<(usize, usize, usize)> {
+    let anna = ParticipantId::random();
+    let mut take = studio.record(&spec(), &scene(vec![tile(&anna, label, None)], &[]));
+    take.started().await;
+    studio.wait(0.6).await;
+    let file = take.stop().await;
+    let (target, facts) = studio.finalise(&file);
+    std::fs::remove_file(file).unwrap();
+    bright_extent(&luma(&target, facts.duration.as_secs_f64() - 0.2, [0, 300, 640, 60]))
+}
+
+#[tokio::test]
+async fn a_nickname_is_drawn_as_it_is_written() {
+    let mut studio = Studio::open().await;
+    assert_eq!(drawn(&mut studio, "").await, None);
+    assert_eq!(drawn(&mut studio, " \n\t ").await, None);
+    let width = |(first, last, _): (usize, usize, usize)| last - first;
+    let short = drawn(&mut studio, "김철수").await.expect("Korean is drawn");
+    let long = drawn(&mut studio, "김철수 & <b>").await.expect("markup is drawn");
+    let ampersand = drawn(&mut studio, "김철수 &").await.expect("an ampersand is drawn");
+    assert!(width(ampersand) > width(short) + 5, "{short:?} {ampersand:?}");
+    assert!(width(long) > width(ampersand) + 10, "{ampersand:?} {long:?}");
+    assert!(long.2 > short.2, "{short:?} {long:?}");
+    let endless = drawn(&mut studio, &"아주긴이름 ".repeat(20)).await.expect("a long name is drawn");
+    assert!((400..620).contains(&width(endless)), "{endless:?}");
+    studio.close().await;
+}
+
+#[tokio::test]
+async fn a_file_that_grows_plays_to_within_a_second_of_now() {
+    let mut studio = Studio::open().await;
+    let red = studio.colour(CodecName::Vp8, RED, 640, 360).await;
+    let anna = ParticipantId::random();
+    let begin = studio.now();
+    let mut take = studio.record(&spec(), &scene(vec![tile(&anna, "Anna", Some(&red))], &[]));
+    take.started().await;
+    let copy = studio.folder.path().join("copy.mp4");
+    for step in 0..12 {
+        studio.reach(begin + 2.0 + 0.37 * f64::from(step)).await;
+        let length = studio.now() - begin;
+        std::fs::copy(&take.file, &copy).unwrap();
+        let playable = playable_seconds(&copy);
+        assert!(length - playable < 1.0, "{playable:.2} of {length:.2} s can be played");
+        assert!(studio.finalise(&copy).1.duration.as_secs_f64() > length - 1.0, "at {length:.2} s");
+    }
+    let (target, _) = studio.finalise(&copy);
+    assert_colour(Content::read(&target).colour(2.0, middle(1, 0)), RED_YUV, "a copy of a growing file");
+    take.stop().await;
+    red.end().await;
+    studio.close().await;
+}
