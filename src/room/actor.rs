@@ -28,7 +28,7 @@ use super::{
     speaking::Speaking,
 };
 use crate::{
-    media::{Capabilities, CodecName, MediaEngine, MediaEvent, MediaRoom, Scene, graph::Graph},
+    media::{Capabilities, CodecName, MediaEngine, MediaEvent, MediaRoom, Scene},
     recording::RecordingNotice,
 };
 
@@ -387,23 +387,6 @@ impl Room {
         if answer.send((self.view(), events)).is_ok() && self.listeners.len() < MOST_LISTENERS {
             self.listeners.push(listener);
         }
-    }
-
-    /// The engine's graph, with people's names on what is theirs.
-    fn graph(&self) -> Graph {
-        let mut graph = self.media.graph();
-        for node in &mut graph.nodes {
-            let mentioned = |id: &str| node.id.contains(id) || node.facts.values().any(|fact| fact.contains(id));
-            let owner = self.participants.iter().find(|participant| {
-                mentioned(participant.id.as_str()) || participant.tracks().any(|track| mentioned(track.id.as_str()))
-            });
-            if let Some(owner) = owner {
-                let label = node.label.replace(owner.id.as_str(), "");
-                let label = label.trim_matches(|c: char| c.is_whitespace() || "/·:".contains(c));
-                node.label = if label.is_empty() { owner.name.clone() } else { format!("{} · {label}", owner.name) };
-            }
-        }
-        graph
     }
 }
 

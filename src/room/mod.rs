@@ -4,6 +4,7 @@ mod actor;
 pub mod command;
 pub mod error;
 pub mod event;
+mod graph;
 pub mod handle;
 pub mod id;
 mod membership;

@@ -261,7 +261,7 @@ fn in_range(setting: &'static str, value: u64, least: u64, most: u64) -> Result<
 
 fn even_in_range(setting: &'static str, value: u32, least: u64, most: u64) -> Result<(), BadSetting> {
     in_range(setting, value.into(), least, most)?;
-    if value % 2 == 0 {
+    if value.is_multiple_of(2) {
         return Ok(());
     }
     Err(BadSetting::new(setting, format!("must be even, not {value}")))

@@ -219,8 +219,8 @@ mod tests {
         assert_eq!(bench.at(2000, -20), None);
         assert_eq!(bench.at(2200, -20), Some((-20, true)));
         assert_eq!(bench.at(2400, -50).map(|(_, speaking)| speaking), Some(true));
-        assert_eq!(bench.at(2800, -20).map(|(_, speaking)| speaking), Some(true));
-        assert_eq!(bench.at(3300, -20), None);
+        assert_eq!(bench.at(2700, -20).map(|(_, speaking)| speaking), Some(true));
+        assert_eq!(bench.at(3200, -20), None, "nothing new");
     }
 
     #[test]

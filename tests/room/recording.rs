@@ -29,7 +29,7 @@ async fn state(guest: &mut Guest) -> (RecordingState, Option<String>) {
 async fn started(house: &mut House, guest: &Guest) -> salon::room::id::RecordingId {
     let pending = guest.room.record(Caller::Participant(guest.id.clone()), RecordingSpec::default());
     let id = house.note_recording().await;
-    assert_eq!(pending.await.unwrap().id, id);
+    assert_eq!(pending.await.expect("the recording begins").id, id);
     id
 }
 

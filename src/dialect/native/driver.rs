@@ -73,11 +73,8 @@ pub enum Outgoing {
 }
 
 /// Serves one client until either side ends it.
-pub async fn drive(
-    hub: &Hub,
-    mut incoming: impl Stream<Item = Incoming> + Unpin,
-    outgoing: impl Sink<Outgoing> + Unpin,
-) {
+pub async fn drive(hub: &Hub, incoming: impl Stream<Item = Incoming> + Unpin, outgoing: impl Sink<Outgoing> + Unpin) {
+    let mut incoming = incoming.fuse();
     let (out, queue) = mpsc::channel(OUT_QUEUE);
     let mut driver = Driver::new(hub, out);
     let mut writer = Box::pin(write(outgoing, queue));
