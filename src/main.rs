@@ -1,1 +1,266 @@
-fn main() {}
+//! The `salon` program: arguments, settings, logging; then the parts are joined and it waits for a
+//! signal.
+
+use std::{
+    collections::BTreeMap,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
+use tracing_subscriber::EnvFilter;
+
+use salon::{
+    config::{Settings, for_clients},
+    dialect::native::routes::{Hub, Origins, routes},
+    doctor::{self, Elements},
+    media::{
+        MediaEngine,
+        gst::{GstEngine, MediaSettings, counters},
+    },
+    recording::{
+        Keeper,
+        keeper::{KeeperSettings, KeeperTask},
+        store::{self, Finished},
+    },
+    room::Registry,
+    server::{
+        Limits, Listen, Server, Services,
+        auth::Gate,
+        metrics::{Metrics, Reading},
+        tls::{Certificate, PemFiles},
+    },
+};
+
+mod arguments;
+
+use arguments::{Arguments, Task};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn main() -> ExitCode {
+    match run(arguments::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "salon: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let Arguments { task, config, flags } = arguments;
+    if let Task::Recover { folder } = task {
+        return recover(&folder);
+    }
+    let environment: BTreeMap<String, String> = std::env::vars().collect();
+    let settings = Settings::load(config.as_deref(), &environment, &flags)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let code = match task {
+        Task::Doctor { json } => runtime.block_on(examine(&settings, json)),
+        _ => {
+            tracing_subscriber::fmt()
+                .with_env_filter(EnvFilter::try_new(&settings.log)?)
+                .with_writer(std::io::stderr)
+                .init();
+            raise_open_files();
+            runtime.block_on(serve(settings)).map(|()| ExitCode::SUCCESS)
+        }
+    };
+    // A finaliser that outlived its deadline is not waited for: the next start takes it up.
+    runtime.shutdown_background();
+    code
+}
+
+/// Starts everything, waits for a signal, ends everything in the opposite order.
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let engine: Arc<dyn MediaEngine> = Arc::new(start_engine(&settings)?);
+    let keeping = KeeperSettings {
+        recordings: settings.recordings_dir.clone(),
+        database: settings.database_path(),
+        reserve_bytes: settings.recordings_reserve_mib * 1024 * 1024,
+        finalise: store::rewrite,
+    };
+    let (keeper, keeping, notices) = Keeper::start(keeping).await?;
+    let registry = Registry::new(settings.rooms.clone(), engine.clone(), notices);
+    let services = Arc::new(Services {
+        registry: registry.clone(),
+        keeper,
+        engine,
+        gate: Gate::new(settings.api_secret.clone(), registry.clone()),
+        metrics: Metrics::new(Arc::new(media_readings)),
+        version: VERSION,
+        started: Instant::now(),
+        limits: Limits::default(),
+        stop: Default::default(),
+    });
+    let hub = Hub {
+        registry: registry.clone(),
+        ice_servers: for_clients(&settings.ice_servers),
+        version: VERSION.to_owned(),
+    };
+    let websocket = routes(Arc::new(hub), Origins { allowed: settings.origins.clone() });
+    let server = Server::start(listen(&settings)?, services, websocket)?;
+    announce(server.urls());
+
+    signals.next().await;
+    tracing::info!("shutting down; a second signal ends at once");
+    tokio::select! {
+        () = shut_down(server, &registry, keeping, settings.shutdown) => tracing::info!("good bye"),
+        () = signals.next() => tracing::warn!("ended at once; recordings are finalised at the next start"),
+    }
+    Ok(())
+}
+
+/// Rooms end their recordings, the keeper finalises them, connections end; all within `limit`.
+async fn shut_down(server: Server, registry: &Registry, keeping: KeeperTask, limit: Duration) {
+    let deadline = Instant::now() + limit;
+    let left = || deadline.saturating_duration_since(Instant::now());
+    server.stop_accepting();
+    registry.shutdown(left().mul_f64(0.6)).await;
+    keeping.shutdown(left().mul_f64(0.8)).await;
+    server.close(left().min(Duration::from_secs(2))).await;
+}
+
+fn start_engine(settings: &Settings) -> anyhow::Result<GstEngine> {
+    for finding in doctor::media(&Gst) {
+        match finding.verdict {
+            doctor::Verdict::Good => {}
+            doctor::Verdict::Lacking => tracing::warn!("{}: {} (see `salon doctor`)", finding.what, finding.found),
+            doctor::Verdict::Broken => {
+                anyhow::bail!("{}: {} (`salon doctor` says how to mend it)", finding.what, finding.found)
+            }
+        }
+    }
+    let media = MediaSettings {
+        bind: settings.media_bind.clone(),
+        announce: settings.media_ip,
+        ports: settings.media_ports,
+        pipelines: settings.pipelines_dir.clone(),
+    };
+    GstEngine::new(media).context("the media engine did not start")
+}
+
+fn listen(settings: &Settings) -> anyhow::Result<Listen> {
+    let https = if settings.https_listen.is_empty() {
+        None
+    } else {
+        let files = match (&settings.tls_cert, &settings.tls_key) {
+            (Some(cert), Some(key)) => PemFiles { cert: cert.clone(), key: key.clone() },
+            _ => PemFiles::self_signed(&settings.data_dir)?,
+        };
+        Some((settings.https_listen.clone(), Certificate::load(files)?))
+    };
+    Ok(Listen { http: settings.http_listen.clone(), https })
+}
+
+/// One line for each address, for people and for programs that started us with port 0.
+fn announce(urls: &[String]) {
+    let mut out = std::io::stdout().lock();
+    for url in urls {
+        // Whoever does not read our output wants no line.
+        let _ = writeln!(out, "listening on {url}");
+    }
+    let _ = out.flush();
+}
+
+fn media_readings() -> Vec<Reading> {
+    let now = counters();
+    let reading = |name, help, grows, value| Reading { name, help, grows, value };
+    vec![
+        reading("packets_forwarded", "RTP packets handed to subscribers", true, now.packets_forwarded),
+        reading("packets_dropped", "RTP packets not handed to subscribers that were behind", true, now.packets_dropped),
+        reading("keyframe_requests", "Keyframe requests sent to publishers", true, now.keyframe_requests),
+        reading("live_pipelines", "GStreamer pipelines in use", false, now.live_pipelines as u64),
+    ]
+}
+
+async fn examine(settings: &Settings, json: bool) -> anyhow::Result<ExitCode> {
+    let report = doctor::examine(settings, &Gst).await;
+    let text = if json { serde_json::to_string_pretty(&report)? } else { report.to_string() };
+    writeln!(std::io::stdout(), "{text}")?;
+    Ok(if report.is_broken() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Finalises every interrupted MP4 in a folder that no server uses.
+fn recover(folder: &Path) -> anyhow::Result<ExitCode> {
+    // Held until the end: a server that is started meanwhile must not work on the same files.
+    let _store = store::Store::open(folder, 0, store::rewrite)?;
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .with_context(|| folder.display().to_string())?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "mp4"))
+        .collect();
+    files.sort();
+    let mut out = std::io::stdout().lock();
+    if files.is_empty() {
+        writeln!(out, "there is no MP4 file in {}", folder.display())?;
+    }
+    let mut code = ExitCode::SUCCESS;
+    for file in files {
+        let outcome = match store::finish_file(&file, 0, store::rewrite) {
+            Finished::Progressive(made) => format!("ready, {:.1} s", made.duration.as_secs_f64()),
+            Finished::Fragmented { reason, .. } => {
+                code = ExitCode::FAILURE;
+                format!("plays, {reason}")
+            }
+            Finished::Nothing(reason) => {
+                code = ExitCode::FAILURE;
+                reason
+            }
+        };
+        writeln!(out, "{}: {outcome}", file.display())?;
+    }
+    Ok(code)
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// A webrtcbin viewer takes 17 to 19 descriptors, and the usual soft limit is 1,024.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!("the limit of open files stays as it is: {error}");
+    }
+}
+
+/// GStreamer, as the doctor asks it.
+struct Gst;
+
+impl Elements for Gst {
+    fn version(&self) -> Result<(u32, u32, u32), String> {
+        gst::init().map_err(|error| error.to_string())?;
+        let (major, minor, micro, _) = gst::version();
+        Ok((major, minor, micro))
+    }
+
+    fn works(&self, element: &str) -> bool {
+        gst::ElementFactory::make(element).build().is_ok()
+    }
+}

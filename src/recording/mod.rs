@@ -3,14 +3,20 @@
 //! A room tells the keeper what happens to its recordings as [`RecordingNotice`]s; the keeper owns
 //! the catalogue and the files, and answers through the room's handle.
 
+pub mod catalogue;
+pub mod keeper;
+pub mod mp4;
+pub mod store;
+
+pub use catalogue::{Catalogue, Recording};
+pub use keeper::Keeper;
+
 use jiff::Timestamp;
 
 use crate::{
     media::{MediaError, RecordingSpec},
     room::{RoomHandle, id::RecordingId},
 };
-
-pub mod mp4;
 
 /// What a room tells the keeper, in order, for each recording.
 #[derive(Debug)]

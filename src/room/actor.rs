@@ -1,1 +1,404 @@
-//! The room task: owns the state of one room and does one command at a time.
+//! The room task: owns the state of one room and does one thing at a time.
+//!
+//! Commands come from sessions, events from the media engine, and the clock is the third source.
+//! Nothing here awaits media, a session or the recording keeper: what takes time is started, and its
+//! end comes back as an event. The verbs live beside this file, by subject: [`super::membership`],
+//! [`super::publication`], [`super::subscription`], [`super::recording`], [`super::signal`].
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until, timeout_at},
+};
+
+use super::{
+    RoomHandle,
+    command::{Caller, RoomCommand},
+    error::ChangeError,
+    event::{CloseReason, RoomEvent},
+    id::{AccessToken, ParticipantId},
+    model::{Role, RoomChange, RoomSettings, RoomView},
+    participant::{Link, Participant},
+    pin::{PinGate, same_secret},
+    policy::{self, RoomPolicy},
+    recording::Recordings,
+    scene::{self, Actor},
+    speaking::Speaking,
+};
+use crate::{
+    media::{Capabilities, CodecName, MediaEngine, MediaEvent, MediaRoom, Scene},
+    recording::RecordingNotice,
+};
+
+/// Commands that may wait; more is [`super::error::RoomGone::Busy`].
+pub(super) const COMMAND_QUEUE: usize = 256;
+/// Events of the media engine that may wait.
+const MEDIA_QUEUE: usize = 1024;
+/// Events that may wait for one listener of the HTTP API.
+const LISTENER_QUEUE: usize = 256;
+/// Listeners of one room.
+const MOST_LISTENERS: usize = 256;
+/// How often sessions that ended without a word are looked for.
+const SWEEP: Duration = Duration::from_secs(3);
+/// A closing room's recordings must be closed within this.
+const RECORDINGS_DEADLINE: Duration = Duration::from_secs(10);
+/// And then the rest of its media within this.
+const MEDIA_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What a room is made from; all of it has been checked.
+pub(super) struct Setup {
+    pub(super) name: Arc<str>,
+    pub(super) settings: RoomSettings,
+    pub(super) policy: Arc<RoomPolicy>,
+    pub(super) engine: Arc<dyn MediaEngine>,
+    pub(super) keeper: mpsc::Sender<RecordingNotice>,
+    pub(super) handle: RoomHandle,
+}
+
+/// The state of one room. Verbs answer at once; [`Room::settle`] then draws the consequences.
+pub(super) struct Room {
+    pub(super) name: Arc<str>,
+    pub(super) created_at: Timestamp,
+    pub(super) policy: Arc<RoomPolicy>,
+    pub(super) capabilities: Capabilities,
+    pub(super) media: Box<dyn MediaRoom>,
+    /// For the recording keeper, who answers through it.
+    pub(super) handle: RoomHandle,
+    pub(super) pin: PinGate,
+    pub(super) max_participants: usize,
+    /// What publishers may send, in order of preference.
+    pub(super) codecs: Vec<CodecName>,
+    /// In the order they came.
+    pub(super) participants: Vec<Participant>,
+    pub(super) recordings: Recordings,
+    pub(super) speaking: Speaking,
+    linger: Duration,
+    listeners: Vec<mpsc::Sender<RoomEvent>>,
+    /// What the engine was last told to show.
+    scene: Scene,
+    /// Nobody is in since then.
+    pub(super) empty_since: Option<Instant>,
+    /// Nobody was ever in: the room waits at least the server's own linger for whoever made it.
+    pub(super) fresh: bool,
+    swept: Instant,
+}
+
+/// Runs a room until it ends. Whoever called `commands`' senders is answered or told that it closed.
+pub(super) async fn run(setup: Setup, mut commands: mpsc::Receiver<RoomCommand>) {
+    let (sender, mut events) = mpsc::channel(MEDIA_QUEUE);
+    let keeper = setup.keeper.clone();
+    let mut room = Room::new(setup, sender);
+    tracing::info!(room.id = %room.name, "room {} opened", room.name);
+    let (reason, answer) = loop {
+        tokio::select! {
+            command = commands.recv() => match command {
+                Some(RoomCommand::CloseRoom { reason, answer }) => break (reason, Some(answer)),
+                Some(command) => room.handle(command),
+                None => break (CloseReason::Empty, None),
+            },
+            Some(event) = events.recv() => room.on_media(event),
+            permit = keeper.reserve(), if room.recordings.has_backlog() => room.recordings.pass_on(permit),
+            () = sleep_until(room.deadline(Instant::now())) => {
+                if room.on_time(Instant::now()) {
+                    break (CloseReason::Empty, None);
+                }
+            }
+        }
+        room.settle();
+    };
+    close(room, reason, answer, commands, events).await;
+}
+
+/// Ends a room in an order that loses nothing: refuse, tell, close the recordings, then the media.
+async fn close(
+    mut room: Room,
+    reason: CloseReason,
+    answer: Option<oneshot::Sender<()>>,
+    mut commands: mpsc::Receiver<RoomCommand>,
+    mut events: mpsc::Receiver<MediaEvent>,
+) {
+    // From here the registry makes a new room of this name. Whoever was already in the queue is
+    // answered `Closed` by the drop of his command, and the registry sends him there.
+    commands.close();
+    let mut answers: Vec<_> = answer.into_iter().collect();
+    while let Some(command) = commands.recv().await {
+        if let RoomCommand::CloseRoom { answer, .. } = command {
+            answers.push(answer);
+        }
+    }
+    tracing::info!(room.id = %room.name, ?reason, "room {} closes", room.name);
+    room.tell_all(RoomEvent::RoomClosed { reason });
+    room.listeners.clear();
+    room.end_all_recordings();
+    let name = room.name.clone();
+    let Room { media, mut recordings, participants, .. } = room;
+    drop(participants);
+
+    let deadline = Instant::now() + RECORDINGS_DEADLINE;
+    while recordings.any_being_written() {
+        match timeout_at(deadline, events.recv()).await {
+            Ok(Some(event)) => recordings.on_media_while_closing(event),
+            Ok(None) | Err(_) => break,
+        }
+    }
+    recordings.give_up_writing();
+    let mut gone = media.shutdown(MEDIA_DEADLINE);
+    let deadline = Instant::now() + MEDIA_DEADLINE + Duration::from_secs(1);
+    // The engine may wait with events that do not fit: go on reading while it shuts down.
+    let shutdown = async {
+        loop {
+            tokio::select! {
+                _ = &mut gone => break,
+                Some(_) = events.recv() => {}
+            }
+        }
+    };
+    if timeout_at(deadline, shutdown).await.is_err() {
+        tracing::error!(room.id = %name, "the media of room {name} did not end within {MEDIA_DEADLINE:?}");
+    }
+    recordings.flush(Instant::now() + MEDIA_DEADLINE).await;
+    for answer in answers {
+        let _ = answer.send(());
+    }
+}
+
+impl Room {
+    fn new(setup: Setup, events: mpsc::Sender<MediaEvent>) -> Self {
+        let Setup { name, settings, policy, engine, keeper, handle } = setup;
+        let capabilities = engine.capabilities().clone();
+        let now = Instant::now();
+        Self {
+            created_at: Timestamp::now(),
+            codecs: codecs_to_take(settings.codecs.as_deref(), &capabilities.forward),
+            media: engine.open_room(&name, events),
+            pin: PinGate::new(settings.pin),
+            max_participants: settings.max_participants.unwrap_or(policy.max_participants),
+            linger: settings.linger_s.map_or(policy.linger, Duration::from_secs),
+            recordings: Recordings::new(keeper, settings.recording),
+            participants: Vec::new(),
+            listeners: Vec::new(),
+            speaking: Speaking::default(),
+            scene: Scene::default(),
+            empty_since: Some(now),
+            fresh: true,
+            swept: now,
+            name,
+            policy,
+            capabilities,
+            handle,
+        }
+    }
+
+    /// Does one command. An answer that nobody waits for any more is dropped; only a join is undone
+    /// then.
+    fn handle(&mut self, command: RoomCommand) {
+        match command {
+            RoomCommand::Join { request, session, events, answer } => self.join(request, session, events, answer),
+            RoomCommand::Resume { token, session, events, answer } => self.resume(&token, session, events, answer),
+            RoomCommand::Detach { participant, session } => self.detach(&participant, session),
+            RoomCommand::Leave { participant } => self.leave(&participant),
+            RoomCommand::Remove { caller, participant, answer } => {
+                reply(answer, self.remove(&caller, &participant));
+            }
+            RoomCommand::Publish { participant, connection, sdp, sources, answer } => {
+                self.publish(&participant, connection, sdp, &sources, answer);
+            }
+            RoomCommand::Subscribe { participant, to, answer } => self.subscribe(&participant, to, answer),
+            RoomCommand::Unsubscribe { participant, from, answer } => {
+                reply(answer, self.unsubscribe(&participant, from.as_ref()));
+            }
+            RoomCommand::CloseConnection { participant, connection, answer } => {
+                reply(answer, self.close_connection(&participant, &connection));
+            }
+            RoomCommand::Answered { participant, connection, sdp, answer } => {
+                reply(answer, self.answered(&participant, &connection, sdp));
+            }
+            RoomCommand::Candidate { participant, connection, candidate, answer } => {
+                reply(answer, self.candidate(&participant, &connection, candidate));
+            }
+            RoomCommand::Mute { caller, track, muted, answer } => reply(answer, self.mute(&caller, &track, muted)),
+            RoomCommand::Rename { participant, name, answer } => reply(answer, self.rename(&participant, &name)),
+            RoomCommand::Signal { participant, kind, to, data, answer } => {
+                reply(answer, self.signal(&participant, kind, to, data));
+            }
+            RoomCommand::Record { caller, spec, answer } => self.record(&caller, spec, answer),
+            RoomCommand::StopRecording { caller, recording, answer } => {
+                reply(answer, self.stop_recording(&caller, &recording));
+            }
+            RoomCommand::Journalled { recording, result } => self.journalled(&recording, result),
+            RoomCommand::Kept { recording, state, reason } => self.kept(&recording, state, reason),
+            RoomCommand::Change { change, answer } => reply(answer, self.change(change)),
+            RoomCommand::View { answer } => reply(answer, self.view()),
+            RoomCommand::Graph { answer } => reply(answer, self.graph()),
+            RoomCommand::Whois { access, answer } => reply(answer, self.whois(&access)),
+            RoomCommand::Key { answer } => reply(answer, self.key()),
+            RoomCommand::Listen { answer } => self.listen(answer),
+            // The loop ends with this one.
+            RoomCommand::CloseRoom { .. } => {}
+        }
+    }
+
+    fn on_media(&mut self, event: MediaEvent) {
+        match event {
+            MediaEvent::Answered { connection, sdp } => self.on_answered(&connection, sdp),
+            MediaEvent::Offered { connection, sdp, tracks } => self.on_offered(&connection, sdp, &tracks),
+            MediaEvent::Candidate { connection, candidate } => self.on_candidate(&connection, candidate),
+            MediaEvent::Connected { connection } => self.on_connected(&connection),
+            MediaEvent::ConnectionEnded { connection, error } => self.on_connection_ended(&connection, error),
+            MediaEvent::AudioLevels(levels) => self.on_audio_levels(&levels),
+            MediaEvent::RecordingStarted { recording } => self.on_recording_started(&recording),
+            MediaEvent::RecordingEnded { recording, result } => self.on_recording_ended(&recording, result),
+        }
+    }
+
+    /// When the clock has something to say next.
+    fn deadline(&self, now: Instant) -> Instant {
+        let resumes = self.participants.iter().filter_map(|participant| match &participant.link {
+            Link::Detached { until, .. } => Some(*until),
+            Link::Attached(_) | Link::HungUp | Link::Overrun => None,
+        });
+        let sweep = (!self.participants.is_empty()).then(|| self.swept + SWEEP);
+        let timers = [self.ends_at(), sweep, self.speaking.deadline(now), self.recordings.deadline()];
+        // Some timer always runs: an empty room has its linger, any other its sweep.
+        timers.into_iter().flatten().chain(resumes).min().unwrap_or(now + SWEEP)
+    }
+
+    /// Does what is due. True: the room has been empty for long enough and is over.
+    fn on_time(&mut self, now: Instant) -> bool {
+        self.sweep(now);
+        self.drop_lost(now);
+        self.recording_time(now);
+        self.report_speaking(now);
+        self.ends_at().is_some_and(|at| now >= at)
+    }
+
+    fn ends_at(&self) -> Option<Instant> {
+        let linger = if self.fresh { self.linger.max(self.policy.linger) } else { self.linger };
+        self.empty_since.map(|since| since + linger)
+    }
+
+    /// Finds sessions that were dropped without a detach.
+    fn sweep(&mut self, now: Instant) {
+        if now < self.swept + SWEEP {
+            return;
+        }
+        self.swept = now;
+        for participant in &mut self.participants {
+            if matches!(&participant.link, Link::Attached(events) if events.is_closed()) {
+                participant.link = Link::HungUp;
+            }
+        }
+    }
+
+    /// Draws the consequences of what was just done: sessions that could not be told, the mix.
+    fn settle(&mut self) {
+        self.drop_unreachable();
+        let actors: Vec<_> = self
+            .participants
+            .iter()
+            .map(|participant| Actor {
+                id: &participant.id,
+                name: &participant.name,
+                tracks: participant.tracks().collect(),
+            })
+            .collect();
+        let scene = scene::compose(&actors);
+        if scene != self.scene {
+            self.scene = scene.clone();
+            self.media.set_scene(scene);
+        }
+    }
+
+    /// The scene as the engine knows it.
+    pub(super) fn scene(&self) -> Scene {
+        self.scene.clone()
+    }
+
+    pub(super) fn participant(&mut self, id: &ParticipantId) -> Option<&mut Participant> {
+        self.participants.iter_mut().find(|participant| participant.id == *id)
+    }
+
+    /// What the caller may do; `None`: he is not in the room.
+    pub(super) fn role_of(&self, caller: &Caller) -> Option<Role> {
+        match caller {
+            Caller::Owner => Some(Role::Moderator),
+            Caller::Participant(id) => self.participants.iter().find(|p| p.id == *id).map(|p| p.role),
+        }
+    }
+
+    /// Tells everybody in the room and every listener.
+    pub(super) fn tell_all(&mut self, event: RoomEvent) {
+        for participant in &mut self.participants {
+            participant.tell(event.clone());
+        }
+        self.listeners.retain(|listener| listener.try_send(event.clone()).is_ok());
+    }
+
+    /// Tells everybody but one.
+    pub(super) fn tell_others(&mut self, except: &ParticipantId, event: RoomEvent) {
+        for participant in self.participants.iter_mut().filter(|participant| participant.id != *except) {
+            participant.tell(event.clone());
+        }
+        self.listeners.retain(|listener| listener.try_send(event.clone()).is_ok());
+    }
+
+    pub(super) fn view(&self) -> RoomView {
+        RoomView {
+            name: self.name.to_string(),
+            created_at: self.created_at,
+            has_pin: self.pin.pin().is_some(),
+            max_participants: self.max_participants,
+            participants: self.participants.iter().map(Participant::view).collect(),
+            recordings: self.recordings.views(),
+        }
+    }
+
+    fn change(&mut self, change: RoomChange) -> Result<RoomView, ChangeError> {
+        let pin = change.pin.filter(|pin| self.pin.pin() != Some(pin));
+        // All is checked before anything is changed.
+        if let Some(pin) = pin.as_deref().filter(|pin| !pin.is_empty()) {
+            policy::check_pin(pin)?;
+        }
+        if let Some(most) = change.max_participants {
+            policy::check_max_participants(most, &self.policy)?;
+        }
+        if let Some(seconds) = change.linger_s {
+            policy::check_linger(seconds)?;
+            self.linger = Duration::from_secs(seconds);
+        }
+        self.max_participants = change.max_participants.unwrap_or(self.max_participants);
+        if let Some(pin) = pin {
+            self.pin.set(Some(pin).filter(|pin| !pin.is_empty()));
+        }
+        Ok(self.view())
+    }
+
+    fn whois(&self, access: &AccessToken) -> Option<(ParticipantId, Role)> {
+        let holder = self.participants.iter().find(|p| same_secret(p.access.as_str(), access.as_str()))?;
+        Some((holder.id.clone(), holder.role))
+    }
+
+    fn listen(&mut self, answer: oneshot::Sender<(RoomView, mpsc::Receiver<RoomEvent>)>) {
+        let (listener, events) = mpsc::channel(LISTENER_QUEUE);
+        self.listeners.retain(|listener| !listener.is_closed());
+        // One too many gets a stream that ends at once, like a listener that is too slow.
+        if answer.send((self.view(), events)).is_ok() && self.listeners.len() < MOST_LISTENERS {
+            self.listeners.push(listener);
+        }
+    }
+}
+
+/// Answers; the asker may have gone away meanwhile.
+fn reply<T>(answer: oneshot::Sender<T>, value: T) {
+    let _ = answer.send(value);
+}
+
+/// The room's own codecs first; a kind it does not mention keeps what the engine forwards, so that
+/// "VP8 only" does not take the sound away.
+fn codecs_to_take(chosen: Option<&[CodecName]>, forward: &[CodecName]) -> Vec<CodecName> {
+    let chosen = chosen.unwrap_or_default();
+    let unmentioned = |codec: &&CodecName| !chosen.iter().any(|other| other.kind() == codec.kind());
+    chosen.iter().chain(forward.iter().filter(unmentioned)).copied().collect()
+}

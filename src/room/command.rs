@@ -1,6 +1,8 @@
 //! What may be asked of a room. Sent through [`super::RoomHandle`], done one at a time by the room
 //! task; each carries the channel its one answer goes to.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -11,7 +13,10 @@ use super::{
         JoinRequest, Joined, Published, RecordingState, RoomChange, RoomRecordingView, RoomView, Source, Subscribe,
     },
 };
-use crate::media::{IceCandidate, RecordingSpec, graph::Graph};
+use crate::{
+    media::{IceCandidate, RecordingSpec, graph::Graph},
+    recording::RoomKey,
+};
 
 /// Where one answer goes.
 pub type Answer<T, E> = oneshot::Sender<Result<T, E>>;
@@ -21,6 +26,14 @@ pub type SessionEvents = mpsc::Sender<RoomEvent>;
 /// One session of a participant; a newer session of the same participant makes older ones stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SessionId(pub u64);
+
+impl SessionId {
+    /// One that no other session of this process has.
+    pub fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
 
 /// Who asks: a participant within his role, or the server's owner, who may everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,12 +58,13 @@ pub enum RoomCommand {
     Leave { participant: ParticipantId },
     /// Remove somebody.
     Remove { caller: Caller, participant: ParticipantId, answer: Answer<(), ChangeError> },
-    /// Publish what the offer sends. `sources`: `(mid, source, muted)`.
+    /// Publish what the offer sends. `sources`: `(mid, source, muted)`; without a source, a camera or
+    /// a microphone by its kind.
     Publish {
         participant: ParticipantId,
         connection: ConnectionName,
         sdp: String,
-        sources: Vec<(String, Source, bool)>,
+        sources: Vec<(String, Option<Source>, bool)>,
         answer: Answer<Published, PublishError>,
     },
     /// Subscribe. Answers with the connections whose offers will follow at once.
@@ -102,6 +116,8 @@ pub enum RoomCommand {
     Graph { answer: oneshot::Sender<Graph> },
     /// Whether somebody with this access token is in, and as what.
     Whois { access: super::id::AccessToken, answer: oneshot::Sender<Option<(ParticipantId, super::model::Role)>> },
+    /// What decides who sees this room's recordings: its name and its PIN as they are now.
+    Key { answer: oneshot::Sender<RoomKey> },
     /// Events for a listener outside the room (SSE): everything that goes to everybody.
     Listen { answer: oneshot::Sender<(RoomView, mpsc::Receiver<RoomEvent>)> },
     /// End the room: recordings are ended properly, everybody is told.

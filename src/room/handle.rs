@@ -22,7 +22,10 @@ use super::{
         Subscribe,
     },
 };
-use crate::media::{IceCandidate, RecordingSpec, graph::Graph};
+use crate::{
+    media::{IceCandidate, RecordingSpec, graph::Graph},
+    recording::RoomKey,
+};
 
 /// A room, from outside.
 #[derive(Clone, Debug)]
@@ -87,14 +90,14 @@ impl RoomHandle {
         self.ask(|answer| RoomCommand::Remove { caller, participant, answer })
     }
 
-    /// Publish what the offer sends. `sources`: `(mid, source, muted)`; sections not named are a
-    /// camera or a microphone by their kind.
+    /// Publish what the offer sends. `sources`: `(mid, source, muted)`; sections not named, or
+    /// named without a source, are a camera or a microphone by their kind.
     pub fn publish(
         &self,
         participant: ParticipantId,
         connection: ConnectionName,
         sdp: String,
-        sources: Vec<(String, Source, bool)>,
+        sources: Vec<(String, Option<Source>, bool)>,
     ) -> Pending<Published, PublishError> {
         self.ask(|answer| RoomCommand::Publish { participant, connection, sdp, sources, answer })
     }
@@ -206,6 +209,14 @@ impl RoomHandle {
     /// [`RoomGone`].
     pub async fn whois(&self, access: AccessToken) -> Result<Option<(ParticipantId, Role)>, RoomGone> {
         self.inquire(|answer| RoomCommand::Whois { access, answer }).await
+    }
+
+    /// The room's name and PIN as they are now: what decides who sees its recordings.
+    ///
+    /// # Errors
+    /// [`RoomGone`].
+    pub async fn key(&self) -> Result<RoomKey, RoomGone> {
+        self.inquire(|answer| RoomCommand::Key { answer }).await
     }
 
     /// The room as it is, and all that goes to everybody from then on. The stream ends when the

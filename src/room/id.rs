@@ -89,6 +89,12 @@ impl ConnectionName {
     pub fn random() -> Self {
         Self(format!("s_{}", random_text(12)).into())
     }
+
+    /// A publication's name towards the media engine. What the client calls it stays in the room:
+    /// that text is his, and he may use it again.
+    pub fn random_publication() -> Self {
+        Self(format!("pub_{}", random_text(12)).into())
+    }
 }
 
 impl fmt::Display for ConnectionName {
@@ -97,7 +103,7 @@ impl fmt::Display for ConnectionName {
     }
 }
 
-/// A PeerConnection as the media engine knows it: whose, and which of his.
+/// A PeerConnection as the media engine knows it: whose, and which of his. Never used twice.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct ConnectionId {
     /// Whose connection it is.

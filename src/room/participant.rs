@@ -1,0 +1,315 @@
+//! One participant as the room task holds him: his session, his connections, what he follows.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::{sync::mpsc::error::TrySendError, time::Instant};
+
+use super::{
+    command::{Answer, SessionEvents, SessionId},
+    error::{ConnectionError, PublishError},
+    event::RoomEvent,
+    id::{AccessToken, ConnectionId, ConnectionName, ParticipantId, ResumeToken, TrackId},
+    model::{OfferedTrack, ParticipantView, Published, Role, TrackView},
+};
+use crate::media::IceCandidate;
+
+/// Names of ended connections that are remembered, to tell "ended" from "never was".
+const MOST_ENDED: usize = 256;
+/// How long after its end a connection is still reported to somebody who comes back.
+const RETOLD: Duration = Duration::from_secs(30);
+/// Candidates of ours kept for one connection until it is up.
+const MOST_KEPT_CANDIDATES: usize = 64;
+/// Messages kept for somebody whose socket is away.
+const MOST_MISSED: usize = 256;
+
+pub(super) struct Participant {
+    pub(super) id: ParticipantId,
+    pub(super) name: String,
+    pub(super) role: Role,
+    /// He did not ask for less than moderator, so he may become it.
+    pub(super) may_moderate: bool,
+    pub(super) joined_at: Timestamp,
+    pub(super) resume: ResumeToken,
+    pub(super) access: AccessToken,
+    pub(super) session: SessionId,
+    pub(super) link: Link,
+    pub(super) publications: Vec<Publication>,
+    pub(super) subscriptions: Vec<Subscription>,
+    pub(super) follows: Follows,
+    pub(super) signals: super::signal::TokenBucket,
+    pub(super) ended: VecDeque<Ended>,
+}
+
+/// The way to a participant's session.
+///
+/// `Attached` until the session detaches, its receiver is dropped (`HungUp`) or its queue is full
+/// (`Overrun`). The latter two are only marks: the room acts on them after the command or event
+/// that met them, so that nobody vanishes in the middle of a round of telling.
+pub(super) enum Link {
+    Attached(SessionEvents),
+    HungUp,
+    Overrun,
+    /// Until then he may come back; messages wait, all else is told afresh from the room's state.
+    Detached {
+        until: Instant,
+        missed: Vec<RoomEvent>,
+    },
+}
+
+/// A connection the participant publishes on.
+pub(super) struct Publication {
+    /// The client's name for it.
+    pub(super) name: ConnectionName,
+    /// The engine's name: never used twice, so that an event that was still on its way when the
+    /// client ended a connection cannot hit his next one of the same name.
+    pub(super) media: ConnectionId,
+    /// `(mid, track)`, in the order of the offer.
+    pub(super) tracks: Vec<(String, TrackView)>,
+    pub(super) stage: PublicationStage,
+    pub(super) candidates: Candidates,
+}
+
+pub(super) enum PublicationStage {
+    /// The engine makes the answer; nobody knows of the tracks yet.
+    Answering(Answer<Published, PublishError>),
+    /// The tracks are published.
+    Live,
+}
+
+/// A connection the participant watches one publication on; the client knows it by its media name.
+pub(super) struct Subscription {
+    pub(super) media: ConnectionId,
+    pub(super) publisher: ParticipantId,
+    /// The publication, by its media name.
+    pub(super) publication: ConnectionName,
+    pub(super) stage: SubscriptionStage,
+    pub(super) candidates: Candidates,
+}
+
+pub(super) enum SubscriptionStage {
+    /// The engine makes the offer.
+    Preparing,
+    /// The client has the offer, or it was lost with his socket: kept to be told again.
+    Offered { sdp: String, tracks: Vec<OfferedTrack> },
+    /// Negotiated.
+    Answered,
+}
+
+/// Both sides' candidates of one connection.
+#[derive(Default)]
+pub(super) struct Candidates {
+    received: usize,
+    /// Ours, until the connection is up: held back until the client has a description to add them
+    /// to, and told again to a client who comes back.
+    ours: Vec<IceCandidate>,
+    up: bool,
+}
+
+/// Whose publications, present and future, a participant wants to see.
+#[derive(Default)]
+pub(super) struct Follows {
+    all: bool,
+    only: HashSet<ParticipantId>,
+    except: HashSet<ParticipantId>,
+}
+
+/// A connection that was; `told` carries the reason if the room ended it.
+pub(super) struct Ended {
+    name: ConnectionName,
+    told: Option<(String, Instant)>,
+}
+
+impl Participant {
+    pub(super) fn view(&self) -> ParticipantView {
+        let live = self.publications.iter().filter(|publication| publication.is_live());
+        ParticipantView {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            role: self.role,
+            joined_at: self.joined_at,
+            connected: matches!(self.link, Link::Attached(_)),
+            tracks: live.flat_map(|publication| publication.tracks.iter().map(|(_, track)| track.clone())).collect(),
+        }
+    }
+
+    /// Puts an event into the session's queue; never waits.
+    pub(super) fn tell(&mut self, event: RoomEvent) {
+        match &mut self.link {
+            Link::Attached(events) => match events.try_send(event) {
+                Ok(()) => {}
+                Err(TrySendError::Full(_)) => self.link = Link::Overrun,
+                Err(TrySendError::Closed(_)) => self.link = Link::HungUp,
+            },
+            Link::Detached { missed, .. } if matches!(event, RoomEvent::Signal(_)) => {
+                if missed.len() < MOST_MISSED {
+                    missed.push(event);
+                }
+            }
+            Link::Detached { .. } | Link::HungUp | Link::Overrun => {}
+        }
+    }
+
+    pub(super) fn publication(&mut self, name: &ConnectionName) -> Option<&mut Publication> {
+        self.publications.iter_mut().find(|publication| publication.name == *name)
+    }
+
+    pub(super) fn subscription(&mut self, name: &ConnectionName) -> Option<&mut Subscription> {
+        self.subscriptions.iter_mut().find(|subscription| subscription.media.name == *name)
+    }
+
+    /// Takes one of the connections out of the books and remembers that it was.
+    pub(super) fn take_publication(&mut self, name: &ConnectionName, told: Option<&str>) -> Option<Publication> {
+        let index = self.publications.iter().position(|publication| publication.name == *name)?;
+        self.remember_end(name.clone(), told);
+        Some(self.publications.remove(index))
+    }
+
+    /// As [`Self::take_publication`].
+    pub(super) fn take_subscription(&mut self, name: &ConnectionName, told: Option<&str>) -> Option<Subscription> {
+        let index = self.subscriptions.iter().position(|subscription| subscription.media.name == *name)?;
+        self.remember_end(name.clone(), told);
+        Some(self.subscriptions.remove(index))
+    }
+
+    fn remember_end(&mut self, name: ConnectionName, told: Option<&str>) {
+        if self.ended.len() == MOST_ENDED {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(Ended { name, told: told.map(|reason| (reason.to_owned(), Instant::now())) });
+    }
+
+    /// A name is in use again: it is no longer one that ended.
+    pub(super) fn forget_end(&mut self, name: &ConnectionName) {
+        self.ended.retain(|ended| ended.name != *name);
+    }
+
+    pub(super) fn has_ended(&self, name: &ConnectionName) -> bool {
+        self.ended.iter().any(|ended| ended.name == *name)
+    }
+
+    pub(super) fn owns_track(&self, track: &TrackId) -> bool {
+        self.tracks().any(|own| own.id == *track)
+    }
+
+    /// His published tracks.
+    pub(super) fn tracks(&self) -> impl Iterator<Item = &TrackView> {
+        let live = self.publications.iter().filter(|publication| publication.is_live());
+        live.flat_map(|publication| publication.tracks.iter().map(|(_, track)| track))
+    }
+
+    /// Tells a session that took over all that an earlier one may not have received: connections
+    /// that ended, offers nobody answered, candidates of connections that are not up, messages.
+    pub(super) fn tell_again(&mut self, missed: Vec<RoomEvent>, now: Instant) {
+        let mut again = Vec::new();
+        for ended in &self.ended {
+            if let Some((reason, at)) = &ended.told
+                && now < *at + RETOLD
+            {
+                again.push(RoomEvent::ConnectionClosed { connection: ended.name.clone(), reason: reason.clone() });
+            }
+        }
+        for publication in self.publications.iter().filter(|publication| publication.is_live()) {
+            again.extend(publication.candidates.ours(&publication.name));
+        }
+        for subscription in &self.subscriptions {
+            again.extend(subscription.offer());
+            if subscription.is_offered() {
+                again.extend(subscription.candidates.ours(&subscription.media.name));
+            }
+        }
+        for event in again.into_iter().chain(missed) {
+            self.tell(event);
+        }
+    }
+}
+
+impl Publication {
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.stage, PublicationStage::Live)
+    }
+}
+
+impl Subscription {
+    /// The client has been sent the offer, so candidates mean something to him.
+    pub(super) fn is_offered(&self) -> bool {
+        !matches!(self.stage, SubscriptionStage::Preparing)
+    }
+
+    /// The offer, if it still waits for an answer.
+    pub(super) fn offer(&self) -> Option<RoomEvent> {
+        let SubscriptionStage::Offered { sdp, tracks } = &self.stage else { return None };
+        Some(RoomEvent::Offer {
+            connection: self.media.name.clone(),
+            participant: self.publisher.clone(),
+            sdp: sdp.clone(),
+            tracks: tracks.clone(),
+        })
+    }
+}
+
+impl Candidates {
+    /// Counts a candidate of the client's.
+    pub(super) fn receive(&mut self, most: usize) -> Result<(), ConnectionError> {
+        if self.received >= most {
+            return Err(ConnectionError::TooManyCandidates { most });
+        }
+        self.received += 1;
+        Ok(())
+    }
+
+    /// Keeps a candidate of ours until the connection is up.
+    pub(super) fn keep(&mut self, candidate: IceCandidate) {
+        if !self.up && self.ours.len() < MOST_KEPT_CANDIDATES {
+            self.ours.push(candidate);
+        }
+    }
+
+    pub(super) fn connected(&mut self) {
+        self.up = true;
+        self.ours = Vec::new();
+    }
+
+    /// Ours, as events on the connection that the client calls `name`.
+    pub(super) fn ours(&self, name: &ConnectionName) -> Vec<RoomEvent> {
+        let told =
+            |candidate: &IceCandidate| RoomEvent::Candidate { connection: name.clone(), candidate: candidate.clone() };
+        self.ours.iter().map(told).collect()
+    }
+}
+
+impl Follows {
+    pub(super) fn wants(&self, participant: &ParticipantId) -> bool {
+        self.only.contains(participant) || (self.all && !self.except.contains(participant))
+    }
+
+    pub(super) fn follow_all(&mut self) {
+        self.all = true;
+        self.except.clear();
+    }
+
+    pub(super) fn follow(&mut self, participant: &ParticipantId) {
+        self.except.remove(participant);
+        self.only.insert(participant.clone());
+    }
+
+    pub(super) fn follow_none(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn unfollow(&mut self, participant: &ParticipantId) {
+        self.only.remove(participant);
+        if self.all {
+            self.except.insert(participant.clone());
+        }
+    }
+
+    /// He left: his identifier means nothing any more.
+    pub(super) fn forget(&mut self, participant: &ParticipantId) {
+        self.only.remove(participant);
+        self.except.remove(participant);
+    }
+}

@@ -1,0 +1,296 @@
+//! What participants watch: one connection for each publication, offered by us, answered by them;
+//! and what both kinds of connection share, candidates and ends.
+
+use super::{
+    actor::Room,
+    command::Answer,
+    error::{ConnectionError, SubscribeError},
+    event::RoomEvent,
+    id::{ConnectionId, ConnectionName, ParticipantId, TrackId},
+    model::{OfferedTrack, Subscribe},
+    participant::{Candidates, Subscription, SubscriptionStage},
+    publication::why_closed,
+};
+use crate::media::{IceCandidate, MediaError, negotiation};
+
+/// A publication to be watched, and which of its tracks.
+struct Target {
+    publisher: ParticipantId,
+    publication: ConnectionName,
+    tracks: Vec<TrackId>,
+}
+
+impl Room {
+    pub(super) fn subscribe(
+        &mut self,
+        id: &ParticipantId,
+        to: Subscribe,
+        answer: Answer<Vec<ConnectionName>, SubscribeError>,
+    ) {
+        let targets = match self.targets(id, &to).and_then(|targets| self.within_limit(id, targets)) {
+            Ok(targets) => targets,
+            Err(error) => {
+                let _ = answer.send(Err(error));
+                return;
+            }
+        };
+        if let Some(subscriber) = self.participant(id) {
+            match &to {
+                Subscribe::All => subscriber.follows.follow_all(),
+                Subscribe::Participant { participant, tracks: None } => subscriber.follows.follow(participant),
+                Subscribe::Participant { tracks: Some(_), .. } => {}
+            }
+        }
+        let connections: Vec<_> = targets.iter().map(|_| ConnectionName::random()).collect();
+        // The answer goes first: events about the connections follow it.
+        let _ = answer.send(Ok(connections.clone()));
+        for (target, name) in targets.into_iter().zip(connections) {
+            self.replace_subscription(id, target, name);
+        }
+    }
+
+    fn targets(&mut self, id: &ParticipantId, to: &Subscribe) -> Result<Vec<Target>, SubscribeError> {
+        self.participant(id).ok_or(SubscribeError::NotInRoom)?;
+        match to {
+            Subscribe::All => {
+                let others = self.participants.iter().filter(|participant| participant.id != *id);
+                let others: Vec<_> = others.map(|participant| participant.id.clone()).collect();
+                Ok(others.iter().flat_map(|other| self.publications_of(other, None)).collect())
+            }
+            Subscribe::Participant { participant, .. } if participant == id => Err(SubscribeError::Oneself),
+            Subscribe::Participant { participant, tracks } => {
+                let publisher = self.participant(participant).ok_or(SubscribeError::NoSuchParticipant)?;
+                if tracks.iter().flatten().any(|track| !publisher.owns_track(track)) {
+                    return Err(SubscribeError::NoSuchTrack);
+                }
+                Ok(self.publications_of(participant, tracks.as_deref()))
+            }
+        }
+    }
+
+    /// Somebody's live publications, with all their tracks or those of `only`.
+    fn publications_of(&self, id: &ParticipantId, only: Option<&[TrackId]>) -> Vec<Target> {
+        let publisher = self.participants.iter().find(|participant| participant.id == *id);
+        let live = publisher.into_iter().flat_map(|p| &p.publications).filter(|publication| publication.is_live());
+        let targets = live.map(|publication| Target {
+            publisher: id.clone(),
+            publication: publication.media.name.clone(),
+            tracks: publication
+                .tracks
+                .iter()
+                .map(|(_, track)| track.id.clone())
+                .filter(|track| only.is_none_or(|only| only.contains(track)))
+                .collect(),
+        });
+        targets.filter(|target| !target.tracks.is_empty()).collect()
+    }
+
+    fn within_limit(&mut self, id: &ParticipantId, targets: Vec<Target>) -> Result<Vec<Target>, SubscribeError> {
+        let most = self.policy.max_subscriptions;
+        let subscriber = self.participant(id).ok_or(SubscribeError::NotInRoom)?;
+        let replaced = |s: &&Subscription| targets.iter().any(|target| target.publication == s.publication);
+        let kept = subscriber.subscriptions.len() - subscriber.subscriptions.iter().filter(replaced).count();
+        if kept + targets.len() > most { Err(SubscribeError::TooMany { most }) } else { Ok(targets) }
+    }
+
+    /// Watches a publication over a new connection, in place of an older one if there is one.
+    fn replace_subscription(&mut self, id: &ParticipantId, target: Target, name: ConnectionName) {
+        let Some(subscriber) = self.participant(id) else { return };
+        let old = subscriber.subscriptions.iter().find(|s| s.publication == target.publication);
+        if let Some(old) = old.map(|subscription| subscription.media.name.clone()) {
+            self.end_subscription(id, &old, "replaced");
+        }
+        let media = ConnectionId { participant: id.clone(), name };
+        if let Some(subscriber) = self.participant(id) {
+            subscriber.subscriptions.push(Subscription {
+                media: media.clone(),
+                publisher: target.publisher,
+                publication: target.publication,
+                stage: SubscriptionStage::Preparing,
+                candidates: Candidates::default(),
+            });
+        }
+        self.media.subscribe(media, target.tracks);
+    }
+
+    /// A publication appeared: whoever follows its publisher gets a connection for it.
+    pub(super) fn offer_to_followers(&mut self, media: &ConnectionId) {
+        let most = self.policy.max_subscriptions;
+        let publisher = &media.participant;
+        let wants = self.participants.iter().filter(|p| p.id != *publisher && p.follows.wants(publisher));
+        let followers: Vec<_> = wants.map(|p| (p.id.clone(), p.subscriptions.len() < most)).collect();
+        for (follower, has_room) in followers {
+            if !has_room {
+                tracing::warn!(room.id = %self.name, participant.id = %follower, "no subscription left for a follower");
+                continue;
+            }
+            let targets = self.publications_of(publisher, None);
+            if let Some(target) = targets.into_iter().find(|target| target.publication == media.name) {
+                self.replace_subscription(&follower, target, ConnectionName::random());
+            }
+        }
+    }
+
+    pub(super) fn unsubscribe(
+        &mut self,
+        id: &ParticipantId,
+        from: Option<&ParticipantId>,
+    ) -> Result<(), SubscribeError> {
+        self.participant(id).ok_or(SubscribeError::NotInRoom)?;
+        if let Some(from) = from {
+            self.participant(from).ok_or(SubscribeError::NoSuchParticipant)?;
+        }
+        let subscriber = self.participant(id).ok_or(SubscribeError::NotInRoom)?;
+        match from {
+            None => subscriber.follows.follow_none(),
+            Some(from) => subscriber.follows.unfollow(from),
+        }
+        let ending = subscriber.subscriptions.iter().filter(|s| from.is_none_or(|from| s.publisher == *from));
+        let ending: Vec<_> = ending.map(|subscription| subscription.media.name.clone()).collect();
+        for name in ending {
+            self.end_subscription(id, &name, "unsubscribed");
+        }
+        Ok(())
+    }
+
+    /// The publication is gone, and with it all connections that show it.
+    pub(super) fn end_subscriptions_to(&mut self, publication: &ConnectionName, reason: &'static str) {
+        let watching = self.participants.iter().flat_map(|participant| {
+            let theirs = participant.subscriptions.iter().filter(|s| s.publication == *publication);
+            theirs.map(|subscription| subscription.media.clone())
+        });
+        let watching: Vec<_> = watching.collect();
+        for ConnectionId { participant, name } in watching {
+            self.end_subscription(&participant, &name, reason);
+        }
+    }
+
+    fn end_subscription(&mut self, id: &ParticipantId, name: &ConnectionName, reason: &'static str) {
+        let Some(subscriber) = self.participant(id) else { return };
+        let Some(subscription) = subscriber.take_subscription(name, Some(reason)) else { return };
+        subscriber.tell(RoomEvent::ConnectionClosed { connection: name.clone(), reason: reason.to_owned() });
+        self.media.close(&subscription.media);
+    }
+
+    pub(super) fn close_connection(
+        &mut self,
+        id: &ParticipantId,
+        name: &ConnectionName,
+    ) -> Result<(), ConnectionError> {
+        let participant = self.participant(id).ok_or(ConnectionError::NotInRoom)?;
+        if participant.publication(name).is_some() {
+            self.unpublish(id, name);
+            return Ok(());
+        }
+        // He ended it himself and needs no event about it.
+        let subscription = participant.take_subscription(name, None).ok_or(ConnectionError::Unknown)?;
+        self.media.close(&subscription.media);
+        Ok(())
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        id: &ParticipantId,
+        name: &ConnectionName,
+        sdp: String,
+    ) -> Result<(), ConnectionError> {
+        let participant = self.participant(id).ok_or(ConnectionError::NotInRoom)?;
+        if participant.publication(name).is_some() {
+            return Err(ConnectionError::UnexpectedAnswer);
+        }
+        let subscription = participant.subscription(name).ok_or(ConnectionError::Unknown)?;
+        if subscription.offer().is_none() {
+            return Err(ConnectionError::UnexpectedAnswer);
+        }
+        negotiation::check_answer(&sdp)?;
+        subscription.stage = SubscriptionStage::Answered;
+        let media = subscription.media.clone();
+        self.media.answer(&media, sdp);
+        Ok(())
+    }
+
+    pub(super) fn candidate(
+        &mut self,
+        id: &ParticipantId,
+        name: &ConnectionName,
+        candidate: IceCandidate,
+    ) -> Result<(), ConnectionError> {
+        let most = self.policy.max_candidates;
+        let participant = self.participant(id).ok_or(ConnectionError::NotInRoom)?;
+        let never_was = !participant.has_ended(name);
+        let connection = if let Some(publication) = participant.publication(name) {
+            Some((publication.media.clone(), &mut publication.candidates))
+        } else {
+            participant
+                .subscription(name)
+                .filter(|subscription| subscription.is_offered())
+                .map(|subscription| (subscription.media.clone(), &mut subscription.candidates))
+        };
+        let Some((media, candidates)) = connection else {
+            return Err(if never_was { ConnectionError::CandidateBeforeOffer } else { ConnectionError::Unknown });
+        };
+        negotiation::check_candidate(&candidate.candidate)?;
+        candidates.receive(most)?;
+        self.media.candidate(&media, candidate);
+        Ok(())
+    }
+
+    pub(super) fn on_offered(&mut self, media: &ConnectionId, sdp: String, tracks: &[(String, TrackId)]) {
+        let offered: Vec<_> = tracks
+            .iter()
+            .filter_map(|(mid, id)| {
+                let track = self.participants.iter().flat_map(|p| p.tracks()).find(|track| track.id == *id)?;
+                Some(OfferedTrack { mid: mid.clone(), id: id.clone(), kind: track.kind, source: track.source })
+            })
+            .collect();
+        let Some(subscriber) = self.participant(&media.participant) else { return };
+        let Some(subscription) = subscriber.subscription(&media.name) else { return };
+        if subscription.is_offered() {
+            return;
+        }
+        subscription.stage = SubscriptionStage::Offered { sdp, tracks: offered };
+        let events: Vec<_> =
+            subscription.offer().into_iter().chain(subscription.candidates.ours(&media.name)).collect();
+        events.into_iter().for_each(|event| subscriber.tell(event));
+    }
+
+    /// A candidate of ours. It waits until the client has a description to add it to.
+    pub(super) fn on_candidate(&mut self, media: &ConnectionId, candidate: IceCandidate) {
+        let Some(participant) = self.participant(&media.participant) else { return };
+        let name = if let Some(publication) = participant.publications.iter_mut().find(|p| p.media == *media) {
+            publication.candidates.keep(candidate.clone());
+            publication.is_live().then(|| publication.name.clone())
+        } else if let Some(subscription) = participant.subscription(&media.name) {
+            subscription.candidates.keep(candidate.clone());
+            subscription.is_offered().then(|| media.name.clone())
+        } else {
+            None
+        };
+        if let Some(connection) = name {
+            participant.tell(RoomEvent::Candidate { connection, candidate });
+        }
+    }
+
+    pub(super) fn on_connected(&mut self, media: &ConnectionId) {
+        if let Some(publication) = self.publication_by_media(media) {
+            publication.candidates.connected();
+        } else if let Some(subscription) =
+            self.participant(&media.participant).and_then(|p| p.subscription(&media.name))
+        {
+            subscription.candidates.connected();
+        }
+    }
+
+    pub(super) fn on_connection_ended(&mut self, media: &ConnectionId, error: MediaError) {
+        if let Some(name) = self.publication_by_media(media).map(|publication| publication.name.clone()) {
+            self.publication_failed(media, &name, error);
+            return;
+        }
+        let reason = why_closed(&error);
+        let Some(subscriber) = self.participant(&media.participant) else { return };
+        if subscriber.take_subscription(&media.name, Some(reason)).is_some() {
+            subscriber.tell(RoomEvent::ConnectionClosed { connection: media.name.clone(), reason: reason.to_owned() });
+            tracing::info!(room.id = %self.name, connection.id = %media, %error, "subscription ended: {error}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! The OpenAPI document, made from the handlers and the types they really use.
+
+use std::sync::OnceLock;
+
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+
+use super::{
+    api::{participants, recordings, rooms, server},
+    problem::Problem,
+};
+
+/// The document.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Salon", description = "A room media server: rooms, participants, recordings."),
+    paths(
+        server::health, server::ready, server::metrics, server::openapi, server::describe,
+        rooms::list, rooms::create, rooms::get, rooms::change, rooms::close, rooms::graph, rooms::events,
+        participants::list, participants::remove,
+        recordings::start, recordings::stop, recordings::list, recordings::get, recordings::delete,
+        recordings::file,
+    ),
+    components(schemas(Problem)),
+    modifiers(&Security),
+    security(("secret" = []), ("access" = []))
+)]
+pub struct Document;
+
+struct Security;
+
+impl Modify for Security {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        let secret = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("The API secret, or a participant's access token."))
+            .build();
+        components.add_security_scheme("secret", SecurityScheme::Http(secret));
+        let access = ApiKeyValue::with_description("access", "A participant's access token.");
+        components.add_security_scheme("access", SecurityScheme::ApiKey(ApiKey::Query(access)));
+    }
+}
+
+/// The document as JSON.
+pub fn text() -> &'static str {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| Document::openapi().to_json().unwrap_or_default())
+}

@@ -1,0 +1,274 @@
+// The page that people use, driven as they use it, on a desk and on a phone.
+
+import assert from 'node:assert/strict';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { crash, enter, launch } from './browser.mjs';
+import { appear, BOB, lasts, sees } from './call.mjs';
+import { frames, near } from './content.mjs';
+import { startServer } from './server.mjs';
+import { until } from './wait.mjs';
+
+const SCREENSHOTS = process.env.SALON_SCREENSHOTS ?? fileURLToPath(new URL('../../target/screenshots', import.meta.url));
+const DESK = { name: 'desk', viewport: { width: 1280, height: 800 } };
+const PHONE = { name: 'phone', viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true };
+
+// The page in a context of its own. Whatever goes wrong in its scripts fails the test.
+async function openApp(browser, server, path, { name, ...context } = DESK) {
+    const page = await (await browser.newContext({ locale: 'en-US', ...context })).newPage();
+    page.setDefaultTimeout(15_000);
+    const app = new App(page, name, server);
+    page.on('pageerror', (error) => app.errors.push(String(error.stack ?? error)));
+    page.on('console', (message) => message.type() === 'error' && server.note(`page: ${message.text()}`));
+    await page.goto(`${server.url}${path}`);
+    return app;
+}
+
+class App {
+    errors = [];
+
+    constructor(page, device, server) {
+        Object.assign(this, { page, device, server });
+    }
+
+    get(testid, rest = '') {
+        return this.page.locator(`[data-testid="${testid}"]${rest}`);
+    }
+
+    // On a phone the less used buttons are behind "more".
+    async press(testid) {
+        const button = this.get(testid);
+        await button.waitFor({ state: 'attached' });
+        if (!(await button.isVisible())) await this.get('more').click();
+        await button.click();
+    }
+
+    async join(nickname, pin) {
+        await this.get('nickname').fill(nickname);
+        if (pin !== undefined) await this.get('pin').fill(pin);
+        await this.get('join').click();
+    }
+
+    inRoom() {
+        return this.get('stage').waitFor();
+    }
+
+    async screenshot(what) {
+        await mkdir(SCREENSHOTS, { recursive: true });
+        await this.page.screenshot({ path: join(SCREENSHOTS, `${what}-${this.device}.png`) });
+    }
+
+    // The colour that a video element shows near its lower right corner.
+    colourOf(selector) {
+        return this.page.evaluate((selector_) => {
+            const video = document.querySelector(selector_);
+            if (!video?.videoWidth) return null;
+            const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight);
+            const context = canvas.getContext('2d');
+            context.drawImage(video, 0, 0);
+            return [...context.getImageData(0.9 * video.videoWidth, 0.9 * video.videoHeight, 1, 1).data].slice(0, 3);
+        }, selector);
+    }
+
+    async shows(selector, colour) {
+        await until(`${selector} shows ${colour}`, 15_000, async () => {
+            const seen = await this.colourOf(selector);
+            if (seen && near(seen, colour)) return true;
+            throw new Error(`it shows ${seen}`);
+        });
+    }
+
+    async fits() {
+        const [wide, window] = await this.page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+        assert.ok(wide <= window, `the page is ${wide} pixels wide in a window of ${window}`);
+    }
+}
+
+for (const device of [DESK, PHONE]) {
+    test(`lobby, room, chat, record and play, on a ${device.name}`, { timeout: 120_000 }, async (t) => {
+        const server = await startServer(t);
+        const browser = await launch(t);
+        const app = await openApp(browser, server, '/', device);
+        await app.get('room').fill('review');
+        await app.get('open-room').click();
+        await until('the preview runs', 10_000, () => app.colourOf('[data-testid="preview"]'));
+        await app.get('nickname').fill('김철수 & <b>');
+        await app.fits();
+        await app.screenshot('lobby');
+        await app.get('join').click();
+        await app.inRoom();
+        await until('my own picture', 10_000, () => app.colourOf('[data-testid="tile"].self video'));
+
+        const bob = await enter(browser, server);
+        await bob.join('review', 'Bob');
+        await appear(bob, BOB);
+        await bob.subscribeAll();
+        const tile = `[data-testid="tile"][data-participant="${bob.id}"] video`;
+        await app.shows(tile, BOB.colour);
+        assert.equal(await app.get('participant-count').textContent(), '2');
+        const me = await idOf(server, '김철수 & <b>');
+        await until('Bob sees me', 15_000, async () => {
+            const all = await bob.stats({ participant: me });
+            return all.some((one) => one.type === 'inbound-rtp' && one.kind === 'video' && one.framesDecoded > 10);
+        });
+
+        await t.test('chat', async () => {
+            await app.press('chat-toggle');
+            await app.get('chat-input').fill('안녕 <i>Bob</i>');
+            await app.get('chat-send').click();
+            const { data, name } = await bob.waitFor({ type: 'signal', kind: 'chat' });
+            assert.ok(JSON.stringify(data).includes('안녕 <i>Bob</i>'), JSON.stringify(data));
+            assert.equal(name, '김철수 & <b>');
+            await bob.request('signal', { kind: 'chat', data: typeof data === 'string' ? '<b>hello</b>' : { ...data, text: '<b>hello</b>' } });
+            await app.get('chat-message', ':has-text("<b>hello</b>")').waitFor();
+            assert.equal(await app.get('chat-message').locator('b, i').count(), 0);
+            await app.fits();
+            await app.screenshot('chat');
+            await app.page.keyboard.press('Escape');
+            if (await app.get('chat-input').isVisible()) await closePanel(app);
+            await bob.request('signal', { kind: 'chat', data: typeof data === 'string' ? 'again' : { ...data, text: 'again' } });
+            await app.get('unread', ':has-text("1")').waitFor();
+        });
+
+        await t.test('record and play', async () => {
+            await app.press('record');
+            await bob.waitFor({ type: 'recording', recording: { state: 'recording' } }, 10_000);
+            await app.get('record-time').waitFor();
+            await lasts(bob, 4);
+            assert.match(await app.get('record-time').textContent(), /0:0[3-9]/);
+            await app.fits();
+            await app.screenshot('room');
+            await app.press('record');
+            await app.press('recordings-toggle');
+            const item = app.get('recording-item', '[data-state="ready"]');
+            await item.waitFor({ timeout: 30_000 });
+            await app.screenshot('recordings');
+
+            const href = await item.locator('[data-testid="recording-download"]').getAttribute('href');
+            const response = await fetch(new URL(href, server.url), { signal: AbortSignal.timeout(20_000) });
+            assert.equal(response.status, 200);
+            const file = join(server.folder, 'downloaded.mp4');
+            await writeFile(file, Buffer.from(await response.arrayBuffer()));
+            const list = await frames(file);
+            assert.ok(list.length > 70, `${list.length} frames`);
+            assert.ok(list.slice(30).every((frame) => frame.find(BOB.colour)), 'Bob is in the recording');
+
+            await item.locator('[data-testid="recording-play"]').click();
+            await until('the recording plays', 15_000, () =>
+                app.page.evaluate(() => document.querySelector('[data-testid="recording-player"]').currentTime > 1));
+            await app.screenshot('player');
+            await app.page.keyboard.press('Escape');
+        });
+
+        await app.press('leave');
+        await bob.waitFor({ type: 'participant-left', reason: 'left' });
+        assert.deepEqual(app.errors, []);
+    });
+}
+
+async function closePanel(app) {
+    if (app.device === 'phone') await app.get('panel-close').click();
+    else await app.press('chat-toggle');
+}
+
+async function idOf(server, name) {
+    const { participants } = await server.api('GET', '/api/rooms/review');
+    return participants.find((one) => one.name === name).id;
+}
+
+test('a wrong PIN is said, and the right one opens', async (t) => {
+    const server = await startServer(t);
+    await server.api('POST', '/api/rooms', { name: 'locked', pin: '2718' });
+    const app = await openApp(await launch(t), server, '/r/locked');
+    await app.join('Ann');
+    await app.get('lobby-error', '[data-code="pin_required"]').waitFor();
+    await app.join('Ann', '1111');
+    await app.get('lobby-error', '[data-code="wrong_pin"]').waitFor();
+    await app.screenshot('wrong-pin');
+    await app.join('Ann', '2718');
+    await app.inRoom();
+    assert.deepEqual(app.errors, []);
+});
+
+test('a full room is said to be full, and lets in when somebody goes', async (t) => {
+    const server = await startServer(t);
+    const browser = await launch(t);
+    await server.api('POST', '/api/rooms', { name: 'small', max_participants: 1 });
+    const bob = await enter(browser, server);
+    await bob.join('small', 'Bob');
+    const app = await openApp(browser, server, '/r/small');
+    await app.join('Ann');
+    await app.get('lobby-error', '[data-code="room_full"]').waitFor();
+    await app.screenshot('room-full');
+    await bob.leave();
+    await until('the place is free', 5_000, async () => (await server.api('GET', '/api/rooms/small')).participants.length === 0);
+    await app.get('join').click();
+    await app.inRoom();
+    assert.deepEqual(app.errors, []);
+});
+
+for (const [what, args] of [
+    ['permission is denied', ['--use-fake-device-for-media-stream', '--deny-permission-prompts']],
+    ['there is no camera', []],
+]) {
+    test(`when ${what}, that is said, and one can enter, watch and chat`, async (t) => {
+        const server = await startServer(t);
+        const bob = await enter(await launch(t), server);
+        await bob.join('bare', 'Bob');
+        await appear(bob, BOB);
+        const app = await openApp(await launch(t, { devices: false, args }), server, '/r/bare');
+        await app.get('device-problem').locator('p').first().waitFor();
+        await app.screenshot(what.replaceAll(' ', '-'));
+        await app.join('Ann');
+        await app.inRoom();
+        await app.shows(`[data-testid="tile"][data-participant="${bob.id}"] video`, BOB.colour);
+        await app.press('chat-toggle');
+        await app.get('chat-input').fill('I only watch');
+        await app.get('chat-send').click();
+        await bob.waitFor({ type: 'signal', kind: 'chat', name: 'Ann' });
+        assert.deepEqual(app.errors, []);
+    });
+}
+
+test('a lost connection is said, and comes back by itself', { timeout: 90_000 }, async (t) => {
+    const server = await startServer(t);
+    const browser = await launch(t);
+    const app = await openApp(browser, server, '/r/back');
+    await app.join('Ann');
+    await app.inRoom();
+    await server.kill();
+    await app.get('banner').first().waitFor();
+    await app.screenshot('connection-lost');
+    await server.start();
+    await until('Ann is in the room again', 30_000, async () => {
+        const { participants } = await server.api('GET', '/api/rooms/back');
+        return participants.some((one) => one.name === 'Ann' && one.tracks.length === 2);
+    });
+    await app.get('banner').first().waitFor({ state: 'detached' });
+    const bob = await enter(browser, server);
+    const { room } = await bob.join('back', 'Bob');
+    await bob.subscribeAll();
+    const ann = room.participants.find(({ name }) => name === 'Ann');
+    await until('Bob sees Ann', 15_000, async () => (await bob.look(ann.id))?.frames > 5);
+});
+
+test('killing a browser frees its participant within ten seconds', async (t) => {
+    const server = await startServer(t);
+    const ann = await enter(await launch(t), server);
+    await ann.join('crash', 'Ann');
+    await ann.subscribeAll();
+    const doomed = await launch(t);
+    const bob = await enter(doomed, server);
+    await bob.join('crash', 'Bob');
+    await appear(bob, BOB);
+    await sees(ann, bob, BOB);
+    const began = Date.now();
+    await crash(doomed);
+    await ann.waitFor({ type: 'participant-left', participant: bob.id, reason: 'lost' }, 10_000);
+    t.diagnostic(`freed after ${Date.now() - began} ms`);
+    assert.ok(Date.now() - began <= 10_000);
+    const { participants } = await server.api('GET', '/api/rooms/crash');
+    assert.deepEqual(participants.map(({ name }) => name), ['Ann']);
+});

@@ -1,0 +1,477 @@
+//! Publications, subscriptions and what the engine tells of them.
+
+use std::time::Duration;
+
+use salon::{
+    media::{
+        AudioLevel, CodecName, IceCandidate, Kind, MediaError, MediaEvent, Scene,
+        fake::{Call, made_up_offer},
+        negotiation::NegotiationError,
+    },
+    room::{
+        command::Caller,
+        error::{ChangeError, ConnectionError, PublishError, SubscribeError},
+        event::RoomEvent,
+        id::{ConnectionName, TrackId},
+        model::{RoomSettings, Source, Subscribe},
+        policy::RoomPolicy,
+    },
+};
+use tokio::time::{Instant, advance};
+
+use super::harness::{Guest, House, answer, house, house_with, name, offer};
+
+fn candidate(text: &str) -> IceCandidate {
+    IceCandidate { candidate: text.into(), mid: Some("0".into()), line: Some(0) }
+}
+
+fn good_candidate() -> IceCandidate {
+    candidate("candidate:1 1 udp 2122260223 192.0.2.1 54400 typ host")
+}
+
+async fn send_candidate(guest: &Guest, connection: &ConnectionName) -> Result<(), ConnectionError> {
+    guest.room.candidate(guest.id.clone(), connection.clone(), good_candidate()).await
+}
+
+async fn published_track(guest: &mut Guest) -> TrackId {
+    guest
+        .find(|event| match event {
+            RoomEvent::TrackPublished { track, .. } => Some(track.id),
+            _ => None,
+        })
+        .await
+}
+
+async fn scene(house: &mut House) -> Scene {
+    house
+        .calls
+        .find(|call| match call {
+            Call::SetScene(scene) => Some(scene),
+            _ => None,
+        })
+        .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publication_is_answered_and_announced_to_all() {
+    let house = house();
+    let mut a = house.guest("r", "a").await;
+    let mut b = house.guest("r", "b").await;
+    let sources = vec![("1".into(), None, true), ("0".into(), Some(Source::Other), false)];
+    let published = a.room.publish(a.id.clone(), name("cam"), offer(), sources).await.unwrap();
+    let tracks: Vec<_> =
+        published.tracks.iter().map(|t| (&*t.mid, t.track.kind, t.track.source, t.track.muted)).collect();
+    assert_eq!(tracks, [("0", Kind::Audio, Source::Other, false), ("1", Kind::Video, Source::Camera, true)]);
+    for guest in [&mut a, &mut b] {
+        for published in &published.tracks {
+            assert_eq!(published_track(guest).await, published.track.id);
+        }
+    }
+    let view = b.room.view().await.unwrap();
+    assert_eq!(view.participants[0].tracks.len(), 2);
+    assert_eq!(view.participants[0].tracks[0].connection, name("cam"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn publications_are_refused_each_for_its_own_reason() {
+    let house = house_with(RoomPolicy { max_publications: 2, ..RoomPolicy::default() });
+    let a = house.guest("r", "a").await;
+    let viewer = house.viewer("r", "v").await;
+    assert_eq!(viewer.try_publish("cam", &offer()).await, Err(PublishError::NotAllowed));
+    let refused = a.try_publish("cam", "hello").await;
+    assert!(matches!(refused, Err(PublishError::Offer(NegotiationError::NotSdp(_)))), "{refused:?}");
+    let refused = a.try_publish("cam", &"v=0\r\n".repeat(20_000)).await;
+    assert!(matches!(refused, Err(PublishError::Offer(NegotiationError::TooLarge(_)))), "{refused:?}");
+    let foreign = offer().replace("VP8", "H263").replace("OPUS", "G729");
+    let refused = a.try_publish("cam", &foreign).await;
+    assert!(matches!(refused, Err(PublishError::Offer(NegotiationError::NoCommonCodec { .. }))), "{refused:?}");
+    a.publish("cam").await;
+    assert_eq!(a.try_publish("cam", &offer()).await, Err(PublishError::ConnectionExists));
+    a.publish("more").await;
+    assert_eq!(a.try_publish("third", &offer()).await, Err(PublishError::TooMany { most: 2 }));
+    assert_eq!(a.room.view().await.unwrap().participants[0].tracks.len(), 4, "the room plays on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_takes_the_codecs_it_names_and_all_of_kinds_it_does_not() {
+    let house = house();
+    let settings = RoomSettings { codecs: Some(vec![CodecName::H264]), ..RoomSettings::default() };
+    house.registry.create("r", settings).unwrap();
+    let a = house.guest("r", "a").await;
+    let refused = a.try_publish("cam", &offer()).await;
+    assert!(matches!(refused, Err(PublishError::Offer(NegotiationError::NoCommonCodec { .. }))), "{refused:?}");
+    let h264 = made_up_offer(&[("0", Kind::Audio, CodecName::Opus), ("1", Kind::Video, CodecName::H264)]);
+    assert_eq!(a.try_publish("cam", &h264).await.unwrap().tracks.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_refuses_or_fails_ends_only_that_publication() {
+    let mut house = house();
+    house.engine.set_silent(true);
+    let mut a = house.guest("r", "a").await;
+    let mut b = house.guest("r", "b").await;
+    let pending = a.room.publish(a.id.clone(), name("cam"), offer(), Vec::new());
+    let connection = house.published().await;
+    let error = MediaError::Description("no".into());
+    house.engine.tell("r", MediaEvent::ConnectionEnded { connection, error: error.clone() }).await;
+    assert_eq!(pending.await, Err(PublishError::Media(error)));
+
+    house.engine.set_silent(false);
+    a.publish("cam").await;
+    let connection = house.published().await;
+    let error = MediaError::ConnectTimeout(Duration::from_secs(20));
+    house.engine.tell("r", MediaEvent::ConnectionEnded { connection, error }).await;
+    assert_eq!(a.closed_connection().await, (name("cam"), "timeout".into()));
+    b.find(|event| matches!(event, RoomEvent::TrackUnpublished { .. }).then_some(())).await;
+    a.publish("cam").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_event_of_an_ended_connection_does_not_hit_its_namesake() {
+    let mut house = house();
+    let a = house.guest("r", "a").await;
+    a.publish("cam").await;
+    let old = house.published().await;
+    a.room.close_connection(a.id.clone(), name("cam")).await.unwrap();
+    a.publish("cam").await;
+    assert_ne!(house.published().await, old);
+    house.engine.tell("r", MediaEvent::ConnectionEnded { connection: old, error: MediaError::ConnectionLost }).await;
+    tokio::task::yield_now().await;
+    assert_eq!(a.room.view().await.unwrap().participants[0].tracks.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_follows_present_and_future_publications() {
+    let mut house = house();
+    let a = house.guest("r", "a").await;
+    let mut viewer = house.viewer("r", "v").await;
+    a.publish("cam").await;
+    let now = viewer.subscribe_all().await;
+    assert_eq!(now.len(), 1);
+    assert_eq!(viewer.take_offer().await, now[0]);
+    assert_eq!(house.subscribed().await.1.len(), 2);
+    let screen = a.publish_screen("screen").await;
+    let event = viewer.find(|event| matches!(event, RoomEvent::Offer { .. }).then_some(event)).await;
+    let RoomEvent::Offer { participant, tracks, .. } = event else { unreachable!() };
+    assert_eq!((participant, tracks.len()), (a.id.clone(), 1));
+    assert_eq!((tracks[0].id.clone(), tracks[0].source), (screen.tracks[0].track.id.clone(), Source::Screen));
+    let c = house.guest("r", "c").await;
+    c.publish("cam").await;
+    viewer.take_offer().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_participant_is_followed_and_named_tracks_are_watched_once() {
+    let mut house = house();
+    let a = house.guest("r", "a").await;
+    let b = house.guest("r", "b").await;
+    let mut follower = house.viewer("r", "follower").await;
+    let mut picky = house.viewer("r", "picky").await;
+    assert_eq!(follower.subscribe_to(&a).await, []);
+    let published = a.publish("cam").await;
+    assert_eq!(house.subscribed().await.0.participant, follower.id);
+    let video = published.tracks[1].track.id.clone();
+    let to = Subscribe::Participant { participant: a.id.clone(), tracks: Some(vec![video.clone(), video.clone()]) };
+    picky.room.subscribe(picky.id.clone(), to).await.unwrap();
+    assert_eq!(house.subscribed().await.1, [video]);
+    b.publish("cam").await;
+    a.publish_screen("screen").await;
+    follower.take_offer().await;
+    follower.take_offer().await;
+    picky.take_offer().await;
+    let offers = |events: Vec<RoomEvent>| events.iter().filter(|e| matches!(e, RoomEvent::Offer { .. })).count();
+    assert_eq!((offers(follower.told().await), offers(picky.told().await)), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn subscriptions_are_refused_each_for_its_own_reason() {
+    let house = house_with(RoomPolicy { max_subscriptions: 1, ..RoomPolicy::default() });
+    let a = house.guest("r", "a").await;
+    let b = house.guest("r", "b").await;
+    let track = a.publish("cam").await.tracks[0].track.id.clone();
+    let watch = |whom: &Guest, tracks: Option<Vec<TrackId>>| {
+        b.room.subscribe(b.id.clone(), Subscribe::Participant { participant: whom.id.clone(), tracks })
+    };
+    assert_eq!(watch(&b, None).await, Err(SubscribeError::Oneself));
+    a.room.close_connection(a.id.clone(), name("cam")).await.unwrap();
+    assert_eq!(watch(&a, Some(vec![track])).await, Err(SubscribeError::NoSuchTrack));
+    a.publish("cam").await;
+    a.publish_screen("screen").await;
+    assert_eq!(watch(&a, None).await, Err(SubscribeError::TooMany { most: 1 }));
+    a.leave().await;
+    assert_eq!(watch(&a, None).await, Err(SubscribeError::NoSuchParticipant));
+    b.leave().await;
+    assert_eq!(b.room.subscribe(b.id.clone(), Subscribe::All).await, Err(SubscribeError::NotInRoom));
+}
+
+#[tokio::test(start_paused = true)]
+async fn subscribing_again_replaces_the_connection() {
+    let mut house = house();
+    let a = house.guest("r", "a").await;
+    let mut b = house.guest("r", "b").await;
+    a.publish("cam").await;
+    let first = b.subscribe_all().await;
+    b.take_offer().await;
+    let second = b.subscribe_to(&a).await;
+    assert_eq!(b.closed_connection().await, (first[0].clone(), "replaced".into()));
+    assert_eq!(b.take_offer().await, second[0]);
+    let closed = house.calls.find(|call| match call {
+        Call::Close(connection) => Some(connection.name),
+        _ => None,
+    });
+    assert_eq!(closed.await, first[0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn unsubscribing_ends_what_is_there_and_what_would_come() {
+    let house = house();
+    let a = house.guest("r", "a").await;
+    let c = house.guest("r", "c").await;
+    let mut b = house.guest("r", "b").await;
+    a.publish("cam").await;
+    b.subscribe_all().await;
+    b.take_offer().await;
+    b.room.unsubscribe(b.id.clone(), Some(a.id.clone())).await.unwrap();
+    assert_eq!(b.closed_connection().await.1, "unsubscribed");
+    a.publish_screen("screen").await;
+    c.publish("cam").await;
+    let event = b.find(|event| matches!(event, RoomEvent::Offer { .. }).then_some(event)).await;
+    assert!(matches!(event, RoomEvent::Offer { participant, .. } if participant == c.id), "a is watched no more, c is");
+    b.room.unsubscribe(b.id.clone(), None).await.unwrap();
+    c.publish_screen("screen").await;
+    assert!(!b.told().await.iter().any(|event| matches!(event, RoomEvent::Offer { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn viewers_are_told_why_a_connection_ended() {
+    let mut house = house();
+    let a = house.guest("r", "a").await;
+    let mut b = house.guest("r", "b").await;
+    b.subscribe_all().await;
+    a.publish("cam").await;
+    let connection = b.take_offer().await;
+    a.room.close_connection(a.id.clone(), name("cam")).await.unwrap();
+    assert_eq!(b.closed_connection().await, (connection, "unpublished".into()));
+    a.publish("cam").await;
+    b.take_offer().await;
+    a.leave().await;
+    assert_eq!(b.closed_connection().await.1, "left");
+
+    let c = house.guest("r", "c").await;
+    c.publish("cam").await;
+    house.calls.made();
+    let name = b.take_offer().await;
+    let connection = salon::room::id::ConnectionId { participant: b.id.clone(), name: name.clone() };
+    let error = MediaError::ConnectionLost;
+    house.engine.tell("r", MediaEvent::ConnectionEnded { connection, error }).await;
+    assert_eq!(b.closed_connection().await, (name.clone(), "failed".into()));
+    let late = b.room.answered(b.id.clone(), name, answer()).await;
+    assert_eq!(late, Err(ConnectionError::Unknown));
+    assert_eq!(b.subscribe_all().await.len(), 1, "and may be watched again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_and_candidates_are_checked_against_their_connection() {
+    let mut house = house_with(RoomPolicy { max_candidates: 3, ..RoomPolicy::default() });
+    let a = house.guest("r", "a").await;
+    let mut b = house.guest("r", "b").await;
+    let (room, id) = (b.room.clone(), b.id.clone());
+    let answered = |connection: ConnectionName, sdp: &str| room.answered(id.clone(), connection, sdp.into());
+    assert_eq!(answered(name("none"), &answer()).await, Err(ConnectionError::Unknown));
+    assert_eq!(send_candidate(&b, &name("none")).await, Err(ConnectionError::CandidateBeforeOffer));
+    b.publish("cam").await;
+    assert_eq!(answered(name("cam"), &answer()).await, Err(ConnectionError::UnexpectedAnswer));
+    send_candidate(&b, &name("cam")).await.unwrap();
+    let bad = b.room.candidate(b.id.clone(), name("cam"), candidate("candidate:x")).await;
+    assert!(matches!(bad, Err(ConnectionError::Sdp(NegotiationError::NotACandidate(_)))), "{bad:?}");
+    b.room.candidate(b.id.clone(), name("cam"), candidate("")).await.unwrap();
+    b.room.close_connection(b.id.clone(), name("cam")).await.unwrap();
+    assert_eq!(send_candidate(&b, &name("cam")).await, Err(ConnectionError::Unknown), "it was, and ended");
+
+    a.publish("cam").await;
+    house.engine.set_silent(true);
+    let connection = b.subscribe_all().await.remove(0);
+    let early = send_candidate(&b, &connection).await;
+    assert_eq!(early, Err(ConnectionError::CandidateBeforeOffer), "the name is known, the offer is not");
+    assert_eq!(answered(connection.clone(), &answer()).await, Err(ConnectionError::UnexpectedAnswer));
+    let (media, tracks) = house.subscribed().await;
+    let tracks = tracks.into_iter().enumerate().map(|(mid, track)| (mid.to_string(), track)).collect();
+    house.engine.tell("r", MediaEvent::Offered { connection: media, sdp: offer(), tracks }).await;
+    b.offer().await;
+    let bad = answered(connection.clone(), "no").await;
+    assert!(matches!(bad, Err(ConnectionError::Sdp(NegotiationError::NotSdp(_)))), "{bad:?}");
+    answered(connection.clone(), &answer()).await.unwrap();
+    let twice = answered(connection.clone(), &answer()).await;
+    assert_eq!(twice, Err(ConnectionError::UnexpectedAnswer));
+    for _ in 0..3 {
+        send_candidate(&b, &connection).await.unwrap();
+    }
+    assert_eq!(send_candidate(&b, &connection).await, Err(ConnectionError::TooManyCandidates { most: 3 }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn our_candidates_wait_for_their_description() {
+    let mut house = house();
+    house.engine.set_silent(true);
+    let mut a = house.guest("r", "a").await;
+    let pending = a.room.publish(a.id.clone(), name("cam"), offer(), Vec::new());
+    let media = house.published().await;
+    let early = MediaEvent::Candidate { connection: media.clone(), candidate: good_candidate() };
+    house.engine.tell("r", early).await;
+    house.engine.tell("r", MediaEvent::Answered { connection: media, sdp: answer() }).await;
+    pending.await.unwrap();
+    let event = a.event().await;
+    assert_eq!(event, RoomEvent::Candidate { connection: name("cam"), candidate: good_candidate() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_gets_the_offers_and_ends_he_missed() {
+    let mut house = house();
+    let a = house.guest("r", "a").await;
+    let mut b = house.guest("r", "b").await;
+    b.subscribe_all().await;
+    a.publish("cam").await;
+    let answered = b.take_offer().await;
+    let (first, _) = house.subscribed().await;
+    b.detach().await;
+    a.publish_screen("screen").await;
+    let (second, _) = house.subscribed().await;
+    house.engine.tell("r", MediaEvent::Candidate { connection: second.clone(), candidate: good_candidate() }).await;
+    a.room.close_connection(a.id.clone(), name("cam")).await.unwrap();
+    tokio::task::yield_now().await;
+    b.resume(&house, "r").await.unwrap();
+    assert_eq!(first.name, answered);
+    assert_eq!(b.closed_connection().await, (answered, "unpublished".into()));
+    assert_eq!(b.offer().await, second.name);
+    let event = b.event().await;
+    assert_eq!(event, RoomEvent::Candidate { connection: second.name.clone(), candidate: good_candidate() });
+    b.room.answered(b.id.clone(), second.name, answer()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_mutes_ones_own_and_a_moderator_mutes_but_does_not_unmute_others() {
+    let house = house();
+    let mut host = house.guest("r", "host").await;
+    let b = house.guest("r", "b").await;
+    let own = host.publish("cam").await.tracks[0].track.id.clone();
+    let track = b.publish("cam").await.tracks[0].track.id.clone();
+    let mute =
+        |who: &Guest, track: &TrackId, muted| who.room.mute(Caller::Participant(who.id.clone()), track.clone(), muted);
+    assert_eq!(mute(&b, &own, true).await, Err(ChangeError::NotAllowed));
+    assert_eq!(mute(&b, &TrackId::random(), true).await, Err(ChangeError::NoSuchTrack));
+    host.told().await;
+    mute(&host, &track, true).await.unwrap();
+    mute(&host, &track, true).await.unwrap();
+    let told = host.told().await;
+    assert!(matches!(&told[..], [RoomEvent::TrackUpdated { track, .. }] if track.muted), "told once: {told:?}");
+    assert_eq!(mute(&host, &track, false).await, Err(ChangeError::NotAllowed));
+    mute(&b, &track, false).await.unwrap();
+    host.room.mute(Caller::Owner, track, true).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_scene_follows_who_publishes_and_mutes_and_leaves() {
+    let mut house = house();
+    let a = house.guest("r", "a").await;
+    let b = house.guest("r", "b").await;
+    let a_tracks = a.publish("cam").await.tracks;
+    let shown = scene(&mut house).await;
+    assert_eq!(
+        shown.tiles.iter().map(|t| (&*t.label, t.video.clone())).collect::<Vec<_>>(),
+        [("a", Some(a_tracks[1].track.id.clone()))]
+    );
+    assert_eq!(shown.audio, [a_tracks[0].track.id.clone()]);
+    b.publish_screen("screen").await;
+    assert_eq!(scene(&mut house).await.tiles.iter().map(|t| &*t.label).collect::<Vec<_>>(), ["b", "a"]);
+    a.room.mute(Caller::Participant(a.id.clone()), a_tracks[1].track.id.clone(), true).await.unwrap();
+    assert_eq!(scene(&mut house).await.tiles[1].video, None);
+    a.room.rename(a.id.clone(), "김철수".into()).await.unwrap();
+    assert_eq!(scene(&mut house).await.tiles[1].label, "김철수");
+    b.leave().await;
+    assert_eq!(scene(&mut house).await.tiles.len(), 1);
+    a.room.signal(a.id.clone(), "chat".into(), None, serde_json::json!(1)).await.unwrap();
+    assert_eq!(house.calls.made().iter().filter(|call| matches!(call, Call::SetScene(_))).count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn speech_is_told_and_ends_by_the_clock_or_by_muting() {
+    let house = house();
+    let mut a = house.guest("r", "a").await;
+    let track = a.publish("cam").await.tracks[0].track.id.clone();
+    let level = |peak_db| MediaEvent::AudioLevels(vec![(track.clone(), AudioLevel { peak_db, voice: true })]);
+    async fn speaking(guest: &mut Guest) -> bool {
+        guest
+            .find(|event| match event {
+                RoomEvent::Speaking { levels } => Some(levels[0].speaking),
+                _ => None,
+            })
+            .await
+    }
+    let start = Instant::now();
+    house.engine.tell("r", level(-30)).await;
+    a.done().await;
+    advance(Duration::from_millis(200)).await;
+    house.engine.tell("r", level(-30)).await;
+    assert!(speaking(&mut a).await);
+    assert!(!speaking(&mut a).await);
+    assert_eq!(start.elapsed(), Duration::from_millis(800));
+
+    advance(Duration::from_secs(1)).await;
+    for _ in 0..2 {
+        house.engine.tell("r", level(-30)).await;
+        tokio::task::yield_now().await;
+        advance(Duration::from_millis(200)).await;
+    }
+    assert!(speaking(&mut a).await);
+    a.room.mute(Caller::Participant(a.id.clone()), track.clone(), true).await.unwrap();
+    let muted = Instant::now();
+    assert!(!speaking(&mut a).await);
+    assert!(muted.elapsed() <= Duration::from_millis(200), "at once, or with the next report");
+    house.engine.tell("r", level(-10)).await;
+    tokio::task::yield_now().await;
+    advance(Duration::from_millis(300)).await;
+    house.engine.tell("r", level(-10)).await;
+    tokio::task::yield_now().await;
+    assert!(!a.told().await.iter().any(|event| matches!(event, RoomEvent::Speaking { .. })), "muted is not heard");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_graph_carries_nicknames() {
+    let house = house();
+    let a = house.guest("r", "김철수").await;
+    let mut b = house.guest("r", "영희").await;
+    a.publish("cam").await;
+    b.subscribe_all().await;
+    b.take_offer().await;
+    let graph = a.room.graph().await.unwrap();
+    let mut labels: Vec<_> = graph.nodes.iter().map(|node| node.label.as_str()).collect();
+    labels.sort_unstable();
+    assert_eq!(labels, ["김철수 · cam", "김철수 · camera", "김철수 · microphone", "영희 ← 김철수"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn leaving_frees_everything_the_engine_held() {
+    let mut house = house();
+    let a = house.guest("r", "a").await;
+    let mut b = house.guest("r", "b").await;
+    b.subscribe_all().await;
+    a.publish("cam").await;
+    b.take_offer().await;
+    b.publish("cam").await;
+    a.subscribe_all().await;
+    a.done().await;
+    let (mut opened, mut closed) = (Vec::new(), Vec::new());
+    a.leave().await;
+    b.leave().await;
+    for call in house.calls.made() {
+        match call {
+            Call::Publish(connection, _) | Call::Subscribe(connection, _) => opened.push(connection),
+            Call::Close(connection) => closed.push(connection),
+            _ => {}
+        }
+    }
+    opened.sort();
+    closed.sort();
+    assert_eq!(opened.len(), 4);
+    assert_eq!(opened, closed);
+}

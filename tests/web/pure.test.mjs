@@ -1,0 +1,154 @@
+// The page's pure parts, without a browser: texts, the room's model, where tiles go, initials.
+// Run with `node --test tests/web/`; needs nothing but Node.
+
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { test } from 'node:test';
+
+const WEB = new URL('../../web/', import.meta.url);
+const read = (path) => readFileSync(new URL(path, WEB), 'utf8');
+// The page's modules have no package around them: as data addresses they are modules anyway.
+const load = (path) => import(`data:text/javascript;base64,${Buffer.from(read(path)).toString('base64')}`);
+
+const { fitGrid, fitStage } = await load('arrange.js');
+const { RoomModel, tilesOf } = await load('room_model.js');
+const { hueOf, initialsOf } = await load('faces.js');
+const texts = { en: JSON.parse(read('texts/en.json')), ko: JSON.parse(read('texts/ko.json')) };
+
+const sources = readdirSync(WEB, { recursive: true }).filter((path) => path.endsWith('.js')).map((path) => read(path));
+
+test('both languages have the same texts with the same blanks', () => {
+  assert.deepEqual(Object.keys(texts.ko).sort(), Object.keys(texts.en).sort());
+  const blanks = (text) => [...text.matchAll(/\{\w+\}/g)].map(([blank]) => blank).sort();
+  for (const [key, text] of Object.entries(texts.en)) assert.deepEqual(blanks(texts.ko[key]), blanks(text), key);
+});
+
+test('every text that the code names exists', () => {
+  const naming = /(?:\bt|say|label|placeholder|notify|showBanner|iconButton|worded|openDialog|line)\b[^'"`\n]{0,30}?(?:'[a-z-]+', ?)?\[?'([a-z-]+(?:\.[a-z-]+)+)'/g;
+  const named = sources.flatMap((source) => [...source.matchAll(naming)].map(([, key]) => key));
+  assert.ok(named.length > 60, `only ${named.length} found`);
+  const exists = (key) => key in texts.en || `${key}_other` in texts.en;
+  assert.deepEqual([...new Set(named)].filter((key) => !exists(key)), []);
+});
+
+test('every text is used', () => {
+  const code = sources.join('\n');
+  // Keys that are put together: the code holds their beginning.
+  const made = /^(error|device|ended|notice|word|role|recording|theme|lobby|panel|people|tile|mic|camera)\./;
+  const unused = Object.keys(texts.en).map((key) => key.replace(/_(one|other)$/, ''))
+    .filter((key) => !code.includes(`'${key}'`) && !made.test(key));
+  assert.deepEqual(unused, []);
+});
+
+test('no markup is ever parsed', () => {
+  for (const source of sources) assert.doesNotMatch(source, /innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(/);
+});
+
+test('tiles of a grid are equal, 16:9, inside the box and apart', () => {
+  for (const [width, height] of [[1256, 648], [378, 660], [900, 200], [120, 800]]) {
+    for (let count = 1; count <= 50; count++) {
+      const tiles = fitGrid(count, { left: 5, top: 7, width, height }, 4);
+      assert.equal(tiles.length, count);
+      checkTiles(tiles, { left: 5, top: 7, width, height });
+      for (const tile of tiles) {
+        assert.ok(Math.abs(tile.width / tile.height - 16 / 9) < 1e-6);
+        assert.ok(Math.abs(tile.width - tiles[0].width) < 1e-6);
+      }
+    }
+  }
+});
+
+test('the grid takes the columns that make tiles largest', () => {
+  const columns = (count, width, height) => new Set(fitGrid(count, { left: 0, top: 0, width, height }, 10)
+    .slice(0, count - (count % 2)).map(({ left }) => Math.round(left))).size;
+  assert.equal(columns(4, 1256, 648), 2);
+  assert.equal(columns(2, 378, 660), 1);
+  assert.equal(columns(2, 1256, 648), 2);
+});
+
+test('a stage shows one large and the others beside or below', () => {
+  for (const box of [{ left: 0, top: 0, width: 1256, height: 648 }, { left: 0, top: 0, width: 378, height: 660 }]) {
+    for (let count = 1; count <= 20; count++) {
+      const tiles = fitStage(count, count - 1, box, 10);
+      checkTiles(tiles, box);
+      const area = ({ width, height }) => width * height;
+      assert.ok(tiles.slice(0, -1).every((tile) => area(tile) < area(tiles[count - 1]) / 2));
+    }
+  }
+});
+
+function checkTiles(tiles, { left, top, width, height }) {
+  for (const [index, one] of tiles.entries()) {
+    assert.ok(one.width > 0 && one.height > 0);
+    assert.ok(one.left >= left - 1e-6 && one.left + one.width <= left + width + 1e-6);
+    assert.ok(one.top >= top - 1e-6 && one.top + one.height <= top + height + 1e-6);
+    for (const other of tiles.slice(index + 1)) {
+      const apart = one.left + one.width <= other.left || other.left + other.width <= one.left
+        || one.top + one.height <= other.top || other.top + other.height <= one.top;
+      assert.ok(apart, 'tiles overlap');
+    }
+  }
+}
+
+const track = (id, connection, kind, source, muted = false) => ({ id, connection, kind, source, codec: kind === 'audio' ? 'opus' : 'VP8', muted });
+const person = (id, tracks = [], role = 'publisher') => ({ id, name: id, role, joined_at: '2026-01-01T00:00:00Z', connected: true, tracks });
+
+function model(...participants) {
+  const room = new RoomModel();
+  room.reset({ name: 'r', has_pin: false, participants, recordings: [] }, 'me');
+  return room;
+}
+
+const shape = (room) => tilesOf(room).map(({ key, source, tracks }) => [key, source, tracks.map(({ id }) => id).join()]);
+
+test('everybody who may publish has a tile; oneself comes last', () => {
+  const room = model(person('me'), person('ada'), person('viewer', [], 'viewer'));
+  assert.deepEqual(shape(room), [['ada/camera', 'camera', ''], ['me/camera', 'camera', '']]);
+});
+
+test('a screen has a tile of its own, with its own sound', () => {
+  const room = model(person('me'), person('ada', [
+    track('m', 'main', 'audio', 'microphone'), track('c', 'main', 'video', 'camera'),
+    track('s', 'screen', 'video', 'screen'), track('sa', 'screen', 'audio', 'screen'),
+  ]));
+  assert.deepEqual(shape(room).slice(0, 2), [['ada/camera', 'camera', 'm,c'], ['ada/screen', 'screen', 's,sa']]);
+});
+
+test('sound without a picture is heard from the camera tile, a second camera has its own', () => {
+  const room = model(person('me'), person('ada', [
+    track('m', 'voice', 'audio', 'microphone'), track('c', 'main', 'video', 'camera'), track('d', 'desk', 'video', 'camera'),
+  ]));
+  assert.deepEqual(shape(room).slice(0, 2), [['ada/camera', 'camera', 'c,m'], ['ada/desk', 'camera', 'd']]);
+});
+
+test('events change the model', () => {
+  const room = model(person('me', [], 'moderator'));
+  assert.equal(room.apply({ type: 'participant-joined', participant: person('ada') }), true);
+  room.apply({ type: 'track-published', participant: 'ada', track: track('m', 'main', 'audio', 'microphone') });
+  room.apply({ type: 'track-updated', participant: 'ada', track: track('m', 'main', 'audio', 'microphone', true) });
+  assert.deepEqual(room.findTrack('m').track.muted, true);
+  room.apply({ type: 'speaking', levels: [{ participant: 'ada', level_db: -20, speaking: true }, { participant: 'gone', speaking: true }] });
+  assert.deepEqual([...room.speaking], ['ada']);
+  room.apply({ type: 'track-unpublished', participant: 'ada', track: 'm' });
+  assert.equal(room.findTrack('m'), null);
+  room.apply({ type: 'recording', recording: { id: 'x', state: 'recording' } });
+  assert.equal(room.liveRecording.id, 'x');
+  room.apply({ type: 'recording', recording: { id: 'x', state: 'finalising' } });
+  assert.equal(room.liveRecording, null);
+  room.apply({ type: 'participant-left', participant: 'ada', reason: 'left' });
+  assert.deepEqual([room.others.length, room.speaking.size], [0, 0]);
+  assert.equal(room.apply({ type: 'something-newer' }), false);
+});
+
+test('initials suit names of many kinds', () => {
+  const cases = { 'Ada Lovelace': 'AL', ada: 'A', 김철수: '철수', '이 영희': '이영', '나영 Park': '나영', 'Noor & <b>bold': 'NB', '   ': '?', '👩‍👩‍👧 family': '👩‍👩‍👧F' };
+  for (const [name, initials] of Object.entries(cases)) assert.equal(initialsOf(name), initials, name);
+});
+
+test('a colour stays, and is a hue', () => {
+  assert.equal(hueOf('p_abc'), hueOf('p_abc'));
+  for (let n = 0; n < 100; n++) {
+    const hue = hueOf(`p_${n}`);
+    assert.ok(Number.isInteger(hue) && hue >= 0 && hue < 360);
+  }
+});

@@ -1,0 +1,103 @@
+// One publication: what this page sends over one PeerConnection. The page offers, the server answers,
+// nothing is renegotiated: later changes are `replaceTrack` and `mute`.
+
+import { Peer } from '/peer.js';
+
+const MAX_BITRATE = { camera: 1_500_000, screen: 2_500_000, microphone: 64_000 };
+
+/** Events: those of `Peer`. */
+export class Publication extends Peer {
+  #signalling;
+  #senders = new Map();
+  #ids = new Map();
+
+  constructor(signalling, connection, iceServers) {
+    super(signalling, connection, iceServers);
+    this.#signalling = signalling;
+  }
+
+  /**
+   * Publishes `[{ track, source, kind, muted }]` and resolves when the server has answered. `track` may be
+   * the screen's sound: `source` is then `screen` and `kind` `audio`.
+   */
+  async start(inputs, codec) {
+    const stream = new MediaStream();
+    const transceivers = inputs.map((input) => [input, this.#add(input, stream, codec)]);
+    await this.pc.setLocalDescription(await this.pc.createOffer());
+    const tracks = transceivers.map(([input, transceiver]) => (
+      { mid: transceiver.mid, source: input.source, muted: input.muted }
+    ));
+    const asked = this.#signalling.request('publish', {
+      connection: this.connection, sdp: this.pc.localDescription.sdp, tracks,
+    });
+    this.announce();
+    const answer = await asked;
+    for (const [input, transceiver] of transceivers) {
+      const published = answer.tracks.find(({ mid }) => mid === transceiver.mid);
+      if (published) this.#ids.set(keyOf(input), published.id);
+    }
+    await this.setRemote('answer', answer.sdp);
+    await Promise.all(transceivers.map(([input, transceiver]) => limitBitrate(transceiver.sender, input)));
+  }
+
+  has(source, kind) {
+    return this.#senders.has(keyOf({ source, kind }));
+  }
+
+  trackId(source, kind) {
+    return this.#ids.get(keyOf({ source, kind }));
+  }
+
+  owns(trackId) {
+    return [...this.#ids.values()].includes(trackId);
+  }
+
+  /** Sends another device, or nothing (`null`). */
+  async replace(source, kind, track) {
+    await this.#senders.get(keyOf({ source, kind }))?.replaceTrack(track);
+  }
+
+  #add(input, stream, codec) {
+    const transceiver = this.pc.addTransceiver(input.track, {
+      direction: 'sendonly',
+      streams: [stream],
+      sendEncodings: [{ maxBitrate: maxBitrate(input) }],
+    });
+    this.#senders.set(keyOf(input), transceiver.sender);
+    if (input.source === 'screen' && input.kind === 'video') input.track.contentHint = 'detail';
+    if (codec && input.kind === 'video') preferCodec(transceiver, codec);
+    return transceiver;
+  }
+}
+
+function keyOf({ source, kind }) {
+  return `${source}/${kind}`;
+}
+
+function maxBitrate({ source, kind }) {
+  return kind === 'audio' ? MAX_BITRATE.microphone : MAX_BITRATE[source];
+}
+
+// Browsers differ in whether `sendEncodings` or `setParameters` takes the limit: ask both ways.
+async function limitBitrate(sender, input) {
+  const parameters = sender.getParameters();
+  if (!parameters.encodings?.length) return;
+  parameters.encodings[0].maxBitrate = maxBitrate(input);
+  await sender.setParameters(parameters).catch((error) => console.debug('salon: bitrate not limited', error.message));
+}
+
+/** Puts `codec` (`vp8`, `h264`, `vp9`, `av1`) before the browser's own order. */
+function preferCodec(transceiver, codec) {
+  const wanted = `video/${codec}`.toLowerCase();
+  for (const side of [RTCRtpSender, RTCRtpReceiver]) {
+    const all = side.getCapabilities?.('video')?.codecs ?? [];
+    const first = all.filter(({ mimeType }) => mimeType.toLowerCase() === wanted);
+    if (!first.length) continue;
+    try {
+      transceiver.setCodecPreferences?.([...first, ...all.filter((one) => !first.includes(one))]);
+      return;
+    } catch {
+      // Browsers disagree on which side's list counts for a transceiver that only sends.
+    }
+  }
+}

@@ -1,0 +1,134 @@
+// The room as this page knows it: the state that came with the join, and what events made of it.
+// Plain values, no sockets and no elements: it runs in tests without a browser.
+
+/** Recordings in these states are being taken now. */
+export const LIVE = ['starting', 'recording'];
+
+export class RoomModel {
+  name = '';
+  hasPin = false;
+  selfId = null;
+  /** By id, in the order they came. */
+  participants = new Map();
+  /** By id. */
+  recordings = new Map();
+  /** Ids of those who speak now. */
+  speaking = new Set();
+
+  /** Takes the state that came with a `join`; what was known before is forgotten. */
+  reset(room, selfId) {
+    this.name = room.name;
+    this.hasPin = room.has_pin;
+    this.selfId = selfId;
+    this.participants = new Map(room.participants.map((one) => [one.id, one]));
+    this.recordings = new Map(room.recordings.map((one) => [one.id, one]));
+    this.speaking = new Set();
+  }
+
+  get self() {
+    return this.participants.get(this.selfId);
+  }
+
+  get others() {
+    return [...this.participants.values()].filter(({ id }) => id !== this.selfId);
+  }
+
+  get isModerator() {
+    return this.self?.role === 'moderator';
+  }
+
+  /** The oldest recording that is being taken, if any. */
+  get liveRecording() {
+    return [...this.recordings.values()].find(({ state }) => LIVE.includes(state)) ?? null;
+  }
+
+  /** Applies an event; false if it does not concern the room's state. */
+  apply(event) {
+    const change = CHANGES[event.type];
+    if (!change) return false;
+    change(this, event);
+    return true;
+  }
+
+  /** The published track of that id, and whose it is. */
+  findTrack(id) {
+    for (const participant of this.participants.values()) {
+      const track = participant.tracks.find((one) => one.id === id);
+      if (track) return { participant, track };
+    }
+    return null;
+  }
+}
+
+const CHANGES = {
+  'participant-joined': (model, { participant }) => model.participants.set(participant.id, participant),
+  'participant-updated': (model, { participant }) => {
+    // Not of somebody who has left: he would stay for ever.
+    if (model.participants.has(participant.id)) model.participants.set(participant.id, participant);
+  },
+  'participant-left': (model, { participant }) => {
+    model.participants.delete(participant);
+    model.speaking.delete(participant);
+  },
+  'track-published': putTrack,
+  'track-updated': putTrack,
+  'track-unpublished': (model, { participant, track }) => {
+    changeTracks(model, participant, (tracks) => tracks.filter(({ id }) => id !== track));
+  },
+  speaking: (model, { levels }) => {
+    for (const { participant, speaking } of levels) {
+      if (speaking && model.participants.has(participant)) model.speaking.add(participant);
+      else model.speaking.delete(participant);
+    }
+  },
+  recording: (model, { recording }) => model.recordings.set(recording.id, recording),
+};
+
+function putTrack(model, { participant, track }) {
+  changeTracks(model, participant, (tracks) => {
+    const place = tracks.findIndex(({ id }) => id === track.id);
+    return place < 0 ? [...tracks, track] : tracks.map((one) => (one.id === track.id ? track : one));
+  });
+}
+
+function changeTracks(model, id, change) {
+  const participant = model.participants.get(id);
+  if (participant) model.participants.set(id, { ...participant, tracks: change(participant.tracks) });
+}
+
+/**
+ * The tiles of a room, in order: `[{ key, participant, source, tracks }]`. Everybody who may publish has one
+ * for his camera, whether it is on or not; each screen, and each further picture, has its own. Sound goes
+ * with the picture of its connection, so that both play in sync. Oneself comes last.
+ */
+export function tilesOf(model) {
+  const everyone = [...model.others, ...(model.self ? [model.self] : [])];
+  return everyone.flatMap((participant) => tilesOfOne(participant));
+}
+
+function tilesOfOne(participant) {
+  const connections = new Map();
+  for (const track of participant.tracks) {
+    connections.set(track.connection, [...(connections.get(track.connection) ?? []), track]);
+  }
+  const tiles = [];
+  let leftover = [];
+  for (const [connection, tracks] of connections) {
+    const screen = tracks.some(({ source, kind }) => source === 'screen' && kind === 'video');
+    const picture = tracks.some(({ kind }) => kind === 'video');
+    if (!picture) leftover = [...leftover, ...tracks];
+    else tiles.push({ key: `${participant.id}/${connection}`, participant, source: screen ? 'screen' : 'camera', tracks });
+  }
+  let camera = tiles.find(({ source }) => source === 'camera');
+  if (!camera && (leftover.length || participant.role !== 'viewer')) {
+    camera = { participant, source: 'camera', tracks: [] };
+    tiles.push(camera);
+  }
+  if (camera) {
+    // One key for the first camera, whichever connection brings it: the tile stays in its place when a
+    // publication is made anew.
+    camera.key = `${participant.id}/camera`;
+    camera.tracks = [...camera.tracks, ...leftover];
+  }
+  return tiles;
+}

@@ -1,0 +1,251 @@
+// One stay in one room: joins, keeps the model true, hands events to what they are for, and comes back
+// when the connection was lost. Views listen to it and call its verbs.
+
+import { RoomModel } from '/room_model.js';
+import { Sending } from '/sending.js';
+import { Signalling } from '/signalling.js';
+import { Subscriptions } from '/subscriptions.js';
+
+// Long enough for the event of our own `mute` to arrive, so that it is not taken for a moderator's.
+const FOREIGN_MUTE_MS = 400;
+// Errors of a join that pass by themselves: try again on the next socket.
+const PASSING = ['connection_lost', 'shutting_down', 'room_busy', 'room_closed'];
+
+/**
+ * Events: `changed` (the model; detail: the event), `track` (a received track came or went), `chat`,
+ * `connection` (detail: `lost`, `back`, `rejoined`), `recovering` and `recovered` (detail: participant's id),
+ * `muted-by-moderator`, `problem`, `ended` (detail: `{ reason, error? }`).
+ */
+export class Session extends EventTarget {
+  #wish;
+  #media;
+  #signalling;
+  #resume = null;
+  #ended = false;
+  #muteCheck = null;
+  #backTimer = null;
+
+  /**
+   * `wish`: `{ room, name, pin?, viewer?, create?, codec? }`; `create` makes the room with that PIN.
+   * `signalling` is given by tests.
+   */
+  constructor(wish, media, signalling = Signalling.ofThisPage()) {
+    super();
+    this.#wish = wish;
+    this.#media = media;
+    this.#signalling = signalling;
+    this.model = new RoomModel();
+    this.access = null;
+    this.sending = new Sending(signalling, media, wish.codec);
+    this.subscriptions = new Subscriptions(signalling);
+    this.#listen();
+  }
+
+  /** Goes in; rejects with a `ProtocolError` if the room does not let us. */
+  async enter() {
+    try {
+      await this.#signalling.connect();
+      if (this.#wish.create) await this.#signalling.request('create', { room: this.#wish.room, pin: this.#wish.pin });
+      await this.#join();
+    } catch (error) {
+      this.#signalling.close();
+      throw error;
+    }
+    this.#startMedia();
+  }
+
+  /** Comes back as the participant that this page was before it was reloaded. */
+  async reenter(resume) {
+    try {
+      await this.#signalling.connect();
+      this.#welcome(await this.#signalling.request('join', { room: this.#wish.room, resume }));
+    } catch (error) {
+      this.#signalling.close();
+      throw error;
+    }
+    this.#startMedia();
+  }
+
+  get room() {
+    return this.model.name;
+  }
+
+  get mayPublish() {
+    return this.model.self?.role !== 'viewer';
+  }
+
+  /** What a reloaded page needs to come back. */
+  get ticket() {
+    const { room, name, pin } = this.#wish;
+    return this.#ended ? null : { room, name, pin, resume: this.#resume };
+  }
+
+  rename(name) {
+    this.#wish.name = name;
+    return this.#signalling.request('rename', { name });
+  }
+
+  chat(text) {
+    return this.#signalling.request('signal', { kind: 'chat', data: { text } });
+  }
+
+  startRecording() {
+    return this.#signalling.request('record', { action: 'start' });
+  }
+
+  stopRecording(recording) {
+    return this.#signalling.request('record', { action: 'stop', recording });
+  }
+
+  muteOther(track) {
+    return this.#signalling.request('mute', { track, muted: true });
+  }
+
+  remove(participant) {
+    return this.#signalling.request('remove', { participant });
+  }
+
+  leave() {
+    this.#signalling.send('leave');
+    this.#end('left');
+  }
+
+  #listen() {
+    const { sending, subscriptions } = this;
+    this.#signalling.addEventListener('frame', ({ detail }) => this.#frame(detail));
+    this.#signalling.addEventListener('lost', () => this.#tell('connection', 'lost'));
+    this.#signalling.addEventListener('back', () => this.#comeBack());
+    sending.addEventListener('screen', () => this.#tell('changed', { type: 'own-screen' }));
+    sending.addEventListener('problem', ({ detail }) => this.#tell('problem', detail));
+    for (const source of [sending, subscriptions]) source.addEventListener('shaky', () => this.#signalling.probe());
+    for (const name of ['track', 'gone']) subscriptions.addEventListener(name, () => this.#tell('track'));
+    for (const name of ['recovering', 'recovered']) {
+      subscriptions.addEventListener(name, ({ detail }) => this.#tell(name, detail));
+    }
+  }
+
+  async #join() {
+    const { room, name, pin, viewer } = this.#wish;
+    const role = viewer ? 'viewer' : undefined;
+    this.#welcome(await this.#signalling.request('join', { room, name, pin: pin || undefined, role }));
+  }
+
+  #welcome({ participant, resume, access, ice_servers: iceServers, room }) {
+    this.#resume = resume;
+    this.access = access;
+    this.sending.useIceServers(iceServers);
+    this.subscriptions.useIceServers(iceServers);
+    this.model.reset(room, participant);
+    this.#tell('changed', { type: 'state' });
+  }
+
+  #startMedia() {
+    this.#signalling.request('subscribe', { all: true }).catch((error) => this.#report(error));
+    if (this.mayPublish) this.sending.start();
+  }
+
+  async #comeBack() {
+    try {
+      const joined = await this.#signalling.request('join', { room: this.#wish.room, resume: this.#resume });
+      this.#welcome(joined);
+      await this.#mend();
+      this.#tell('connection', 'back');
+    } catch (error) {
+      if (error.code === 'resume_unknown') await this.#joinAfresh();
+      else this.#comeBackFailed(error);
+    }
+  }
+
+  // The PeerConnections lived on while the socket was away; only what happened meanwhile was missed.
+  async #mend() {
+    this.subscriptions.keepOnly(new Set(this.model.others.map(({ id }) => id)));
+    const missing = this.subscriptions.missing(this.model.others);
+    await Promise.all(missing.map((participant) => (
+      this.#signalling.request('subscribe', { participant }).catch((error) => this.#report(error))
+    )));
+    if (this.mayPublish) this.sending.start();
+  }
+
+  async #joinAfresh() {
+    this.sending.forget();
+    this.subscriptions.clear();
+    try {
+      const { room, pin } = this.#wish;
+      // The room itself may be gone, with the server's restart. Whoever is first makes it anew, and
+      // not without the PIN that it had.
+      if (this.model.hasPin && pin) {
+        await this.#signalling.request('create', { room, pin }).catch((error) => {
+          if (error.code !== 'room_exists') throw error;
+        });
+      }
+      await this.#join();
+      this.#startMedia();
+      this.#tell('connection', 'rejoined');
+    } catch (error) {
+      this.#comeBackFailed(error);
+    }
+  }
+
+  #comeBackFailed(error) {
+    if (!PASSING.includes(error.code)) return this.#end('refused', error);
+    if (error.code === 'connection_lost') return;
+    clearTimeout(this.#backTimer);
+    this.#backTimer = setTimeout(() => { if (this.#signalling.connected) this.#comeBack(); }, 1_000);
+  }
+
+  #frame(frame) {
+    if (this.#ended) return;
+    switch (frame.type) {
+      case 'offer': return void this.subscriptions.offer(frame);
+      case 'candidate': return void (this.sending.candidate(frame) || this.subscriptions.candidate(frame));
+      case 'connection-closed': return void (this.sending.closed(frame) || this.subscriptions.closed(frame));
+      case 'signal': return void (frame.kind === 'chat' && this.#tell('chat', frame));
+      case 'removed': return this.#end(frame.reason);
+      case 'room-closed': return void (frame.reason !== 'shutdown' && this.#end('room-closed'));
+      default: return this.#change(frame);
+    }
+  }
+
+  #change(event) {
+    const before = this.model.participants.get(event.participant?.id ?? event.participant);
+    if (!this.model.apply(event)) return;
+    if (event.type === 'participant-left') {
+      this.subscriptions.keepOnly(new Set(this.model.others.map(({ id }) => id)));
+    }
+    if (event.type === 'track-updated' && event.participant === this.model.selfId) this.#checkMutes();
+    this.#tell('changed', { ...event, before });
+  }
+
+  // A moderator may mute us, and then our own buttons must say so.
+  #checkMutes() {
+    clearTimeout(this.#muteCheck);
+    this.#muteCheck = setTimeout(() => {
+      for (const { id, muted } of this.model.self?.tracks ?? []) {
+        const device = this.sending.deviceOf(id);
+        if (!muted || !device || !this.#media[device].on) continue;
+        if (device === 'camera') this.#media.setCamera(false);
+        else this.#media.setMicrophone(false);
+        this.#tell('muted-by-moderator', device);
+      }
+    }, FOREIGN_MUTE_MS);
+  }
+
+  #report(error) {
+    if (error.code !== 'connection_lost') this.#tell('problem', error);
+  }
+
+  #end(reason, error) {
+    if (this.#ended) return;
+    this.#ended = true;
+    clearTimeout(this.#muteCheck);
+    clearTimeout(this.#backTimer);
+    this.sending.stop();
+    this.subscriptions.clear();
+    this.#signalling.close();
+    this.#tell('ended', { reason, error });
+  }
+
+  #tell(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+}

@@ -1,0 +1,170 @@
+// The WebSocket: requests as promises, events as they come, and a new socket whenever one is lost.
+// It knows frames, not rooms: what to say on a new socket is the session's business.
+
+const REQUEST_TIMEOUT_MS = 10_000;
+const OPEN_TIMEOUT_MS = 8_000;
+const PROBE_TIMEOUT_MS = 3_000;
+const BACKOFF_MS = [200, 500, 1_000, 2_000, 4_000];
+
+/** The server said no, or could not be asked. `code` is the protocol's, or `connection_lost`. */
+export class ProtocolError extends Error {
+  constructor(code, message, field) {
+    super(message ?? code);
+    this.code = code;
+    this.field = field;
+  }
+}
+
+/** Events: `frame` (detail: a frame without id), `lost`, `back` (a new socket is open). */
+export class Signalling extends EventTarget {
+  #url;
+  #socket = null;
+  #pending = new Map();
+  #nextId = 1;
+  #ended = false;
+  #attempt = 0;
+  #retry = null;
+  #tryNow = () => this.#reopenNow();
+
+  constructor(url) {
+    super();
+    this.#url = url;
+  }
+
+  static ofThisPage() {
+    const scheme = location.protocol === 'https:' ? 'wss:' : 'ws:';
+    return new Signalling(`${scheme}//${location.host}/ws`);
+  }
+
+  /** Opens the first socket. Only if this succeeds are lost sockets replaced. */
+  async connect() {
+    await this.#open();
+    addEventListener('online', this.#tryNow);
+  }
+
+  get connected() {
+    return this.#socket?.readyState === WebSocket.OPEN;
+  }
+
+  /** Asks, and resolves with the answer; rejects with a `ProtocolError`. */
+  request(type, fields = {}, timeout = REQUEST_TIMEOUT_MS) {
+    if (!this.connected) return Promise.reject(new ProtocolError('connection_lost'));
+    const id = this.#nextId++;
+    return new Promise((resolve, reject) => {
+      // A server that does not answer is a connection that does not work: replace it.
+      const timer = setTimeout(() => this.#drop(), timeout);
+      this.#pending.set(id, { resolve, reject, timer });
+      this.#socket.send(JSON.stringify({ ...fields, id, type }));
+    });
+  }
+
+  /** Says something that needs no answer; it is lost if the socket is. */
+  send(type, fields = {}) {
+    if (this.connected) this.#socket.send(JSON.stringify({ ...fields, type }));
+  }
+
+  /**
+   * Finds out whether the socket still works, when media says that the network has changed. A browser
+   * may take minutes to notice by itself, longer than the server keeps our place. Any answer will do.
+   */
+  async probe() {
+    if (!this.connected) return this.#reopenNow();
+    await this.request('ping', {}, PROBE_TIMEOUT_MS).catch(() => {});
+  }
+
+  /** Ends for good. What was said before still goes out. */
+  close() {
+    this.#ended = true;
+    removeEventListener('online', this.#tryNow);
+    clearTimeout(this.#retry);
+    this.#socket?.close();
+    this.#failPending();
+  }
+
+  #open() {
+    const socket = new WebSocket(this.#url);
+    this.#socket = socket;
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => socket.close(), OPEN_TIMEOUT_MS);
+      socket.onopen = () => {
+        clearTimeout(timer);
+        socket.onclose = () => this.#lost(socket);
+        resolve();
+      };
+      socket.onclose = () => {
+        clearTimeout(timer);
+        reject(new ProtocolError('connection_lost'));
+      };
+      socket.onmessage = (message) => { if (socket === this.#socket) this.#take(message.data); };
+    });
+  }
+
+  #take(text) {
+    let frame;
+    try {
+      frame = JSON.parse(text);
+    } catch {
+      return console.warn('salon: a frame that is not JSON');
+    }
+    const waiting = this.#pending.get(frame.id);
+    if (!waiting) return this.#tell('frame', frame);
+    this.#pending.delete(frame.id);
+    clearTimeout(waiting.timer);
+    if (frame.type === 'error') waiting.reject(new ProtocolError(frame.code, frame.message, frame.field));
+    else waiting.resolve(frame);
+  }
+
+  // Not `socket.close()` alone: on a dead network its `close` event comes only after a long time-out.
+  #drop() {
+    const socket = this.#socket;
+    socket?.close();
+    if (socket) this.#lost(socket);
+  }
+
+  #lost(socket) {
+    if (socket !== this.#socket) return;
+    this.#socket = null;
+    this.#failPending();
+    if (this.#ended) return;
+    this.#tell('lost');
+    this.#attempt = 0;
+    this.#scheduleReopen();
+  }
+
+  #scheduleReopen() {
+    const pause = BACKOFF_MS[Math.min(this.#attempt, BACKOFF_MS.length - 1)];
+    this.#attempt += 1;
+    clearTimeout(this.#retry);
+    this.#retry = setTimeout(() => this.#reopen(), pause * (0.8 + 0.4 * Math.random()));
+  }
+
+  #reopenNow() {
+    if (this.#ended || this.#socket) return;
+    clearTimeout(this.#retry);
+    this.#reopen();
+  }
+
+  async #reopen() {
+    try {
+      await this.#open();
+    } catch {
+      this.#socket = null;
+      if (!this.#ended) this.#scheduleReopen();
+      return;
+    }
+    if (this.#ended) this.#socket?.close();
+    else this.#tell('back');
+  }
+
+  #failPending() {
+    for (const { reject, timer } of this.#pending.values()) {
+      clearTimeout(timer);
+      reject(new ProtocolError('connection_lost'));
+    }
+    this.#pending.clear();
+  }
+
+  #tell(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+}

@@ -1,0 +1,50 @@
+// The room's dialogs: invitation, settings, shortcuts.
+
+import { canShareScreen } from '/devices.js';
+import { el } from '/dom.js';
+import { t } from '/i18n.js';
+import { icon } from '/icons.js';
+import { notify } from '/notices.js';
+import { languageSelect, openDialog } from '/views/chrome.js';
+import { devicePicker } from '/views/device_picker.js';
+
+export function invitationLink(room) {
+  return `${location.origin}/r/${encodeURIComponent(room)}`;
+}
+
+export function openInvitation(session) {
+  const link = invitationLink(session.room);
+  const input = el('input', { readonly: true, value: link, label: 'invite.link', testid: 'invite-link', on: { focus: () => input.select() } });
+  const copy = el('button', { type: 'button', class: 'primary', testid: 'invite-copy', on: { click: () => copyLink(link, input) } }, icon('copy'), el('span', { t: 'invite.copy' }));
+  const share = navigator.share && el('button', {
+    type: 'button', testid: 'invite-share', on: { click: () => navigator.share({ title: t('invite.title', { room: session.room }), url: link }).catch(() => {}) },
+  }, icon('share'), el('span', { t: 'invite.share' }));
+  openDialog('invite', 'invite-dialog',
+    el('p', { t: session.model.hasPin ? 'invite.words-pin' : 'invite.words' }),
+    input, el('div', { class: 'buttons' }, copy, share));
+}
+
+/** The clipboard is closed to pages without a secure origin; then the link is selected, to be copied by hand. */
+export async function copyLink(link, input = null) {
+  try {
+    await navigator.clipboard.writeText(link);
+    notify(['invite.copied']);
+  } catch {
+    input?.select();
+    notify(['invite.copy-failed'], 'warning');
+  }
+}
+
+export function openSettings(media) {
+  const picker = devicePicker(media);
+  openDialog('settings', 'settings-dialog', picker.element, el('hr'), languageSelect()).addEventListener('close', () => picker.close());
+}
+
+const KEYS = [['M', 'help.m'], ['V', 'help.v'], ['S', 'help.s'], ['C', 'help.c'], ['P', 'help.p'], ['F', 'help.f'], ['?', 'help.help']];
+
+export function openHelp() {
+  const keys = KEYS.filter(([key]) => key !== 'S' || canShareScreen());
+  openDialog('help', 'help-dialog',
+    el('dl', { class: 'keys' }, keys.map(([key, words]) => el('div', {}, el('dt', {}, el('kbd', {}, key)), el('dd', { t: words })))),
+    el('p', { class: 'muted', t: 'help.words' }));
+}

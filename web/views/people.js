@@ -1,0 +1,82 @@
+// Who is here: names, roles, what is muted; one's own nickname; and what a moderator may do.
+
+import { el, iconButton } from '/dom.js';
+import { hueOf, initialsOf } from '/faces.js';
+import { icon } from '/icons.js';
+import { textOfError } from '/messages.js';
+import { notify } from '/notices.js';
+import { remember } from '/settings.js';
+
+export function peopleView(session) {
+  const list = el('ul', { class: 'people-list', testid: 'people-list' });
+  const form = renameForm(session);
+  const element = el('div', { class: 'people' }, form.element, list);
+
+  function refresh() {
+    const { model } = session;
+    const everyone = [...model.participants.values()];
+    list.replaceChildren(...everyone.map((one) => row(session, one)));
+    form.refresh(model.self?.name ?? '');
+  }
+
+  session.addEventListener('changed', ({ detail }) => { if (detail.type !== 'speaking') refresh(); });
+  refresh();
+  return { element, opened() {}, closed() {} };
+}
+
+function row(session, participant) {
+  const { model } = session;
+  const self = participant.id === model.selfId;
+  const microphone = participant.tracks.find(({ source }) => source === 'microphone');
+  const camera = participant.tracks.find(({ source }) => source === 'camera');
+  const moderates = model.isModerator && !self;
+  return el('li', { testid: 'person', 'data-participant': participant.id },
+    el('span', { class: 'face', style: `--hue: ${hueOf(participant.id)}`, 'aria-hidden': 'true' }, initialsOf(participant.name)),
+    el('span', { class: 'person-name' },
+      self ? el('span', { t: ['tile.you', { name: participant.name }] }) : participant.name,
+      el('small', { t: participant.connected ? `role.${participant.role}` : 'tile.reconnecting' })),
+    participant.role === 'viewer' ? null : state('camera', isOn(camera)),
+    moderates && isOn(microphone)
+      ? iconButton('mic', ['people.mute', { name: participant.name }], 'person-mute', () => act(session.muteOther(microphone.id)))
+      : participant.role === 'viewer' ? null : state('mic', isOn(microphone)),
+    moderates
+      ? iconButton('remove', ['people.remove', { name: participant.name }], 'person-remove', () => act(session.remove(participant.id)), { class: 'icon-button danger' })
+      : null);
+}
+
+function isOn(track) {
+  return Boolean(track && !track.muted);
+}
+
+function state(kind, on) {
+  return el('span', { class: `state${on ? '' : ' off'}`, role: 'img', label: `people.${kind}.${on ? 'on' : 'off'}` }, icon(on ? kind : `${kind}-off`));
+}
+
+function renameForm(session) {
+  const input = el('input', { id: 'rename', maxlength: '64', required: true, autocomplete: 'nickname', testid: 'rename-input' });
+  const element = el('form', { class: 'rename', on: { submit } },
+    el('label', { for: 'rename', t: 'people.rename' }),
+    el('div', { class: 'with-button' }, input, iconButton('check', 'people.rename.save', 'rename-save', null, { type: 'submit' })));
+
+  async function submit(event) {
+    event.preventDefault();
+    const name = input.value.trim();
+    if (!name || name === session.model.self?.name) return;
+    if (await act(session.rename(name))) {
+      remember('nickname', name);
+      input.blur();
+    }
+  }
+
+  return { element, refresh: (name) => { if (document.activeElement !== input) input.value = name; } };
+}
+
+async function act(request) {
+  try {
+    await request;
+    return true;
+  } catch (error) {
+    notify(textOfError(error), 'warning');
+    return false;
+  }
+}

@@ -1,0 +1,134 @@
+// The room: stage, panel, bar, and the messages that tell what happens.
+
+import { el, iconButton } from '/dom.js';
+import { icon } from '/icons.js';
+import { textOfError, textOfProblem } from '/messages.js';
+import { hideBanner, notify, showBanner } from '/notices.js';
+import { clockAhead } from '/recordings_api.js';
+import { bindShortcuts } from '/shortcuts.js';
+import { toggleFullscreen } from '/tile.js';
+import { Tiles } from '/tiles.js';
+import { chatView } from '/views/chat.js';
+import { preferences, wordmark } from '/views/chrome.js';
+import { controls, recordingBadge } from '/views/controls.js';
+import { copyLink, invitationLink, openHelp, openInvitation, openSettings } from '/views/dialogs.js';
+import { panel } from '/views/panel.js';
+import { peopleView } from '/views/people.js';
+import { recordingsView } from '/views/recordings.js';
+
+export function roomView(session, media) {
+  const actions = roomActions(session, media, (name) => side.toggle(name));
+  const bar = controls(session, media, actions);
+  const recordings = recordingsView(session);
+  const side = panel({ chat: chatView(session, (count) => bar.setUnread(count)), people: peopleView(session), recordings }, bar.panelChanged);
+  const badge = recordingBadge(session, clockAhead());
+  const alone = aloneCard(session);
+  const stage = el('div', { class: 'stage', testid: 'stage' });
+  const element = el('div', { class: 'room' },
+    el('header', { class: 'top' }, wordmark(true), el('h1', { testid: 'room-title' }, session.room), badge.element, preferences()),
+    el('main', { class: 'middle' }, el('div', { class: 'stage-frame' }, stage, alone.element), side.separator, side.element),
+    bar.element);
+  const tiles = new Tiles(stage, session, media);
+  const unbind = bindShortcuts({
+    m: actions.mic, v: actions.camera, s: actions.screen, c: actions.chat, p: actions.people, f: actions.fullscreen, '?': actions.help,
+  });
+
+  function refresh() {
+    bar.refresh();
+    badge.refresh();
+    alone.refresh();
+  }
+
+  const problem = ({ detail }) => notify(textOfProblem(detail), 'warning');
+  session.addEventListener('changed', ({ detail }) => { if (detail.type !== 'speaking') refresh(); });
+  tellWhatHappens(session);
+  media.addEventListener('change', bar.refresh);
+  media.addEventListener('problem', problem);
+  document.addEventListener('fullscreenchange', bar.fullscreenChanged);
+  refresh();
+  if (session.model.liveRecording) notify(['notice.being-recorded']);
+
+  return {
+    element,
+    focus: () => element.querySelector('[data-testid="leave"]').focus({ preventScroll: true }),
+    close() {
+      unbind();
+      tiles.close();
+      badge.close();
+      recordings.close();
+      media.removeEventListener('change', bar.refresh);
+      media.removeEventListener('problem', problem);
+      document.removeEventListener('fullscreenchange', bar.fullscreenChanged);
+      if (document.fullscreenElement) document.exitFullscreen();
+      document.querySelectorAll('dialog').forEach((dialog) => dialog.close());
+    },
+  };
+}
+
+function roomActions(session, media, togglePanel) {
+  const ifPublisher = (run) => () => (session.mayPublish ? run() : notify(['notice.viewer'], 'warning'));
+  return {
+    mic: ifPublisher(() => media.setMicrophone(!(media.microphone.on && media.microphone.track))),
+    camera: ifPublisher(() => media.setCamera(!(media.camera.on && media.camera.track))),
+    screen: ifPublisher(() => (session.sending.sharing ? session.sending.stopScreen() : session.sending.startScreen())),
+    record: () => toggleRecording(session),
+    chat: () => togglePanel('chat'),
+    people: () => togglePanel('people'),
+    recordings: () => togglePanel('recordings'),
+    invite: () => openInvitation(session),
+    fullscreen: () => (document.fullscreenElement ? document.exitFullscreen() : toggleFullscreen(document.documentElement)),
+    settings: () => openSettings(media),
+    help: openHelp,
+    leave: () => session.leave(),
+  };
+}
+
+async function toggleRecording(session) {
+  if (!session.model.isModerator) return notify(['record.moderators-only'], 'warning');
+  const live = session.model.liveRecording;
+  try {
+    await (live ? session.stopRecording(live.id) : session.startRecording());
+  } catch (error) {
+    notify(textOfError(error), 'warning');
+  }
+}
+
+function tellWhatHappens(session) {
+  let wasModerator = session.model.isModerator;
+  session.addEventListener('changed', ({ detail }) => {
+    if (detail.type === 'recording') tellRecording(detail.recording);
+    const isModerator = session.model.isModerator;
+    if (isModerator && !wasModerator) notify(['notice.moderator']);
+    wasModerator = isModerator;
+  });
+  session.addEventListener('connection', ({ detail }) => {
+    if (detail === 'lost') return showBanner('connection', ['banner.lost'], null, true);
+    hideBanner('connection');
+    notify([`notice.${detail}`]);
+  });
+  session.addEventListener('recovering', ({ detail: id }) => {
+    const name = session.model.participants.get(id)?.name;
+    if (name) notify(['notice.recovering', { name }], 'warning');
+  });
+  session.addEventListener('muted-by-moderator', ({ detail: kind }) => notify([`notice.muted-${kind}`], 'warning'));
+  session.addEventListener('problem', ({ detail }) => {
+    notify(detail.problem ? textOfProblem(detail) : textOfError(detail), 'warning');
+  });
+}
+
+function tellRecording({ state, reason }) {
+  if (state === 'recording') notify(['notice.being-recorded']);
+  if (state === 'ready') notify(['notice.recording-ready']);
+  if (state === 'failed') notify(['notice.recording-failed', { reason: reason ?? '' }], 'warning');
+}
+
+// Nobody else is here: the one thing to do is to ask somebody in.
+function aloneCard(session) {
+  let dismissed = false;
+  const element = el('div', { class: 'alone card', testid: 'alone' },
+    iconButton('close', 'dismiss', 'alone-dismiss', () => { dismissed = true; element.hidden = true; }),
+    el('strong', { t: 'alone.title' }), el('p', { t: 'alone.words' }),
+    el('button', { type: 'button', class: 'primary', testid: 'alone-copy', on: { click: () => copyLink(invitationLink(session.room)) } },
+      icon('copy'), el('span', { t: 'invite.copy' })));
+  return { element, refresh: () => { element.hidden = dismissed || session.model.others.length > 0; } };
+}
