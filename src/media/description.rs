@@ -110,6 +110,22 @@ const SECTION: [&str; 11] = [
 /// Attributes of a payload number.
 const CODEC: [&str; 3] = ["rtpmap", "fmtp", "rtcp-fb"];
 
+/// The SSRCs that a description names for each of `sections` (RFC 5576 §4.1), in their order.
+///
+/// # Errors
+/// [`NegotiationError::NotSdp`].
+pub fn ssrcs(sdp: &str, sections: &[AcceptedSection]) -> Result<Vec<Vec<u32>>, NegotiationError> {
+    let session = parse(sdp)?;
+    let of_section = |section: &AcceptedSection| {
+        let Some(media) = session.medias.get(section.line as usize) else { return Vec::new() };
+        let lines = media.get_attribute_values("ssrc").flatten();
+        let mut ssrcs: Vec<u32> = lines.filter_map(|line| line.split(' ').next()?.parse().ok()).collect();
+        ssrcs.dedup();
+        ssrcs
+    };
+    Ok(sections.iter().map(of_section).collect())
+}
+
 fn reduce(media: &Media, section: &AcceptedSection) -> Media {
     let mut reduced = media.clone();
     // A bundle-only section has port 0; cut down to what we take, it is a section like the others.
@@ -217,6 +233,16 @@ mod tests {
         for (line, (again, section)) in again.iter().zip(&sections).enumerate() {
             assert_eq!(again, &AcceptedSection { line: line as u32, ..section.clone() });
         }
+    }
+
+    #[test]
+    fn ssrcs_are_found_by_section() {
+        let sections = negotiation::accept(OFFER, &CodecName::ALL).unwrap();
+        let offer = OFFER.replace(
+            "a=mid:v\r\n",
+            "a=mid:v\r\na=ssrc:7 cname:x\r\na=ssrc:7 msid:y\r\na=ssrc:8 cname:x\r\na=ssrc:z\r\n",
+        );
+        assert_eq!(ssrcs(&offer, &sections).unwrap(), [vec![], vec![7, 8]]);
     }
 
     #[test]

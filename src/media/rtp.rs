@@ -195,32 +195,45 @@ impl Window {
     }
 }
 
+/// What a description says of a section's packets.
+#[derive(Clone, Debug, Default)]
+pub struct SectionMarks {
+    /// Its mid.
+    pub mid: String,
+    /// Its payload number.
+    pub payload: u8,
+    /// SSRCs named for it.
+    pub ssrcs: Vec<u32>,
+}
+
 /// Tells which media section a packet belongs to, when several share one transport.
 #[derive(Clone, Debug, Default)]
 pub struct Classifier {
-    sections: Vec<(String, u8)>,
+    sections: Vec<SectionMarks>,
     mid_id: Option<u8>,
 }
 
 impl Classifier {
-    /// For sections with these mids and payload numbers. `mid_id`: the number of the mid extension.
-    pub fn new(sections: Vec<(String, u8)>, mid_id: Option<u8>) -> Self {
+    /// `mid_id`: the number of the mid extension.
+    pub fn new(sections: Vec<SectionMarks>, mid_id: Option<u8>) -> Self {
         Self { sections, mid_id }
     }
 
-    /// The index of the packet's section: by its mid if it carries one (RFC 9143 §9.2), else by
-    /// payload number if only one section has that.
+    /// The index of the packet's section: by its mid if it carries one, else by its SSRC, else by
+    /// payload number if only one section has that (RFC 9143 §9.2).
     pub fn section(&self, bytes: &[u8]) -> Option<usize> {
         let packet = RtpPacket::parse(bytes).ok()?;
         if let Some(mid) = self.mid_id.and_then(|id| extension(&packet, id)) {
-            return self.sections.iter().position(|(known, _)| known.as_bytes() == mid);
+            return self.sections.iter().position(|section| section.mid.as_bytes() == mid);
         }
-        let mut fitting =
-            self.sections.iter().enumerate().filter(|(_, (_, payload))| *payload == packet.payload_type());
-        match (fitting.next(), fitting.next()) {
-            (Some((index, _)), None) => Some(index),
-            _ => None,
-        }
+        let by_ssrc = self.sections.iter().position(|section| section.ssrcs.contains(&packet.ssrc()));
+        by_ssrc.or_else(|| {
+            let mut fitting = (0..).zip(&self.sections).filter(|(_, it)| it.payload == packet.payload_type());
+            match (fitting.next(), fitting.next()) {
+                (Some((index, _)), None) => Some(index),
+                _ => None,
+            }
+        })
     }
 }
 
@@ -432,14 +445,18 @@ mod tests {
     }
 
     #[test]
-    fn sections_are_told_by_mid_and_else_by_payload_number() {
-        let classifier = Classifier::new(vec![("a".into(), 120), ("b".into(), 120), ("c".into(), 100)], Some(4));
+    fn sections_are_told_by_mid_then_ssrc_then_payload_number() {
+        let marks = |mid: &str, payload, ssrcs: &[u32]| SectionMarks { mid: mid.into(), payload, ssrcs: ssrcs.into() };
+        let all = vec![marks("a", 120, &[1, 2]), marks("b", 120, &[3]), marks("c", 100, &[])];
+        let classifier = Classifier::new(all, Some(4));
         let with_mid = |mid| packet(1, 1, 1, &[0x40, mid, 0, 0], &[]);
-        assert_eq!(classifier.section(&with_mid(b'b')), Some(1));
+        assert_eq!(classifier.section(&with_mid(b'b')), Some(1), "the mid counts more than the SSRC");
         assert_eq!(classifier.section(&with_mid(b'x')), None);
-        assert_eq!(classifier.section(&packet(1, 1, 1, &[], &[])), None, "two sections have number 120");
-        let single = Classifier::new(vec![("a".into(), 120)], Some(4));
-        assert_eq!(single.section(&packet(1, 1, 1, &[], &[])), Some(0));
+        assert_eq!(classifier.section(&packet(2, 1, 1, &[], &[])), Some(0));
+        assert_eq!(classifier.section(&packet(3, 1, 1, &[], &[])), Some(1));
+        assert_eq!(classifier.section(&packet(9, 1, 1, &[], &[])), None, "two sections have number 120");
+        let single = Classifier::new(vec![marks("a", 120, &[1])], Some(4));
+        assert_eq!(single.section(&packet(9, 1, 1, &[], &[])), Some(0));
         assert_eq!(single.section(b"junk"), None);
     }
 

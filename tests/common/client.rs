@@ -19,16 +19,16 @@ pub const GREEN: Colour = 0x10_B0_10;
 pub const BLUE: Colour = 0x10_10_D0;
 
 /// What a client sends.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Sends {
-    pub video: Option<(CodecName, Colour)>,
+    pub video: Vec<(CodecName, Colour)>,
     /// Frequency in Hz.
     pub tone: Option<u32>,
 }
 
 impl Sends {
     pub fn both(codec: CodecName, colour: Colour, tone: u32) -> Self {
-        Self { video: Some((codec, colour)), tone: Some(tone) }
+        Self { video: vec![(codec, colour)], tone: Some(tone) }
     }
 }
 
@@ -98,13 +98,13 @@ impl Client {
     /// A client that sends; [`offer`](Self::offer) comes next.
     pub async fn sender(sends: Sends) -> Arc<Self> {
         let mut launch = String::from("webrtcbin name=webrtc bundle-policy=max-bundle ");
-        if let Some((codec, colour)) = sends.video {
+        for (codec, colour) in sends.video {
             launch.push_str(&Self::video_branch(codec, colour));
         }
         if let Some(tone) = sends.tone {
             launch.push_str(&format!(
                 "audiotestsrc is-live=true volume=0.5 freq={tone} samplesperbuffer=960 ! audio/x-raw,rate=48000,channels=2 ! \
-                 opusenc ! rtpopuspay name=audiopay pt=97 ! \
+                 level audio-level-meta=true post-messages=false ! opusenc ! rtpopuspay name=audiopay pt=97 ! \
                  application/x-rtp,media=audio,encoding-name=OPUS,payload=97,encoding-params=(string)2 ! webrtc. "
             ));
         }

@@ -122,6 +122,11 @@ impl CompositeRecorder {
         self.wanted.send_modify(|wanted| wanted.stop_at = wanted.stop_at.or(Some(now)));
     }
 
+    /// Its file is closed, and the room was told.
+    pub fn is_over(&self) -> bool {
+        self.task.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// Adds this recording to the room's graph. Tracks are nodes named `track-<id>`.
     pub fn graph(&self, graph: &mut Graph) {
         let mix = format!("mixer-{}", self.recording);

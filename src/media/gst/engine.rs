@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{MediaSettings, room::GstRoom};
+use super::{MediaSettings, preset::Presets, room::GstRoom};
 use crate::media::{Capabilities, CodecName, MediaEngine, MediaError, MediaEvent, MediaRoom, Unavailable};
 
 /// Without these no media flows at all, and the packages they come in.
@@ -31,6 +31,7 @@ fn decoder(codec: CodecName) -> (&'static [&'static str], &'static [&'static str
 /// Media on GStreamer and webrtcbin.
 pub struct GstEngine {
     settings: Arc<MediaSettings>,
+    presets: Arc<Presets>,
     capabilities: Capabilities,
 }
 
@@ -46,15 +47,16 @@ impl GstEngine {
                 return Err(MediaError::Unavailable(format!("the GStreamer element {factory} (package {package})")));
             }
         }
-        let capabilities = capabilities();
-        Ok(Self { settings: Arc::new(settings), capabilities })
+        let presets = Presets::load(settings.pipelines.as_deref());
+        let capabilities = capabilities(&presets);
+        Ok(Self { settings: Arc::new(settings), presets: Arc::new(presets), capabilities })
     }
 }
 
 impl MediaEngine for GstEngine {
     /// Must be called on a tokio runtime, as must the room's verbs.
     fn open_room(&self, room: &str, events: mpsc::Sender<MediaEvent>) -> Box<dyn MediaRoom> {
-        Box::new(GstRoom::new(room, self.settings.clone(), events))
+        Box::new(GstRoom::new(room, self.settings.clone(), self.presets.clone(), events))
     }
 
     fn capabilities(&self) -> &Capabilities {
@@ -67,9 +69,15 @@ fn works(factory: &str) -> bool {
     gst::ElementFactory::make(factory).build().is_ok()
 }
 
-fn capabilities() -> Capabilities {
-    let mut capabilities =
-        Capabilities { engine: gst::version_string().into(), forward: CodecName::ALL.to_vec(), ..Default::default() };
+fn capabilities(presets: &Presets) -> Capabilities {
+    let mut capabilities = Capabilities {
+        engine: gst::version_string().into(),
+        forward: CodecName::ALL.to_vec(),
+        decode: Vec::new(),
+        record: presets.can_record() && ["compositor", "audiomixer", "mp4mux"].into_iter().all(works),
+        layouts: presets.layouts(),
+        unavailable: presets.unavailable().to_vec(),
+    };
     for codec in CodecName::ALL {
         let (all, one, package) = decoder(codec);
         if all.iter().all(|factory| works(factory)) && one.iter().any(|factory| works(factory)) {

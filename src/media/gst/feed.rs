@@ -115,3 +115,79 @@ impl Feed {
         copy
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use gst::prelude::*;
+
+    use super::*;
+
+    fn packet(starts_keyframe: bool) -> Packet {
+        Packet { buffer: gst::Buffer::from_slice([0x80, 0x80 | 96, 0, 1]), starts_keyframe }
+    }
+
+    /// A source whose one thread is held up, so that nobody empties it.
+    struct Blocked(gst::Pipeline);
+
+    impl Drop for Blocked {
+        fn drop(&mut self) {
+            self.0.set_state(gst::State::Null).unwrap();
+        }
+    }
+
+    fn feed(kind: Kind) -> (Feed, Blocked) {
+        gst::init().unwrap();
+        let source = gst_app::AppSrc::builder().build();
+        let block = gst::PadProbeType::BLOCK | gst::PadProbeType::BUFFER;
+        source.static_pad("src").unwrap().add_probe(block, |_, _| gst::PadProbeReturn::Ok);
+        let pipeline = gst::Pipeline::new();
+        pipeline.add(&source).unwrap();
+        pipeline.set_state(gst::State::Paused).unwrap();
+        let feed = Feed::new(source, kind);
+        feed.open();
+        (feed, Blocked(pipeline))
+    }
+
+    /// How many packets go in before one does not. The source's thread may have taken one out.
+    fn fill(feed: &Feed) -> u64 {
+        std::iter::repeat_with(|| feed.push(&packet(true))).take_while(|fed| *fed == Fed::Forwarded).count() as u64
+    }
+
+    #[test]
+    fn video_begins_with_a_keyframe() {
+        let (feed, _source) = feed(Kind::Video);
+        assert_eq!(feed.push(&packet(false)), Fed::Skipped);
+        assert_eq!(feed.push(&packet(true)), Fed::Forwarded);
+        assert_eq!(feed.push(&packet(false)), Fed::Forwarded);
+        feed.close();
+        assert_eq!(feed.push(&packet(true)), Fed::Skipped);
+    }
+
+    #[test]
+    fn a_full_queue_of_video_drops_until_the_next_keyframe() {
+        let (feed, _source) = feed(Kind::Video);
+        let filled = fill(&feed);
+        assert!((MAX_QUEUED_VIDEO..=MAX_QUEUED_VIDEO + 1).contains(&filled), "{filled}");
+        assert_eq!(feed.push(&packet(false)), Fed::Skipped, "of a picture that is broken anyway");
+        assert_eq!(feed.push(&packet(true)), Fed::Overflowed, "still full");
+    }
+
+    #[test]
+    fn a_full_queue_of_audio_drops_and_goes_on() {
+        let (feed, _source) = feed(Kind::Audio);
+        let filled = fill(&feed);
+        assert!((MAX_QUEUED_AUDIO..=MAX_QUEUED_AUDIO + 1).contains(&filled), "{filled}");
+        assert_eq!(feed.push(&packet(true)), Fed::Overflowed);
+    }
+
+    #[test]
+    fn the_payload_number_is_the_subscribers() {
+        let (feed, _source) = feed(Kind::Video);
+        let original = packet(true);
+        let number = |buffer: gst::Buffer| buffer.map_readable().unwrap()[1];
+        assert_eq!(number(feed.renumbered(&original.buffer)), 0x80 | 96);
+        feed.set_payload(126);
+        assert_eq!(number(feed.renumbered(&original.buffer)), 0x80 | 126);
+        assert_eq!(number(original.buffer), 0x80 | 96, "others keep theirs");
+    }
+}

@@ -7,7 +7,7 @@ use gst_webrtc::WebRTCPeerConnectionState;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
-    time::Instant,
+    time::{Instant, Interval},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -22,6 +22,10 @@ use crate::{
 
 /// ICE and DTLS must be up this long after the task began.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// A client that sends nothing for so long, not even RTCP, is gone.
+const SILENCE_LIMIT: Duration = Duration::from_secs(20);
+/// How often that is looked at.
+const SILENCE_CHECK: Duration = Duration::from_secs(2);
 /// What a peer's pipeline may take to end.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
 /// Commands that may wait for a peer's task; more than a room passes on.
@@ -172,12 +176,14 @@ pub(super) struct Connection<'a> {
     /// Mid and index of the section whose transport all share.
     transport: (String, u32),
     connect_by: Instant,
+    silence_check: Interval,
 }
 
 impl<'a> Connection<'a> {
     fn new(inside: &'a mut Inside, webrtc: &'a mut WebRtc) -> Self {
         let connect_by = Instant::now() + CONNECT_TIMEOUT;
-        Self { inside, webrtc, early: Some(Vec::new()), transport: ("0".into(), 0), connect_by }
+        let silence_check = tokio::time::interval(SILENCE_CHECK);
+        Self { inside, webrtc, early: Some(Vec::new()), transport: ("0".into(), 0), connect_by, silence_check }
     }
 
     /// Names the section under which candidates go to the client.
@@ -221,6 +227,11 @@ impl<'a> Connection<'a> {
                     Command::Answer(sdp) => return Ok(Happening::Answer(sdp)),
                     Command::Candidate(candidate) => self.take_candidate(candidate),
                 },
+                _ = self.silence_check.tick(), if connected => {
+                    if self.webrtc.silence() > SILENCE_LIMIT {
+                        return Err(MediaError::ConnectionLost);
+                    }
+                }
                 () = tokio::time::sleep_until(self.connect_by), if !connected => {
                     return Err(MediaError::ConnectTimeout(CONNECT_TIMEOUT));
                 }

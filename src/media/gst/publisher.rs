@@ -23,8 +23,8 @@ pub(super) fn spawn(context: Context, publication: Publication, tracks: Vec<Arc<
 async fn run(inside: Inside, publication: Publication, tracks: Vec<Arc<Track>>) {
     let sections: Vec<AcceptedSection> = publication.media.into_iter().map(|media| media.section).collect();
     let built = {
-        let (sections, tracks) = (sections.clone(), tracks.clone());
-        inside.build(move |context| build(context, &sections, &tracks)).await
+        let (offer, sections, tracks) = (publication.sdp.clone(), sections.clone(), tracks.clone());
+        inside.build(move |context| build(context, &offer, &sections, &tracks)).await
     };
     let webrtc = match built {
         Ok(webrtc) => webrtc,
@@ -62,7 +62,13 @@ fn refused(error: crate::media::negotiation::NegotiationError) -> MediaError {
 }
 
 /// webrtcbin with a receiving transceiver for each section, and the tracks' sinks beside it.
-fn build(context: &Context, sections: &[AcceptedSection], tracks: &[Arc<Track>]) -> Result<WebRtc, MediaError> {
+fn build(
+    context: &Context,
+    offer: &str,
+    sections: &[AcceptedSection],
+    tracks: &[Arc<Track>],
+) -> Result<WebRtc, MediaError> {
+    let ssrcs = description::ssrcs(offer, sections).map_err(refused)?;
     let name = format!("pub-{}", context.connection);
     let webrtc = WebRtc::new(&name, &context.clock, &context.settings, Role::Receiver)?;
     for section in sections {
@@ -74,7 +80,7 @@ fn build(context: &Context, sections: &[AcceptedSection], tracks: &[Arc<Track>])
         .pipeline()
         .add_many(&sinks)
         .map_err(|_| MediaError::Element { element: name, message: "a track's sink is in use".into() })?;
-    let tap = Arc::new(Tap::new(context.clock.clone(), sections, tracks, context.events.clone()));
+    let tap = Arc::new(Tap::new(context.clock.clone(), sections, ssrcs, tracks, context.events.clone()));
     webrtc.pipeline.pipeline().connect_deep_element_added(move |_, _, element| {
         if element.factory().is_some_and(|factory| factory.name() == "rtpjitterbuffer") {
             tap.attach(element);

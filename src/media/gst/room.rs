@@ -6,12 +6,15 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     MediaSettings, RoomClock, Track, TrackTable,
+    composite::CompositeRecorder,
+    decoder::Decoders,
     peer::{Command, Context, Peer, Stage},
+    preset::Presets,
     publisher, subscriber,
 };
 use crate::{
     media::{
-        IceCandidate, MediaError, MediaEvent, MediaRoom, Publication, RecordingSpec, Scene,
+        IceCandidate, MediaEvent, MediaRoom, Publication, RecordingSpec, Scene,
         graph::{Edge, Graph, Node, NodeKind},
     },
     room::id::{ConnectionId, RecordingId, TrackId},
@@ -23,10 +26,13 @@ pub(super) struct GstRoom {
     name: String,
     clock: RoomClock,
     settings: Arc<MediaSettings>,
+    presets: Arc<Presets>,
     events: mpsc::Sender<MediaEvent>,
+    decoders: Decoders,
     tracks: TrackTable,
     publishers: HashMap<ConnectionId, Connected>,
     subscribers: HashMap<ConnectionId, Connected>,
+    recordings: HashMap<RecordingId, CompositeRecorder>,
 }
 
 /// A connection: its task, and the tracks that it publishes or reads.
@@ -36,15 +42,24 @@ struct Connected {
 }
 
 impl GstRoom {
-    pub(super) fn new(name: &str, settings: Arc<MediaSettings>, events: mpsc::Sender<MediaEvent>) -> Self {
+    pub(super) fn new(
+        name: &str,
+        settings: Arc<MediaSettings>,
+        presets: Arc<Presets>,
+        events: mpsc::Sender<MediaEvent>,
+    ) -> Self {
+        let clock = RoomClock::new();
         Self {
             name: name.to_owned(),
-            clock: RoomClock::new(),
+            decoders: Decoders::new(&clock),
+            clock,
             settings,
+            presets,
             events,
             tracks: TrackTable::new(),
             publishers: HashMap::new(),
             subscribers: HashMap::new(),
+            recordings: HashMap::new(),
         }
     }
 
@@ -56,7 +71,7 @@ impl GstRoom {
         self.publishers.get(connection).or_else(|| self.subscribers.get(connection)).map(|connected| &connected.peer)
     }
 
-    /// Strikes out connections that ended by themselves, and their tracks.
+    /// Strikes out connections that ended by themselves, their tracks, and recordings that are over.
     fn prune(&mut self) {
         let ended = |connected: &Connected| connected.peer.stage() == Stage::Ended;
         for connected in self.publishers.values().filter(|connected| ended(connected)) {
@@ -64,6 +79,7 @@ impl GstRoom {
         }
         self.publishers.retain(|_, connected| !ended(connected));
         self.subscribers.retain(|_, connected| !ended(connected));
+        self.recordings.retain(|_, recorder| !recorder.is_over());
     }
 }
 
@@ -113,17 +129,45 @@ impl MediaRoom for GstRoom {
         }
     }
 
-    fn start_recording(&mut self, recording: RecordingId, _file: PathBuf, _spec: RecordingSpec, _scene: Scene) {
-        let events = self.events.clone();
-        tokio::spawn(async move {
-            let result = Err(MediaError::Unavailable("composite recording".into()));
-            let _ = events.send(MediaEvent::RecordingEnded { recording, result }).await;
-        });
+    fn start_recording(&mut self, recording: RecordingId, file: PathBuf, spec: RecordingSpec, scene: Scene) {
+        self.prune();
+        let started = CompositeRecorder::start(
+            &self.clock,
+            &self.decoders,
+            &self.presets,
+            recording.clone(),
+            file,
+            &spec,
+            &scene,
+            &self.tracks,
+            self.events.clone(),
+        );
+        match started {
+            Ok(recorder) => {
+                self.recordings.insert(recording, recorder);
+            }
+            Err(error) => {
+                let events = self.events.clone();
+                // The room calls this; a full channel must not make it wait for itself.
+                tokio::spawn(async move {
+                    let _ = events.send(MediaEvent::RecordingEnded { recording, result: Err(error) }).await;
+                });
+            }
+        }
     }
 
-    fn set_scene(&mut self, _scene: Scene) {}
+    fn set_scene(&mut self, scene: Scene) {
+        self.prune();
+        for recorder in self.recordings.values_mut() {
+            recorder.set_scene(&scene, &self.tracks);
+        }
+    }
 
-    fn stop_recording(&mut self, _recording: &RecordingId) {}
+    fn stop_recording(&mut self, recording: &RecordingId) {
+        if let Some(recorder) = self.recordings.get_mut(recording) {
+            recorder.stop();
+        }
+    }
 
     fn graph(&self) -> Graph {
         let mut graph = Graph::default();
@@ -131,14 +175,17 @@ impl MediaRoom for GstRoom {
             graph.nodes.push(connection_node(id, connected, NodeKind::Publisher));
             for track in connected.tracks.iter().filter_map(|track| self.tracks.get(track)) {
                 graph.nodes.push(track_node(track));
-                graph.edges.push(edge(id.to_string(), track.id.to_string(), track));
+                graph.edges.push(edge(id.to_string(), node_id(track), track));
             }
         }
         for (id, connected) in &self.subscribers {
             graph.nodes.push(connection_node(id, connected, NodeKind::Subscriber));
             for track in connected.tracks.iter().filter_map(|track| self.tracks.get(track)) {
-                graph.edges.push(edge(track.id.to_string(), id.to_string(), track));
+                graph.edges.push(edge(node_id(track), id.to_string(), track));
             }
+        }
+        for recorder in self.recordings.values() {
+            recorder.graph(&mut graph);
         }
         graph.nodes.sort_by(|a, b| (a.kind, &a.id).cmp(&(b.kind, &b.id)));
         graph
@@ -146,12 +193,18 @@ impl MediaRoom for GstRoom {
 
     fn shutdown(self: Box<Self>, deadline: Duration) -> oneshot::Receiver<()> {
         let (gone, done) = oneshot::channel();
+        let Self { name, publishers, subscribers, recordings, .. } = *self;
         tokio::spawn(async move {
-            let peers = self.publishers.into_values().chain(self.subscribers.into_values());
-            let tasks: Vec<_> = peers.map(|connected| connected.peer.close()).collect();
-            let ended = tokio::time::timeout(deadline, futures_util::future::join_all(tasks)).await;
+            let everything = async {
+                // The last picture of a recording is of those who are still there.
+                let recordings = recordings.into_values().map(|recorder| recorder.shutdown(deadline));
+                futures_util::future::join_all(recordings).await;
+                let peers = publishers.into_values().chain(subscribers.into_values());
+                futures_util::future::join_all(peers.map(|connected| connected.peer.close())).await;
+            };
+            let ended = tokio::time::timeout(deadline, everything).await;
             if ended.is_err() {
-                tracing::error!(room = %self.name, "the room's media did not end within {deadline:?}");
+                tracing::error!(room = %name, "the room's media did not end within {deadline:?}");
             }
             // Nobody may be waiting any more.
             let _ = gone.send(());
@@ -168,11 +221,16 @@ fn connection_node(id: &ConnectionId, connected: &Connected, kind: NodeKind) -> 
 fn track_node(track: &Track) -> Node {
     let facts = [("codec", track.codec.encoding_name().to_owned()), ("subscribers", track.subscribers().to_string())];
     Node {
-        id: track.id.to_string(),
+        id: node_id(track),
         kind: NodeKind::Track,
         label: track.codec.encoding_name().to_owned(),
         facts: facts.map(|(name, value)| (name.to_owned(), value)).into(),
     }
+}
+
+/// Recordings name a track's node in the same way.
+fn node_id(track: &Track) -> String {
+    format!("track-{}", track.id)
 }
 
 fn edge(from: String, to: String, track: &Track) -> Edge {

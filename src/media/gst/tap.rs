@@ -15,7 +15,7 @@ use super::{RoomClock, Track, feed::Packet};
 use crate::media::{
     AudioLevel, MediaEvent,
     negotiation::{AUDIO_LEVEL, AcceptedSection, MID},
-    rtp::{Classifier, Ingress},
+    rtp::{Classifier, Ingress, SectionMarks},
 };
 
 /// How often the loudness of a track is told.
@@ -47,20 +47,27 @@ struct State {
 }
 
 impl Tap {
+    /// `ssrcs`: those that the offer names, for each section.
     pub(super) fn new(
         clock: RoomClock,
         sections: &[AcceptedSection],
+        ssrcs: Vec<Vec<u32>>,
         tracks: &[Arc<Track>],
         events: mpsc::Sender<MediaEvent>,
     ) -> Self {
         let mid_id = sections.iter().find_map(|section| extension_id(section, MID));
-        let known = sections.iter().map(|section| (section.mid.clone(), section.payload)).collect();
+        let marks = sections.iter().zip(ssrcs).map(|(section, ssrcs)| SectionMarks {
+            mid: section.mid.clone(),
+            payload: section.payload,
+            ssrcs,
+        });
+        let classifier = Classifier::new(marks.collect(), mid_id);
         let tapped = sections.iter().zip(tracks).map(|(section, track)| {
             let ingress = Ingress::new(section.codec, track.ssrc(), extension_id(section, AUDIO_LEVEL));
             let state = Mutex::new(State { ingress, loudest: None, told: Duration::ZERO });
             TappedTrack { track: track.clone(), state }
         });
-        Self { clock, classifier: Classifier::new(known, mid_id), tracks: tapped.collect(), events }
+        Self { clock, classifier, tracks: tapped.collect(), events }
     }
 
     /// Watches one SSRC's jitter buffer: its caps say nothing yet, so the packets tell whose they are.

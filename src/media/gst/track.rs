@@ -155,3 +155,41 @@ fn appsink(id: &TrackId, keyframe_wanted: Arc<Notify>) -> gst_app::AppSink {
     });
     appsink
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn track(codec: CodecName) -> Arc<Track> {
+        gst::init().unwrap();
+        Track::new(TrackId::random(), codec, None)
+    }
+
+    #[test]
+    fn keyframe_requests_are_merged() {
+        let track = track(CodecName::Vp8);
+        assert_eq!(track.keyframe_requested().now_or_never(), None);
+        track.request_keyframe();
+        track.request_keyframe();
+        assert_eq!(track.keyframe_requested().now_or_never(), Some(()));
+        assert_eq!(track.keyframe_requested().now_or_never(), None, "two requests, one keyframe");
+    }
+
+    #[test]
+    fn a_decoders_request_is_one_like_the_others() {
+        let track = track(CodecName::Vp8);
+        let pad = track.appsink().static_pad("sink").unwrap();
+        pad.set_active(true).unwrap();
+        pad.push_event(gst_video::UpstreamForceKeyUnitEvent::builder().build());
+        assert_eq!(track.keyframe_requested().now_or_never(), Some(()));
+    }
+
+    #[test]
+    fn audio_has_no_keyframes() {
+        let track = track(CodecName::Opus);
+        track.request_keyframe();
+        assert_eq!(track.keyframe_requested().now_or_never(), None);
+    }
+}

@@ -1,6 +1,13 @@
 //! One webrtcbin in a pipeline of its own: how it is set up, and its signals as a channel.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use gst::{glib, prelude::*};
 use gst_webrtc::{WebRTCPeerConnectionState, WebRTCRTPTransceiver, WebRTCSDPType, WebRTCSessionDescription};
@@ -44,13 +51,21 @@ pub(super) struct WebRtc {
     pub(super) bin: gst::Element,
     pub(super) signals: mpsc::Receiver<Signal>,
     pub(super) pipeline_events: mpsc::Receiver<PipelineEvent>,
+    clock: RoomClock,
+    /// Running time in nanoseconds at which the client was last heard.
+    heard: Arc<AtomicU64>,
 }
 
 impl WebRtc {
     /// Builds both; nothing runs yet. Takes some milliseconds: call it off the runtime's threads.
     pub(super) fn new(name: &str, clock: &RoomClock, settings: &MediaSettings, role: Role) -> Result<Self, MediaError> {
         let (pipeline, pipeline_events) = OwnedPipeline::new(name, clock);
-        pipeline.pipeline().connect_deep_element_added(move |_, _, element| set_up_child(element, role));
+        let heard = Arc::new(AtomicU64::new(0));
+        let (listener, listener_clock) = (heard.clone(), clock.clone());
+        pipeline.pipeline().connect_deep_element_added(move |_, _, element| {
+            set_up_child(element, role);
+            listen(element, &listener, &listener_clock);
+        });
         let bin = element("webrtcbin", &format!("{name}-webrtc"))?;
         bin.set_property_from_str("bundle-policy", "max-bundle");
         bin.set_property("latency", JITTER_BUFFER.as_millis() as u32);
@@ -58,7 +73,13 @@ impl WebRtc {
         let (sender, signals) = mpsc::channel(128);
         connect_signals(&bin, sender);
         pipeline.pipeline().add(&bin).map_err(|_| broken("webrtcbin could not be added"))?;
-        Ok(Self { pipeline, bin, signals, pipeline_events })
+        Ok(Self { pipeline, bin, signals, pipeline_events, clock: clock.clone(), heard })
+    }
+
+    /// How long the client has sent nothing at all. One that is there sends RTCP at least.
+    pub(super) fn silence(&self) -> Duration {
+        let heard = gst::ClockTime::from_nseconds(self.heard.load(Relaxed));
+        self.clock.running_time().saturating_sub(heard).into()
     }
 
     /// Sets the client's description.
@@ -147,9 +168,6 @@ fn set_up_ice(bin: &gst::Element, settings: &MediaSettings) {
     }
     let agent = ice.property::<glib::Object>("agent");
     agent.set_property("upnp", false);
-    // Otherwise a peer whose host vanished would stay connected for ever. (Consent freshness of
-    // RFC 7675 is better, but can only be chosen when the agent is made, which webrtcbin does.)
-    agent.set_property("keepalive-conncheck", true);
     for address in settings.local_addresses() {
         if !ice.emit_by_name::<bool>("add-local-ip-address", &[&address.to_string()]) {
             tracing::warn!(%address, "libnice does not take the address");
@@ -196,6 +214,22 @@ fn set_up_child(element: &gst::Element, role: Role) {
         // Retransmissions pass late; a sender's own replay window must not refuse them.
         "srtpenc" | "srtpdec" => element.set_property("replay-window-size", 2 * rtp::REORDER_WINDOW as u32),
         _ => {}
+    }
+}
+
+/// Notes when something comes in. libnice notices a vanished peer late or never: consent freshness
+/// (RFC 7675) can only be chosen when the agent is made, which webrtcbin does.
+fn listen(element: &gst::Element, heard: &Arc<AtomicU64>, clock: &RoomClock) {
+    if element.factory().is_none_or(|factory| factory.name() != "nicesrc") {
+        return;
+    }
+    let (heard, clock) = (heard.clone(), clock.clone());
+    let packets = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
+    if let Some(pad) = element.static_pad("src") {
+        pad.add_probe(packets, move |_, _| {
+            heard.store(clock.running_time().nseconds(), Relaxed);
+            gst::PadProbeReturn::Ok
+        });
     }
 }
 

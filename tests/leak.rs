@@ -1,0 +1,74 @@
+//! Joins and leaves leave nothing behind: threads, descriptors and pipelines are where they were.
+#![cfg(feature = "gstreamer")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{
+    client::{RED, Sends},
+    hall::Hall,
+};
+use salon::media::{CodecName, gst::live_pipelines};
+
+/// Cycles of one publisher and one viewer each: a hundred joins and leaves.
+const CYCLES: usize = 50;
+const WARM_UP: usize = 5;
+
+/// What a leak would make grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Usage {
+    threads: usize,
+    descriptors: usize,
+    pipelines: usize,
+}
+
+impl Usage {
+    fn now() -> Self {
+        let count = |folder| std::fs::read_dir(folder).unwrap().count();
+        Self { threads: count("/proc/self/task"), descriptors: count("/proc/self/fd"), pipelines: live_pipelines() }
+    }
+
+    fn is_within(self, limit: Self) -> bool {
+        self.threads <= limit.threads && self.descriptors <= limit.descriptors && self.pipelines <= limit.pipelines
+    }
+}
+
+/// One publisher and one viewer come, the viewer decodes, and both go.
+async fn cycle(hall: &Hall) {
+    let publisher = hall.publish(Sends::both(CodecName::Vp8, RED, 440)).await;
+    let viewer = hall.watch(&publisher.tracks).await;
+    viewer.client.until("picture and sound", |seen| seen.is(RED) && seen.samples > 0).await;
+    hall.leave(viewer).await;
+    hall.leave(publisher).await;
+}
+
+/// Pools of threads shrink when they feel like it, and tell nobody: so this looks now and then.
+async fn settles_within(limit: Usage) -> Result<(), Usage> {
+    let mut ticks = tokio::time::interval(Duration::from_millis(100));
+    for _ in 0..400 {
+        ticks.tick().await;
+        if Usage::now().is_within(limit) {
+            return Ok(());
+        }
+    }
+    Err(Usage::now())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_joins_and_leaves_leave_nothing() {
+    let hall = Hall::open();
+    for _ in 0..WARM_UP {
+        cycle(&hall).await;
+    }
+    let none = Usage { pipelines: 0, threads: usize::MAX, descriptors: usize::MAX };
+    settles_within(none).await.expect("the warm-up's pipelines are gone");
+    let before = Usage::now();
+    for _ in 0..CYCLES {
+        cycle(&hall).await;
+    }
+    let settled = settles_within(before).await;
+    println!("before {before:?}, after {:?}", Usage::now());
+    assert_eq!(settled, Ok(()), "before: {before:?}");
+    hall.shut().await;
+}
