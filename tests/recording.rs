@@ -1,9 +1,15 @@
 //! Composite recordings of test tracks, judged by their content.
 #![cfg(feature = "gstreamer")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests too")]
 
+use gst::prelude::*;
 use salon::{
-    media::{CodecName, RecordingSpec, Scene, layout},
+    media::{CodecName, MediaError, RecordingSpec, Scene, gst::live_pipelines, layout},
     room::id::ParticipantId,
+};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    time::timeout,
 };
 
 #[path = "common/content.rs"]
@@ -12,7 +18,7 @@ mod content;
 mod studio;
 
 use content::{Content, bright_extent, luma, offsets, playable_seconds};
-use studio::{Studio, scene, tile};
+use studio::{DEADLINE, Studio, scene, tile};
 
 const RED: u32 = 0xffff_0000;
 const BLUE: u32 = 0xff00_00ff;
@@ -85,5 +91,227 @@ async fn a_call_is_recorded_as_it_went() {
     );
     blue.end().await;
     high.end().await;
+    studio.close().await;
+}
+
+#[tokio::test]
+async fn sound_and_picture_are_in_step() {
+    let mut studio = Studio::open().await;
+    let (flash, beep) = (studio.flash().await, studio.beep().await);
+    let anna = ParticipantId::random();
+    let begin = studio.now();
+    let mut take = studio.record(&spec(), &scene(vec![tile(&anna, "", Some(&flash))], &[&beep]));
+    take.started().await;
+    studio.reach(begin + 12.0).await;
+    let file = take.stop().await;
+    let growing = Content::read(&file);
+    let (target, _) = studio.finalise(&file);
+    for (name, content) in [("growing", growing), ("finalised", Content::read(&target))] {
+        let offsets = offsets(&content.flashes(middle(1, 0)), &content.beeps());
+        assert!(offsets.len() >= 9, "{name}: only {} pairs", offsets.len());
+        println!("{name} file: beep after flash, ms: {:.0?}", offsets.iter().map(|o| o * 1e3).collect::<Vec<_>>());
+        // A frame is 40 ms long: an onset is seen up to that late.
+        assert!(offsets.iter().all(|offset| offset.abs() <= 0.06), "{name}: {offsets:.3?}");
+    }
+    flash.end().await;
+    beep.end().await;
+    studio.close().await;
+}
+
+/// Pixels of a nickname as it stands in the file: first and last bright column, and how many.
+async fn drawn(studio: &mut Studio, label: &str) -> Option<(usize, usize, usize)> {
+    let anna = ParticipantId::random();
+    let mut take = studio.record(&spec(), &scene(vec![tile(&anna, label, None)], &[]));
+    take.started().await;
+    studio.wait(0.6).await;
+    let file = take.stop().await;
+    let (target, facts) = studio.finalise(&file);
+    std::fs::remove_file(file).unwrap();
+    bright_extent(&luma(&target, facts.duration.as_secs_f64() - 0.2, [0, 300, 640, 60]))
+}
+
+#[tokio::test]
+async fn a_nickname_is_drawn_as_it_is_written() {
+    let mut studio = Studio::open().await;
+    assert_eq!(drawn(&mut studio, "").await, None);
+    assert_eq!(drawn(&mut studio, " \n\t ").await, None);
+    let width = |(first, last, _): (usize, usize, usize)| last - first;
+    let short = drawn(&mut studio, "김철수").await.expect("Korean is drawn");
+    let long = drawn(&mut studio, "김철수 & <b>").await.expect("markup is drawn");
+    let ampersand = drawn(&mut studio, "김철수 &").await.expect("an ampersand is drawn");
+    assert!(width(ampersand) > width(short) + 5, "{short:?} {ampersand:?}");
+    assert!(width(long) > width(ampersand) + 10, "{ampersand:?} {long:?}");
+    assert!(long.2 > short.2, "{short:?} {long:?}");
+    let endless = drawn(&mut studio, &"아주긴이름 ".repeat(20)).await.expect("a long name is drawn");
+    assert!((400..620).contains(&width(endless)), "{endless:?}");
+    studio.close().await;
+}
+
+#[tokio::test]
+async fn a_file_that_grows_plays_to_within_a_second_of_now() {
+    let mut studio = Studio::open().await;
+    let red = studio.colour(CodecName::Vp8, RED, 640, 360).await;
+    let anna = ParticipantId::random();
+    let begin = studio.now();
+    let mut take = studio.record(&spec(), &scene(vec![tile(&anna, "Anna", Some(&red))], &[]));
+    take.started().await;
+    let copy = studio.folder.join("copy.mp4");
+    for step in 0..12 {
+        studio.reach(begin + 2.0 + 0.37 * f64::from(step)).await;
+        let length = studio.now() - begin;
+        std::fs::copy(&take.file, &copy).unwrap();
+        let playable = playable_seconds(&copy);
+        assert!(length - playable < 1.0, "{playable:.2} of {length:.2} s can be played");
+        assert!(studio.finalise(&copy).1.duration.as_secs_f64() > length - 1.0, "at {length:.2} s");
+    }
+    let (target, _) = studio.finalise(&copy);
+    assert_colour(Content::read(&target).colour(2.0, middle(1, 0)), RED_YUV, "a copy of a growing file");
+    take.stop().await;
+    red.end().await;
+    studio.close().await;
+}
+
+#[tokio::test]
+async fn a_picture_that_changes_its_size_or_stands_still_harms_nobody() {
+    let mut studio = Studio::open().await;
+    let red = studio.colour(CodecName::Vp8, RED, 640, 360).await;
+    let blue = studio.colour(CodecName::Vp9, BLUE, 320, 180).await;
+    let (anna, bert) = (ParticipantId::random(), ParticipantId::random());
+    let tiles = vec![tile(&anna, "Anna", Some(&red)), tile(&bert, "Bert", Some(&blue))];
+    let begin = studio.now();
+    let mut take = studio.record(&spec(), &scene(tiles, &[]));
+    take.started().await;
+    studio.reach(begin + 2.0).await;
+    let portrait = "video/x-raw,format=I420,width=180,height=320,framerate=25/1,colorimetry=bt601";
+    red.element("size").set_property_from_str("caps", portrait);
+    studio.reach(begin + 4.0).await;
+    red.element("size").set_property_from_str("caps", &portrait.replace("=180", "=1280").replace("=320", "=720"));
+    let frozen = studio.now() - begin;
+    blue.freeze();
+    studio.reach(begin + 10.0).await;
+    let file = take.stop().await;
+    let content = Content::read(&studio.finalise(&file).0);
+    assert_eq!(content.frames() as f64 / 25.0, content.duration.as_secs_f64(), "no frame is missing");
+    assert_colour(content.colour(1.8, middle(2, 0)), RED_YUV, "Anna, wide");
+    let [x, y, width, height] = middle(2, 0);
+    assert_colour(content.colour(3.8, [x + width * 3 / 8, y, width / 4, height]), RED_YUV, "Anna, upright");
+    assert!(content.colour(3.8, [x - width / 2, y, width / 4, height])[2] < 150.0, "borders beside Anna");
+    assert_colour(content.colour(5.8, middle(2, 0)), RED_YUV, "Anna, large");
+    assert_colour(content.colour(frozen + 2.0, middle(2, 1)), BLUE_YUV, "Bert, frozen for a moment");
+    let slate = content.colour(9.8, middle(2, 1));
+    assert!(slate[1] < 180.0, "Bert, frozen for too long: {slate:.0?}");
+    red.end().await;
+    blue.end().await;
+    studio.close().await;
+}
+
+#[tokio::test]
+async fn joins_and_leaves_all_the_time_leave_no_gap_and_nothing_behind() {
+    let mut studio = Studio::open().await;
+    let sources = [
+        studio.colour(CodecName::Vp8, RED, 320, 180).await,
+        studio.colour(CodecName::H264, RED, 320, 180).await,
+        studio.colour(CodecName::Vp8, RED, 320, 180).await,
+    ];
+    let tone = studio.tone(440.0).await;
+    let people = [(); 3].map(|()| ParticipantId::random());
+    let pipelines = live_pipelines();
+    let begin = studio.now();
+    let mut take = studio.record(&spec(), &Scene::default());
+    for step in 0..40 {
+        let present = (0..3).filter(|person| (step >> person) & 1 == 0);
+        let tiles =
+            present.map(|person| tile(&people[person], &format!("Nr. {step}"), Some(&sources[person]))).collect();
+        let audible: &[_] = if step % 3 == 0 { &[] } else { &[&tone] };
+        take.recorder.set_scene(&scene(tiles, audible), &studio.tracks);
+        studio.reach(begin + 0.15 * f64::from(step)).await;
+    }
+    let tiles = (0..3).map(|person| tile(&people[person], "Ende", Some(&sources[person]))).collect();
+    take.recorder.set_scene(&scene(tiles, &[&tone]), &studio.tracks);
+    studio.reach(begin + 9.0).await;
+    let file = take.stop().await;
+    let content = Content::read(&studio.finalise(&file).0);
+    assert_eq!(content.frames() as f64 / 25.0, content.duration.as_secs_f64(), "no frame is missing");
+    assert!((content.duration.as_secs_f64() - 9.0).abs() < 0.5, "{:?}", content.duration);
+    for person in 0..3 {
+        assert_colour(content.colour(8.5, middle(3, person)), RED_YUV, "at the end");
+    }
+    assert!(content.tone(8.5, 440.0) > 0.05);
+    studio.settle(pipelines).await;
+    for source in sources {
+        source.end().await;
+    }
+    tone.end().await;
+    studio.close().await;
+}
+
+#[tokio::test]
+async fn a_recorder_that_dies_loses_a_second_at_most() {
+    // The test runs itself again as a process that records and is killed.
+    if let Ok(folder) = std::env::var("SALON_TEST_DIES_IN") {
+        return record_until_killed(std::path::Path::new(&folder)).await;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_recorder_that_dies_loses_a_second_at_most", "--nocapture"])
+        .env("SALON_TEST_DIES_IN", folder.path())
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut length = 0.0;
+    while length < 5.3 {
+        let line = timeout(DEADLINE, lines.next_line()).await.expect("the recorder lives").unwrap().unwrap();
+        if let Some(seconds) = line.strip_prefix("recorded ") {
+            length = seconds.parse().unwrap();
+        }
+    }
+    child.kill().await.unwrap();
+    // What it wrote before it died is still in the pipe.
+    while let Some(line) = lines.next_line().await.unwrap() {
+        length = line.strip_prefix("recorded ").map_or(length, |seconds| seconds.parse().unwrap_or(length));
+    }
+    let (source, target) = (folder.path().join("recording.mp4.part"), folder.path().join("recovered.mp4"));
+    let facts = salon::recording::mp4::finalise(&source, &target).unwrap();
+    let lost = length - facts.duration.as_secs_f64();
+    println!("killed at {length:.2} s, {lost:.2} s lost");
+    assert!(lost < 1.0, "{lost:.2} s lost");
+    assert_colour(Content::read(&target).colour(4.0, middle(1, 0)), RED_YUV, "a recovered file");
+}
+
+async fn record_until_killed(folder: &std::path::Path) {
+    let mut studio = Studio::open_in(folder).await;
+    let red = studio.colour(CodecName::Vp8, RED, 640, 360).await;
+    let anna = ParticipantId::random();
+    let begin = studio.now();
+    let mut take = studio.record(&spec(), &scene(vec![tile(&anna, "Anna", Some(&red))], &[]));
+    take.started().await;
+    loop {
+        studio.wait(0.01).await;
+        println!("recorded {}", studio.now() - begin);
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_recorded_is_an_error_and_not_a_panic() {
+    let studio = Studio::open().await;
+    for spec in [
+        RecordingSpec { width: 641, ..spec() },
+        RecordingSpec { height: 8000, ..spec() },
+        RecordingSpec { fps: 0, ..spec() },
+        RecordingSpec { layout: "no such layout".into(), ..spec() },
+    ] {
+        let refused = studio.try_record(&spec, &Scene::default());
+        assert!(matches!(refused, Err(MediaError::Unavailable(_))), "{spec:?}");
+    }
+    let mut first = studio.record(&spec(), &Scene::default());
+    first.started().await;
+    // The file is there already, and is not to be written twice.
+    let mut second = studio.record(&spec(), &Scene::default());
+    assert!(matches!(second.ended().await, Err(MediaError::File(_))));
+    second.recorder.shutdown(DEADLINE).await.unwrap();
+    let file = first.stop().await;
+    assert!(studio.finalise(&file).1.duration.as_secs_f64() > 0.1);
     studio.close().await;
 }

@@ -39,7 +39,7 @@ impl Content {
             value.parse::<f64>().unwrap_or_else(|_| panic!("no {name} in {probe}")) / unit.parse::<f64>().unwrap()
         };
         let (width, height) = (number("width") as usize, number("height") as usize);
-        let frames = frames(path, width / SCALE & !1, height / SCALE & !1);
+        let frames = frames(path, (width / SCALE) & !1, (height / SCALE) & !1);
         Self {
             width,
             height,
@@ -58,7 +58,7 @@ impl Content {
     /// Mean Y′, Cb and Cr of a region (file's pixels) in the frame shown at `time`.
     pub fn colour(&self, time: f64, [x, y, width, height]: [usize; 4]) -> [f64; 3] {
         let frame = self.frames.iter().rev().find(|frame| frame.time <= time + 1e-6).expect("a frame at that time");
-        let (columns, rows) = (self.width / SCALE & !1, self.height / SCALE & !1);
+        let (columns, rows) = ((self.width / SCALE) & !1, (self.height / SCALE) & !1);
         let planes = [
             (0, columns, SCALE),
             (columns * rows, columns / 2, 2 * SCALE),

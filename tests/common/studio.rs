@@ -12,7 +12,7 @@ use salon::{
         CodecName, MediaError, MediaEvent, RecordingSpec, Scene, Tile,
         gst::{
             OwnedPipeline, RoomClock, Track, TrackTable, composite::CompositeRecorder, decoder::Decoders,
-            preset::Presets,
+            live_pipelines, preset::Presets,
         },
     },
     recording::mp4::{self, Finalised},
@@ -31,7 +31,8 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 pub struct Studio {
     pub clock: RoomClock,
     pub tracks: TrackTable,
-    pub folder: tempfile::TempDir,
+    pub folder: PathBuf,
+    _folder: Option<tempfile::TempDir>,
     presets: Arc<Presets>,
     decoders: Decoders,
     metronome: Metronome,
@@ -53,13 +54,21 @@ pub struct Take {
 
 impl Studio {
     pub async fn open() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_owned();
+        Self { _folder: Some(folder), ..Self::open_in(&path).await }
+    }
+
+    /// In a folder that stays.
+    pub async fn open_in(folder: &Path) -> Self {
         gst::init().unwrap();
         let clock = RoomClock::new();
         let presets = Arc::new(Presets::load(None));
         assert!(presets.can_record(), "{:?}", presets.unavailable());
         Self {
             tracks: TrackTable::new(),
-            folder: tempfile::tempdir().unwrap(),
+            folder: folder.to_owned(),
+            _folder: None,
             decoders: Decoders::new(&clock),
             metronome: Metronome::start(&clock).await,
             presets,
@@ -87,7 +96,7 @@ impl Studio {
     pub async fn colour(&mut self, codec: CodecName, argb: u32, width: u32, height: u32) -> Source {
         let launch = format!(
             "videotestsrc name=source is-live=true pattern=solid-color foreground-color={argb} ! \
-             capsfilter name=size caps=video/x-raw,format=I420,width={width},height={height},framerate=25/1 ! {}",
+             capsfilter name=size caps=video/x-raw,format=I420,width={width},height={height},framerate=25/1,colorimetry=bt601 ! {}",
             video_encoder(codec)
         );
         self.publish(codec, &launch).await
@@ -155,7 +164,11 @@ impl Studio {
     }
 
     pub fn record(&self, spec: &RecordingSpec, scene: &Scene) -> Take {
-        let file = self.folder.path().join("recording.mp4.part");
+        self.try_record(spec, scene).unwrap()
+    }
+
+    pub fn try_record(&self, spec: &RecordingSpec, scene: &Scene) -> Result<Take, MediaError> {
+        let file = self.folder.join("recording.mp4.part");
         let (sender, events) = mpsc::channel(16);
         let recorder = CompositeRecorder::start(
             &self.clock,
@@ -167,14 +180,22 @@ impl Studio {
             scene,
             &self.tracks,
             sender,
-        )
-        .unwrap();
-        Take { file, recorder, events }
+        )?;
+        Ok(Take { file, recorder, events })
+    }
+
+    /// Until as many pipelines are left.
+    pub async fn settle(&mut self, pipelines: usize) {
+        let until = self.now() + DEADLINE.as_secs_f64();
+        while live_pipelines() > pipelines {
+            assert!(self.now() < until, "{} pipelines instead of {pipelines}", live_pipelines());
+            self.wait(0.02).await;
+        }
     }
 
     /// The finalised file, and what the finaliser said of it.
     pub fn finalise(&self, source: &Path) -> (PathBuf, Finalised) {
-        let target = self.folder.path().join("recording.mp4");
+        let target = self.folder.join("recording.mp4");
         let facts = mp4::finalise(source, &target).unwrap();
         (target, facts)
     }
@@ -187,6 +208,12 @@ impl Studio {
 impl Source {
     pub fn element(&self, name: &str) -> gst::Element {
         self.pipeline.pipeline().by_name(name).unwrap()
+    }
+
+    /// Nothing comes any more, as from a camera whose cable was pulled.
+    pub fn freeze(&self) {
+        let pad = self.element("encoder").static_pad("sink").unwrap();
+        pad.add_probe(gst::PadProbeType::BUFFER, |_, _| gst::PadProbeReturn::Drop);
     }
 
     pub async fn end(self) {

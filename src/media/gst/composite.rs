@@ -19,7 +19,7 @@ use super::{
     decoder::{Decoder, Decoders},
     mixer::{Canvas, Mixer},
     preset::Presets,
-    recorder::{Recorder, RecorderEvent},
+    recorder::{Recorder, RecorderEvent, StopTime},
 };
 use crate::{
     media::{
@@ -40,6 +40,7 @@ pub struct CompositeRecorder {
     canvas: Canvas,
     encoders: (String, String),
     wanted: watch::Sender<Wanted>,
+    stop: Arc<StopTime>,
     clock: RoomClock,
     books: Arc<Books>,
     task: Option<JoinHandle<()>>,
@@ -50,8 +51,6 @@ pub struct CompositeRecorder {
 struct Wanted {
     scene: Scene,
     tracks: TrackTable,
-    /// Running time at which to stop.
-    stop_at: Option<gst::ClockTime>,
 }
 
 /// What the graph shows, kept by the task.
@@ -85,11 +84,13 @@ impl CompositeRecorder {
         presets.layout(&spec.layout)?;
         presets.slate().and(presets.silence().map(drop)).map(drop)?;
         let encoders = (presets.video_encoder()?.name.clone(), presets.audio_encoder()?.name.clone());
-        let first = Wanted { scene: scene.clone(), tracks: tracks.clone(), stop_at: None };
+        let first = Wanted { scene: scene.clone(), tracks: tracks.clone() };
         let (wanted, wishes) = watch::channel(first);
         let books = Arc::new(Books::default());
+        let stop = Arc::new(StopTime::default());
         let job = Job {
             recording: recording.clone(),
+            begin: clock.running_time(),
             clock: clock.clone(),
             decoders: decoders.clone(),
             presets: presets.clone(),
@@ -97,11 +98,12 @@ impl CompositeRecorder {
             canvas,
             file,
             wishes,
+            stop: stop.clone(),
             books: books.clone(),
             events,
         };
         let task = Some(tokio::spawn(job.run()));
-        Ok(Self { recording, canvas, encoders, wanted, clock: clock.clone(), books, task })
+        Ok(Self { recording, canvas, encoders, wanted, stop, clock: clock.clone(), books, task })
     }
 
     /// Who is seen and heard from now on.
@@ -118,8 +120,7 @@ impl CompositeRecorder {
 
     /// Ends the recording with this moment. → [`MediaEvent::RecordingEnded`].
     pub fn stop(&mut self) {
-        let now = self.clock.running_time();
-        self.wanted.send_modify(|wanted| wanted.stop_at = wanted.stop_at.or(Some(now)));
+        self.stop.set(self.clock.running_time());
     }
 
     /// Its file is closed, and the room was told.
@@ -187,6 +188,8 @@ impl Books {
 /// The task: everything that takes time.
 struct Job {
     recording: RecordingId,
+    /// The file's time 0: when it was asked for, and not when everything was built.
+    begin: gst::ClockTime,
     clock: RoomClock,
     decoders: Decoders,
     presets: Arc<Presets>,
@@ -194,6 +197,7 @@ struct Job {
     canvas: Canvas,
     file: PathBuf,
     wishes: watch::Receiver<Wanted>,
+    stop: Arc<StopTime>,
     books: Arc<Books>,
     events: mpsc::Sender<MediaEvent>,
 }
@@ -209,12 +213,12 @@ impl Job {
 
     async fn record(&mut self) -> Result<(), MediaError> {
         let priming = self.presets.audio_encoder()?.priming_samples;
-        let (recorder, tap, mut recorder_events) = Recorder::start(&self.file, priming)?;
+        let (recorder, tap, mut recorder_events) = Recorder::start(&self.file, priming, self.stop.clone())?;
         *self.books.written_bytes.lock().expect("nothing panics under this lock") = recorder.written.clone();
         let (mixer, mut pipeline_events) = self.build().await?;
         mixer.add_tap(tap);
         let mut mixer = Some(mixer);
-        let result = self.play(&mut mixer, &recorder, &mut pipeline_events, &mut recorder_events).await;
+        let result = self.play(&mut mixer, &mut pipeline_events, &mut recorder_events).await;
         self.books.decoders().clear();
         if let Some(mixer) = mixer {
             // A deadline that passes is logged there; the file is closed either way.
@@ -234,20 +238,19 @@ impl Job {
     async fn play(
         &mut self,
         mixer: &mut Option<Mixer>,
-        recorder: &Recorder,
         pipeline_events: &mut mpsc::Receiver<PipelineEvent>,
         recorder_events: &mut mpsc::UnboundedReceiver<RecorderEvent>,
     ) -> Result<(), MediaError> {
         let Some(running) = mixer else { return Ok(()) };
-        let start = running.start(&self.clock).await?;
-        self.apply(mixer, recorder, start).await?;
+        running.start(self.begin).await?;
+        self.apply(mixer, self.begin).await?;
         let mut failure = None;
         loop {
             tokio::select! {
                 // The room's end drops the sender, after its stop: there is nothing more to wish for.
                 Ok(()) = self.wishes.changed() => {
                     let now = self.clock.running_time();
-                    self.apply(mixer, recorder, now).await?;
+                    self.apply(mixer, now).await?;
                 }
                 event = recorder_events.recv() => match event {
                     Some(RecorderEvent::Started) => {
@@ -259,7 +262,7 @@ impl Job {
                 Some(event) = pipeline_events.recv() => {
                     if let PipelineEvent::Failed(error) = event {
                         failure.get_or_insert(error);
-                        recorder.stop(self.clock.running_time());
+                        self.stop.set(self.clock.running_time());
                     }
                 }
             }
@@ -267,16 +270,8 @@ impl Job {
     }
 
     /// Does what the room wants now. Changes to a running pipeline may wait for its threads.
-    async fn apply(
-        &mut self,
-        mixer: &mut Option<Mixer>,
-        recorder: &Recorder,
-        from: gst::ClockTime,
-    ) -> Result<(), MediaError> {
+    async fn apply(&mut self, mixer: &mut Option<Mixer>, from: gst::ClockTime) -> Result<(), MediaError> {
         let wanted = self.wishes.borrow_and_update().clone();
-        if let Some(at) = wanted.stop_at {
-            recorder.stop(at);
-        }
         let Some(mut changing) = mixer.take() else { return Ok(()) };
         let changed = blocking(move || {
             changing.set_scene(&wanted.scene, &wanted.tracks, from);

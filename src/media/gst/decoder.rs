@@ -74,7 +74,13 @@ impl Decoder {
     fn start(track: &Arc<Track>, clock: &RoomClock) -> Result<Self, MediaError> {
         let chain = chain(track.codec)?;
         let (owned, events) = OwnedPipeline::new(&format!("decode-{}", track.id), clock);
-        let source = gst_app::AppSrc::builder().name("packets").build();
+        // The link would set the format too late, once the source has been started.
+        let source = gst_app::AppSrc::builder()
+            .name("packets")
+            .format(gst::Format::Time)
+            .is_live(true)
+            .handle_segment_change(true)
+            .build();
         let sink = gst_app::AppSink::builder().name("raw").async_(false).sync(false).enable_last_sample(false).build();
         link(owned.pipeline(), source.upcast_ref(), &chain, sink.upcast_ref())?;
         let producer = StreamProducer::with(&sink, ProducerSettings { sync: false });

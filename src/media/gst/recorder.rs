@@ -47,16 +47,29 @@ pub enum RecorderEvent {
 /// A running recorder. Dropping it stops it too.
 #[derive(Debug)]
 pub struct Recorder {
-    stop: Arc<Stop>,
-    /// Figures for the graph.
+    stop: Arc<StopTime>,
+    /// Bytes in the file.
     pub written: Arc<AtomicU64>,
 }
 
-/// The running time at which to end, in nanoseconds; `u64::MAX`: not yet.
+/// The running time at which a recorder is to end, shared with it, so that it knows before the
+/// frames from after that time have come through the encoders. The earliest that is set counts.
 #[derive(Debug)]
-struct Stop(AtomicU64);
+pub struct StopTime(AtomicU64);
 
-impl Stop {
+impl Default for StopTime {
+    fn default() -> Self {
+        Self(AtomicU64::new(u64::MAX))
+    }
+}
+
+impl StopTime {
+    /// Ends the file with the last frame before `time`. → [`RecorderEvent::Ended`], within five
+    /// seconds.
+    pub fn set(&self, time: gst::ClockTime) {
+        self.0.fetch_min(time.nseconds(), Relaxed);
+    }
+
     fn get(&self) -> Option<u64> {
         Some(self.0.load(Relaxed)).filter(|at| *at != u64::MAX)
     }
@@ -71,6 +84,7 @@ impl Recorder {
     pub fn start(
         file: &Path,
         priming_samples: u32,
+        stop: Arc<StopTime>,
     ) -> Result<(Self, Tap, mpsc::UnboundedReceiver<RecorderEvent>), MediaError> {
         let space = free_bytes(file).map_err(|error| file_error(&error))?;
         if space < DISK_RESERVE_BYTES {
@@ -80,7 +94,6 @@ impl Recorder {
         let (tap, frames): (SyncSender<Encoded>, _) = sync_channel(QUEUE_FRAMES);
         // At most two events ever.
         let (events, receiver) = mpsc::unbounded_channel();
-        let stop = Arc::new(Stop(AtomicU64::new(u64::MAX)));
         let written = Arc::new(AtomicU64::new(0));
         let sink = Sink {
             file: output,
@@ -101,17 +114,11 @@ impl Recorder {
             .map_err(|error| file_error(&error))?;
         Ok((Self { stop, written }, tap, receiver))
     }
-
-    /// Ends the file with the last frame before running time `at`. → [`RecorderEvent::Ended`], within
-    /// five seconds.
-    pub fn stop(&self, at: gst::ClockTime) {
-        self.stop.0.fetch_min(at.nseconds(), Relaxed);
-    }
 }
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        self.stop(gst::ClockTime::ZERO);
+        self.stop.set(gst::ClockTime::ZERO);
     }
 }
 
@@ -149,7 +156,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, frames: &Receiver<Encoded>, stop: &Stop) -> Result<(), MediaError> {
+    fn run(mut self, frames: &Receiver<Encoded>, stop: &StopTime) -> Result<(), MediaError> {
         match self.write(frames, stop) {
             // Nothing more fits; what is there stands.
             Err(error @ (MediaError::DiskFull | MediaError::File(_))) => Err(error),
@@ -157,7 +164,7 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, frames: &Receiver<Encoded>, stop: &Stop) -> Result<(), MediaError> {
+    fn write(&mut self, frames: &Receiver<Encoded>, stop: &StopTime) -> Result<(), MediaError> {
         let mut stopping: Option<Stopping> = None;
         let mut last = Instant::now();
         loop {

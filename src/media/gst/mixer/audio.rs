@@ -11,7 +11,7 @@ use super::{
         decoder::{Decoder, Decoders},
         preset::Silence,
     },
-    BACKLOG, add_behind, make, make_live, remove_branch,
+    BACKLOG, add_behind, live_source, make, make_live, remove_branch,
 };
 use crate::{media::MediaError, room::id::TrackId};
 
@@ -94,7 +94,7 @@ impl AudioMix {
     }
 
     fn add(&self, pipeline: &gst::Pipeline, decoder: Arc<Decoder>) -> Result<Input, MediaError> {
-        let source = gst_app::AppSrc::builder().build();
+        let source = live_source();
         pipeline.add(&source).map_err(|error| failed(&error))?;
         let row = [make("audioconvert")?, make("audioresample")?, caps_filter(&audio_caps())?];
         add_behind(pipeline, source.upcast_ref(), &row)?;

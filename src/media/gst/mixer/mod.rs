@@ -95,16 +95,15 @@ impl Mixer {
         Ok((Self { pipeline, video, audio, taps, video_out }, events))
     }
 
-    /// Starts it; the first frame is of the room's present time, which it returns.
+    /// Starts it; the first frame is of running time `from`, which may have passed already: what was
+    /// missed is made up for at once.
     ///
     /// # Errors
     /// As [`OwnedPipeline::start`].
-    pub async fn start(&self, clock: &RoomClock) -> Result<gst::ClockTime, MediaError> {
-        let now = clock.running_time();
-        self.video.begin_at(now);
-        self.audio.begin_at(now);
-        self.pipeline.start().await?;
-        Ok(now)
+    pub async fn start(&self, from: gst::ClockTime) -> Result<(), MediaError> {
+        self.video.begin_at(from);
+        self.audio.begin_at(from);
+        self.pipeline.start().await
     }
 
     /// Shows and sounds `scene` from running time `from` on. Blocks for some milliseconds for each
@@ -195,6 +194,11 @@ fn give(taps: &Taps, encoded: &Encoded) {
 
 fn make(factory: &str) -> Result<gst::Element, MediaError> {
     gst::ElementFactory::make(factory).build().map_err(|_| MediaError::Unavailable(factory.into()))
+}
+
+/// A source for a link. What the link configures too late, once the source has been started, is set here.
+fn live_source() -> gst_app::AppSrc {
+    gst_app::AppSrc::builder().format(gst::Format::Time).is_live(true).handle_segment_change(true).build()
 }
 
 /// A mixer that puts something out in time, whatever its inputs do.

@@ -16,7 +16,7 @@ use super::{
         decoder::{Decoder, Decoders},
         preset::{GridLayout, Slate},
     },
-    BACKLOG, Canvas, add_behind, make, make_live,
+    BACKLOG, Canvas, add_behind, live_source, make, make_live,
     picture::{Picture, raw_caps},
     remove_branch, text,
 };
@@ -191,7 +191,7 @@ impl VideoMix {
 
     fn add_live(&self, pipeline: &gst::Pipeline, track: &Arc<Track>, rect: Rect) -> Result<Live, MediaError> {
         let decoder = self.decoders.get(track)?;
-        let source = gst_app::AppSrc::builder().build();
+        let source = live_source();
         let convert = make("videoconvertscale")?;
         convert.set_property("add-borders", true);
         // WebRTC's pictures are BT.601 whatever their size; GStreamer's guess for large ones would
@@ -308,6 +308,8 @@ impl Still {
             .max_buffers(4)
             .leaky_type(gst_app::AppLeakyType::Downstream)
             .build();
+        // Without this a live source answers with what its own start took, as the most it can wait.
+        source.set_latency(gst::ClockTime::ZERO, gst::ClockTime::NONE);
         pipeline.add(&source).map_err(|error| failed(&error))?;
         let pad = request_pad(compositor, z)?;
         let out = source.static_pad("src").expect("an appsrc has a source pad");
