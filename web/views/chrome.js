@@ -5,8 +5,10 @@ import { currentLanguage, LANGUAGES, switchLanguage } from '/i18n.js';
 import { icon, mark } from '/icons.js';
 import { themeButton } from '/theme.js';
 
-export function wordmark() {
-  return el('a', { class: 'wordmark', href: '/', label: 'home' }, mark(), el('span', {}, 'Salon'));
+/** Leads home, except in a room, where a slip of the pointer would end the meeting. */
+export function wordmark(inRoom = false) {
+  const [tag, attributes] = inRoom ? ['div', {}] : ['a', { href: '/', label: 'home' }];
+  return el(tag, { class: 'wordmark', ...attributes }, mark(), el('span', {}, 'Salon'));
 }
 
 export function preferences() {

@@ -25,7 +25,7 @@ export function roomView(session, media) {
   const alone = aloneCard(session);
   const stage = el('div', { class: 'stage', testid: 'stage' });
   const element = el('div', { class: 'room' },
-    el('header', { class: 'top' }, wordmark(), el('h1', { testid: 'room-title' }, session.room), badge.element, preferences()),
+    el('header', { class: 'top' }, wordmark(true), el('h1', { testid: 'room-title' }, session.room), badge.element, preferences()),
     el('main', { class: 'middle' }, el('div', { class: 'stage-frame' }, stage, alone.element), side.separator, side.element),
     bar.element);
   const tiles = new Tiles(stage, session, media);
