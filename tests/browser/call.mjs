@@ -19,16 +19,19 @@ export function appear(participant, look, { width = 640, height = 360, fps = 25,
 }
 
 // Waits until one participant sees another's colour, and gives what he sees.
-export function sees(viewer, publisher, look, { limitMs = 15_000, source } = {}) {
-    return until(`${viewer.name} sees ${publisher.name} in ${look.colour}`, limitMs, async () => {
-        const seen = await viewer.look(publisher, source);
-        return seen && near(seen.colour, look.colour) ? seen : assertSeen(seen);
-    }, 50);
-}
-
-// For the message of a wait that fails: what there was instead.
-function assertSeen(seen) {
-    throw new Error(seen ? `a picture in ${seen.colour}` : 'no picture');
+export async function sees(viewer, publisher, look, { limitMs = 15_000, source } = {}) {
+    try {
+        return await until(`${viewer.name} sees ${publisher.name} in ${look.colour}`, limitMs, async () => {
+            const seen = await viewer.look(publisher, source);
+            if (seen && near(seen.colour, look.colour)) return seen;
+            throw new Error(seen ? `a picture in ${seen.colour}` : 'no picture');
+        }, 50);
+    } catch (error) {
+        for (const one of [viewer, publisher].filter(({ page }) => page)) {
+            error.message += `\n${one.name}: ${JSON.stringify(await one.call('summary').catch(String))}`;
+        }
+        throw error;
+    }
 }
 
 // Waits until one participant hears another's tone, and none of the other people's.

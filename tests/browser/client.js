@@ -182,6 +182,19 @@
             return reports.map((report) => ({ ...report }));
         }
 
+        // For the message of a test that failed: what came, and how each connection stands.
+        async summary() {
+            const events = this.events.list().map(({ type, connection, state, error, code }) => [type, connection, state ?? error ?? code].filter(Boolean).join(' '));
+            const peers = [];
+            for (const [name, { pc }] of [...this.publications, ...this.subscriptions]) {
+                const rtp = [...(await pc.getStats()).values()].filter(({ type }) => /bound-rtp$/.test(type))
+                    .map(({ type, kind, packetsReceived, packetsSent, framesDecoded, framesEncoded, keyFramesDecoded, pliCount, nackCount }) =>
+                        ({ type, kind, packetsReceived, packetsSent, framesDecoded, framesEncoded, keyFramesDecoded, pliCount, nackCount }));
+                peers.push({ name, connection: pc.connectionState, ice: pc.iceConnectionState, signalling: pc.signalingState, rtp });
+            }
+            return { events, peers };
+        }
+
         eventsOfType(type) {
             return this.events.list(type);
         }

@@ -49,9 +49,14 @@ async function counts(viewer, publisher) {
     const inbound = await viewer.report({ participant: publisher.id }, 'inbound-rtp', 'video');
     const outbound = await publisher.report({ connection: 'main' }, 'outbound-rtp', 'video');
     return {
-        received: inbound.retransmittedPacketsReceived,
+        // Chromium leaves it out until there is one.
+        received: inbound.retransmittedPacketsReceived ?? 0,
         resent: outbound.retransmittedPacketsSent,
         frames: inbound.framesDecoded,
         freezes: inbound.freezeCount,
+        frozenS: inbound.totalFreezesDuration,
+        nacks: inbound.nackCount,
+        plis: inbound.pliCount,
+        lost: inbound.packetsLost,
     };
 }

@@ -46,6 +46,7 @@ class Server {
             PATH: process.env.PATH,
             HOME: folder,
             LANG: 'C.UTF-8',
+            NO_COLOR: '1',
             SALON_HTTP_LISTEN: `${host}:0`,
             SALON_HTTPS_LISTEN: '',
             SALON_MEDIA_BIND: host,
