@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::Write as _,
+    io::{IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -68,6 +68,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         _ => {
             tracing_subscriber::fmt()
                 .with_env_filter(EnvFilter::try_new(&settings.log)?)
+                .with_ansi(std::io::stderr().is_terminal())
                 .with_writer(std::io::stderr)
                 .init();
             raise_open_files();

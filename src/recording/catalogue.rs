@@ -109,6 +109,14 @@ pub struct Outcome {
     pub reason: Option<String>,
 }
 
+impl Outcome {
+    /// The recording as it is with this outcome.
+    pub fn apply(&self, recording: Recording) -> Recording {
+        let duration_ms = self.duration.map(|duration| duration.as_millis() as u64);
+        Recording { state: self.state, duration_ms, bytes: self.bytes, reason: self.reason.clone(), ..recording }
+    }
+}
+
 /// The catalogue could not be read or written.
 #[derive(Debug, Error)]
 pub enum CatalogueError {

@@ -303,11 +303,13 @@ impl Keeper {
             room.kept(id.clone(), RecordingState::Finalising, None).await;
         }
         let outcome = self.finalise(&id, result).await;
+        // The description comes first: once the catalogue says that it is over, nothing of ours
+        // touches the files any more, and they may be removed.
+        if let Ok(Some(recording)) = self.get(&id).await {
+            self.write_manifest(outcome.apply(recording)).await;
+        }
         let noted = self.shared.catalogue.finish(&id, &outcome).await;
         self.note(&id, noted);
-        if let Ok(Some(recording)) = self.get(&id).await {
-            self.write_manifest(recording).await;
-        }
         let duration_ms = outcome.duration.map(|duration| duration.as_millis() as u64);
         tracing::info!(recording.id = %id, duration_ms, bytes = outcome.bytes, "recording is {:?}", outcome.state);
         if let Some(room) = room {

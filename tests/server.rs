@@ -1,0 +1,19 @@
+//! The HTTP side over real sockets: a server on ports of the system's choice, the rooms and the
+//! keeper as they are, and an engine without media whose recordings the tests write themselves.
+
+#[path = "server/access.rs"]
+mod access;
+#[path = "server/api.rs"]
+mod api;
+#[path = "server/connections.rs"]
+mod connections;
+#[path = "server/harness.rs"]
+mod harness;
+#[path = "server/keeping.rs"]
+mod keeping;
+#[path = "server/pages.rs"]
+mod pages;
+#[path = "server/recordings.rs"]
+mod recordings;
+#[path = "server/tls.rs"]
+mod tls;

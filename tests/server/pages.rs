@@ -1,0 +1,35 @@
+//! The web app as the server gives it out.
+
+use super::harness::TestServer;
+
+#[tokio::test]
+async fn pages_have_types_tags_and_the_headers_that_all_answers_have() {
+    let server = TestServer::start().await;
+    let start = server.get("/", &[]).await;
+    assert_eq!(start.status(), 200);
+    assert_eq!(start.headers()["content-type"], "text/html; charset=utf-8");
+    assert_eq!(start.headers()["cache-control"], "no-cache");
+    assert_eq!(start.headers()["x-content-type-options"], "nosniff");
+    assert_eq!(start.headers()["referrer-policy"], "no-referrer");
+    let policy = start.headers()["content-security-policy"].to_str().unwrap();
+    assert!(policy.starts_with("default-src 'self';") && policy.contains("frame-ancestors 'none'"), "{policy}");
+    let permissions = start.headers()["permissions-policy"].to_str().unwrap();
+    assert!(permissions.contains("camera=(self)") && permissions.contains("display-capture=(self)"));
+    let tag = start.headers()["etag"].to_str().unwrap().to_owned();
+    let page = start.text().await.unwrap();
+    assert_eq!(server.get("/r/%EC%88%98%ED%95%99", &[]).await.text().await.unwrap(), page);
+    assert_eq!(server.get("/", &[("if-none-match", &tag)]).await.status(), 304);
+    let script = server.get("/app.js", &[]).await;
+    assert_eq!(script.headers()["content-type"], "text/javascript; charset=utf-8");
+    for nowhere in ["/README.md", "/..%2fCargo.toml", "/%2e%2e/Cargo.toml", "/r/a/b", "/index.html/"] {
+        assert_eq!(server.get(nowhere, &[]).await.status(), 404, "{nowhere}");
+    }
+}
+
+#[tokio::test]
+async fn refusals_have_the_headers_too() {
+    let server = TestServer::start().await;
+    let refused = server.get("/api/rooms/none", &[]).await;
+    assert!(refused.headers().contains_key("content-security-policy"));
+    assert_eq!(refused.headers()["cache-control"], "no-store");
+}
