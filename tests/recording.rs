@@ -315,3 +315,47 @@ async fn what_cannot_be_recorded_is_an_error_and_not_a_panic() {
     assert!(studio.finalise(&file).1.duration.as_secs_f64() > 0.1);
     studio.close().await;
 }
+
+/// CPU seconds of this process so far.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    // utime and stime, in ticks of 10 ms.
+    [fields[11], fields[12]].iter().map(|ticks| ticks.parse::<f64>().unwrap() / 100.0).sum()
+}
+
+#[tokio::test]
+#[ignore = "a measurement: run it by name on a quiet machine"]
+async fn cost_of_a_recording() {
+    let hd = RecordingSpec { width: 1280, height: 720, fps: 25, ..Default::default() };
+    for (codec, count) in [(CodecName::Vp8, 2), (CodecName::Vp8, 6), (CodecName::H264, 2), (CodecName::H264, 6)] {
+        let mut studio = Studio::open().await;
+        let packets = studio.encode_ahead(codec, 640, 360, 20).await;
+        let mut sources = Vec::new();
+        let mut tiles = Vec::new();
+        for number in 0..count {
+            let source = studio.replay(codec, &packets).await;
+            tiles.push(tile(&ParticipantId::random(), &format!("Nr. {number}"), Some(&source)));
+            sources.push(source);
+        }
+        let tone = studio.tone(440.0).await;
+        studio.wait(1.0).await;
+        let (before, from) = (cpu_seconds(), studio.now());
+        studio.wait(5.0).await;
+        let sources_cost = (cpu_seconds() - before) / (studio.now() - from);
+        let mut take = studio.record(&hd, &scene(tiles, &[&tone]));
+        take.started().await;
+        studio.wait(0.5).await;
+        let (before, from) = (cpu_seconds(), studio.now());
+        studio.wait(10.0).await;
+        let cost = (cpu_seconds() - before) / (studio.now() - from) - sources_cost;
+        let file = take.stop().await;
+        let facts = studio.finalise(&file).1;
+        println!("{codec:?} × {count}: {cost:.2} CPU s per media s (sources {sources_cost:.2}), {facts:?}");
+        tone.end().await;
+        for source in sources {
+            source.end().await;
+        }
+        studio.close().await;
+    }
+}

@@ -112,6 +112,53 @@ impl Studio {
         self.publish(CodecName::Vp8, &launch).await
     }
 
+    /// Packets of a moving test picture, made as fast as they can be.
+    pub async fn encode_ahead(&self, codec: CodecName, width: u32, height: u32, seconds: u32) -> Arc<Vec<gst::Buffer>> {
+        let frames = seconds * 25;
+        let launch = format!(
+            "videotestsrc pattern=ball num-buffers={frames} ! video/x-raw,format=I420,width={width},height={height},framerate=25/1 ! \
+             videoconvert ! {} ! appsink name=sink sync=false",
+            video_encoder(codec).replace("! rtpjitterbuffer latency=200", "").replace("=250", "=50")
+        );
+        let pipeline = gst::parse::launch(&launch).unwrap();
+        let sink = pipeline.downcast_ref::<gst::Bin>().unwrap().by_name("sink").unwrap();
+        let sink = sink.downcast::<gst_app::AppSink>().unwrap();
+        pipeline.set_state(gst::State::Playing).unwrap();
+        let packets = tokio::task::spawn_blocking(move || {
+            let mut packets = Vec::new();
+            while let Ok(sample) = sink.pull_sample() {
+                match (sample.buffer_owned(), sample.buffer_list()) {
+                    (Some(buffer), _) => packets.push(buffer),
+                    (None, Some(list)) => packets.extend(list.iter_owned()),
+                    (None, None) => {}
+                }
+            }
+            packets
+        });
+        let packets = packets.await.unwrap();
+        pipeline.set_state(gst::State::Null).unwrap();
+        Arc::new(packets)
+    }
+
+    /// A track that plays packets from [`encode_ahead`](Self::encode_ahead), at next to no cost.
+    pub async fn replay(&mut self, codec: CodecName, packets: &Arc<Vec<gst::Buffer>>) -> Source {
+        let caps = salon::media::gst::rtp_caps(codec, 96, None);
+        let launch = "appsrc name=source format=time ! identity name=encoder sync=true";
+        let source = self.publish(codec, launch).await;
+        let appsrc = source.element("source").downcast::<gst_app::AppSrc>().unwrap();
+        appsrc.set_caps(Some(&caps));
+        appsrc.set_max_bytes(0);
+        let start = self.clock.running_time();
+        let first = packets[0].pts().unwrap();
+        for packet in packets.iter() {
+            let mut packet = packet.clone();
+            let pts = packet.pts().unwrap() - first + start;
+            packet.make_mut().set_pts(pts);
+            appsrc.push_buffer(packet).unwrap();
+        }
+        source
+    }
+
     pub async fn tone(&mut self, frequency: f64) -> Source {
         let launch = format!(
             "audiotestsrc name=source is-live=true freq={frequency} volume=0.25 samplesperbuffer=960 ! \
@@ -134,7 +181,10 @@ impl Studio {
         let (owned, _events) = OwnedPipeline::new(&format!("source-{id}"), &self.clock);
         let bin = gst::parse::bin_from_description(launch, true).unwrap();
         let now = self.clock.running_time();
-        bin.by_name("source").unwrap().set_property("timestamp-offset", now.nseconds() as i64);
+        let head = bin.by_name("source").unwrap();
+        if head.has_property("timestamp-offset") {
+            head.set_property("timestamp-offset", now.nseconds() as i64);
+        }
         if let Some(paint) = bin.by_name("paint") {
             paint.static_pad("src").unwrap().add_probe(gst::PadProbeType::BUFFER, move |_, info| {
                 let buffer = info.buffer_mut().unwrap();

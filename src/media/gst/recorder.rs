@@ -90,7 +90,7 @@ impl Recorder {
         if space < DISK_RESERVE_BYTES {
             return Err(MediaError::DiskFull);
         }
-        let output = File::options().append(true).create_new(true).open(file).map_err(|error| file_error(&error))?;
+        let output = create(file).map_err(|error| file_error(&error))?;
         let (tap, frames): (SyncSender<Encoded>, _) = sync_channel(QUEUE_FRAMES);
         // At most two events ever.
         let (events, receiver) = mpsc::unbounded_channel();
@@ -230,9 +230,19 @@ impl Stopping {
     }
 }
 
+/// Makes the file, and its name durable.
+fn create(file: &Path) -> io::Result<File> {
+    let output = File::options().append(true).create_new(true).open(file)?;
+    File::open(folder(file))?.sync_all()?;
+    Ok(output)
+}
+
+fn folder(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 fn free_bytes(file: &Path) -> io::Result<u64> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let space = rustix::fs::statvfs(folder)?;
+    let space = rustix::fs::statvfs(folder(file))?;
     Ok(space.f_bavail.saturating_mul(space.f_frsize))
 }
 
@@ -240,5 +250,60 @@ fn file_error(error: &io::Error) -> MediaError {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => MediaError::DiskFull,
         _ => MediaError::File(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sink(file: File) -> (Sink, mpsc::UnboundedReceiver<RecorderEvent>) {
+        let (events, receiver) = mpsc::unbounded_channel();
+        let path = std::env::temp_dir().join("recording");
+        (Sink { file, path, written: Arc::default(), events, started: false }, receiver)
+    }
+
+    #[test]
+    fn a_full_disk_is_told_as_such() {
+        let full = File::options().append(true).open("/dev/full").unwrap();
+        let (mut sink, mut events) = sink(full);
+        assert_eq!(sink.append(b"fragment"), Err(MediaError::DiskFull));
+        assert!(events.try_recv().is_err(), "it counts as started");
+    }
+
+    #[test]
+    fn the_start_is_told_once_when_something_was_written() {
+        let (mut sink, mut events) = sink(tempfile::tempfile().unwrap());
+        sink.append(b"").unwrap();
+        assert!(events.try_recv().is_err());
+        sink.append(b"one").unwrap();
+        sink.append(b"two").unwrap();
+        assert_eq!(events.try_recv().unwrap(), RecorderEvent::Started);
+        assert!(events.try_recv().is_err());
+        assert_eq!(sink.written.load(Relaxed), 6);
+    }
+
+    #[test]
+    fn the_earliest_stop_counts() {
+        let stop = StopTime::default();
+        assert_eq!(stop.get(), None);
+        stop.set(gst::ClockTime::from_seconds(9));
+        stop.set(gst::ClockTime::from_seconds(12));
+        assert_eq!(stop.get(), Some(9_000_000_000));
+    }
+
+    #[test]
+    fn a_mix_that_ends_by_itself_is_an_error_and_one_that_was_stopped_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, stopped) in [("one", false), ("two", true)] {
+            let stop = Arc::new(StopTime::default());
+            let (_recorder, tap, mut events) = Recorder::start(&folder.path().join(name), 1024, stop.clone()).unwrap();
+            if stopped {
+                stop.set(gst::ClockTime::ZERO);
+            }
+            drop(tap);
+            let ended = events.blocking_recv().unwrap();
+            assert_eq!(matches!(ended, RecorderEvent::Ended(Ok(()))), stopped, "{ended:?}");
+        }
     }
 }

@@ -56,6 +56,8 @@ fn draw_once(text: &str, style: &LabelStyle, letter_px: u32, max_width: u32) -> 
     overlay.set_property("draw-shadow", false);
     overlay.set_property("draw-outline", false);
     overlay.set_property("xpad", MARGIN as i32);
+    // Fonts keep more room above capitals than they need.
+    overlay.set_property("deltay", (letter_px / 8) as i32);
     for (property, value) in [("halignment", "left"), ("valignment", "center"), ("wrap-mode", "none")] {
         overlay.set_property_from_str(property, value);
     }
@@ -95,4 +97,50 @@ fn element(factory: &str) -> Result<gst::Element, MediaError> {
 
 fn failed(message: impl Into<String>) -> MediaError {
     MediaError::Element { element: "label".into(), message: message.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::gst::preset::Presets;
+
+    fn draw_in(text: &str, letter_px: u32, max_width: u32) -> Option<Picture> {
+        gst::init().unwrap();
+        let presets = Presets::load(None);
+        draw(text, &presets.layout("grid").unwrap().label, letter_px, max_width).unwrap()
+    }
+
+    fn bright(picture: &Picture) -> usize {
+        let sample = picture.sample(gst::ClockTime::ZERO);
+        let map = sample.buffer().unwrap().map_readable().unwrap();
+        let (width, height) = picture.size();
+        map.iter().take((width * height) as usize).filter(|luma| **luma > 160).count()
+    }
+
+    #[test]
+    fn markup_is_text() {
+        let plain = draw_in("김철수", 24, 600).unwrap();
+        let marked = draw_in("김철수 & <b>", 24, 600).unwrap();
+        assert!(bright(&plain) > 100, "nothing was drawn");
+        assert!(marked.size().0 > plain.size().0 + 40, "{:?} {:?}", plain.size(), marked.size());
+        assert!(bright(&marked) > bright(&plain));
+        assert_ne!(draw_in("<b>A</b>", 24, 600), draw_in("A", 24, 600));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_cut_and_what_is_nothing_is_not_drawn() {
+        let long = draw_in(&"긴이름 ".repeat(60), 24, 300).unwrap();
+        assert!((200..=300).contains(&long.size().0), "{:?}", long.size());
+        assert_eq!(draw_in("", 24, 300), None);
+        assert_eq!(draw_in("\u{7}\n ", 24, 300), None);
+        assert_eq!(draw_in("A", 24, 20), None);
+    }
+
+    #[test]
+    fn sizes_are_even() {
+        for (text, letter_px) in [("A", 13), ("Bert", 17), ("김", 28)] {
+            let (width, height) = draw_in(text, letter_px, 301).unwrap().size();
+            assert_eq!((width % 2, height % 2), (0, 0), "{text}");
+        }
+    }
 }
