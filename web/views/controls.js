@@ -33,7 +33,7 @@ export function controls(session, media, actions) {
     class: 'icon-button more', 'aria-expanded': 'false', 'aria-controls': 'more-controls',
   });
   const leave = worded('leave', 'leave', 'leave', actions.leave, 'leave');
-  const element = el('footer', { class: 'bar', role: 'toolbar', label: 'controls' },
+  const element = el('footer', { class: 'bar', label: 'controls' },
     el('div', { class: 'bar-group' }, mic, camera, canShareScreen() ? screen : null),
     rest,
     el('div', { class: 'bar-group' }, chat, more, leave));
