@@ -110,7 +110,7 @@ async fn one_address_has_its_share_and_gets_it_back() {
 #[tokio::test]
 async fn requests_that_are_no_http_are_refused() {
     let server = TestServer::with(quick()).await;
-    let endless = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX-A: {}\r\n\r\n", "x".repeat(100_000));
+    let endless = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX-A: {}\r\n\r\n", "x".repeat(400_000));
     for (junk, answers) in [
         ("\u{16}\u{3}\u{1}\u{2}\r\n\r\n", "HTTP/1.1 400"),
         ("HELLO\r\n\r\n", "HTTP/1.1 400"),
