@@ -49,6 +49,8 @@ async fn a_call_is_recorded_as_it_went() {
     let (anna, bert) = (ParticipantId::random(), ParticipantId::random());
     let red = studio.colour(CodecName::Vp8, RED, 640, 360).await;
     let low = studio.tone(440.0).await;
+    // Recordings begin in rooms that have been open for a while.
+    studio.reach(4.0).await;
     let begin = studio.now();
     let mut take = studio.record(&spec(), &scene(vec![tile(&anna, "Anna", Some(&red))], &[&low]));
     take.started().await;
@@ -344,14 +346,19 @@ async fn cost_of_a_recording() {
         studio.wait(5.0).await;
         let sources_cost = (cpu_seconds() - before) / (studio.now() - from);
         let mut take = studio.record(&hd, &scene(tiles, &[&tone]));
+        let asked = studio.now();
+
         take.started().await;
+        let started = studio.now() - asked;
         studio.wait(0.5).await;
         let (before, from) = (cpu_seconds(), studio.now());
         studio.wait(10.0).await;
         let cost = (cpu_seconds() - before) / (studio.now() - from) - sources_cost;
         let file = take.stop().await;
         let facts = studio.finalise(&file).1;
-        println!("{codec:?} × {count}: {cost:.2} CPU s per media s (sources {sources_cost:.2}), {facts:?}");
+        println!(
+            "{codec:?} × {count}, started after {started:.2} s: {cost:.2} CPU s per media s (sources {sources_cost:.2}), {facts:?}"
+        );
         tone.end().await;
         for source in sources {
             source.end().await;

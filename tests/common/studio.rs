@@ -116,7 +116,7 @@ impl Studio {
     pub async fn encode_ahead(&self, codec: CodecName, width: u32, height: u32, seconds: u32) -> Arc<Vec<gst::Buffer>> {
         let frames = seconds * 25;
         let launch = format!(
-            "videotestsrc pattern=ball num-buffers={frames} ! video/x-raw,format=I420,width={width},height={height},framerate=25/1 ! \
+            "videotestsrc pattern=zone-plate kx2=8 ky2=8 kt=1 num-buffers={frames} ! video/x-raw,format=I420,width={width},height={height},framerate=25/1 ! \
              videoconvert ! {} ! appsink name=sink sync=false",
             video_encoder(codec).replace("! rtpjitterbuffer latency=200", "").replace("=250", "=50")
         );

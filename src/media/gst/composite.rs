@@ -241,7 +241,7 @@ impl Job {
         pipeline_events: &mut mpsc::Receiver<PipelineEvent>,
         recorder_events: &mut mpsc::UnboundedReceiver<RecorderEvent>,
     ) -> Result<(), MediaError> {
-        let Some(running) = mixer else { return Ok(()) };
+        let Some(running) = mixer.as_mut() else { return Ok(()) };
         running.start(self.begin).await?;
         self.apply(mixer, self.begin).await?;
         let mut failure = None;

@@ -24,6 +24,7 @@ pub struct AudioMix {
     decoders: Decoders,
     mixer: gst::Element,
     output: gst::Element,
+    epoch: gst::ClockTime,
     inputs: HashMap<TrackId, Input>,
 }
 
@@ -55,6 +56,7 @@ impl AudioMix {
             decoders: decoders.clone(),
             mixer,
             output: format,
+            epoch: gst::ClockTime::ZERO,
             inputs: HashMap::new(),
         })
     }
@@ -64,9 +66,9 @@ impl AudioMix {
         &self.output
     }
 
-    pub fn begin_at(&self, time: gst::ClockTime) {
-        self.mixer.set_property_from_str("start-time-selection", "set");
-        self.mixer.set_property("start-time", time.nseconds());
+    /// Before the pipeline starts: its running time 0 is that time of the room.
+    pub fn begin_at(&mut self, epoch: gst::ClockTime) {
+        self.epoch = epoch;
     }
 
     pub fn decoders(&self) -> impl Iterator<Item = (TrackId, Arc<Decoder>)> {
@@ -94,7 +96,7 @@ impl AudioMix {
     }
 
     fn add(&self, pipeline: &gst::Pipeline, decoder: Arc<Decoder>) -> Result<Input, MediaError> {
-        let source = live_source();
+        let source = live_source(self.epoch);
         pipeline.add(&source).map_err(|error| failed(&error))?;
         let row = [make("audioconvert")?, make("audioresample")?, caps_filter(&audio_caps())?];
         add_behind(pipeline, source.upcast_ref(), &row)?;

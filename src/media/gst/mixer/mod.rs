@@ -7,6 +7,7 @@ mod video;
 
 use std::sync::{
     Arc, Mutex,
+    atomic::{AtomicU64, Ordering::Relaxed},
     mpsc::{SyncSender, TrySendError},
 };
 
@@ -42,14 +43,15 @@ pub struct Canvas {
     pub fps: u32,
 }
 
-/// One encoded frame of the mix, with the caps that hold its codec's configuration. Its running time
-/// is the room's.
+/// One encoded frame of the mix, with the caps that hold its codec's configuration.
 #[derive(Clone, Debug)]
 pub struct Encoded {
     /// Picture or sound.
     pub kind: Kind,
     /// The frame.
     pub sample: gst::Sample,
+    /// To add to the sample's running time to have the room's.
+    pub epoch: gst::ClockTime,
 }
 
 /// Where encoded frames go. A reader that leaves them lying is dropped.
@@ -65,6 +67,7 @@ pub struct Mixer {
     audio: AudioMix,
     taps: Taps,
     video_out: gst_app::AppSink,
+    epoch: Arc<AtomicU64>,
 }
 
 impl Mixer {
@@ -89,20 +92,30 @@ impl Mixer {
         let taps = Taps::default();
         let h264 = gst::Caps::builder("video/x-h264").field("stream-format", "avc").field("alignment", "au").build();
         let aac = gst::Caps::builder("audio/mpeg").field("mpegversion", 4).field("stream-format", "raw").build();
+        let epoch = Arc::new(AtomicU64::new(0));
         let encoder = video_encoder.build(canvas.width, canvas.height, canvas.fps)?;
-        let video_out = encode(inner, video.output(), encoder, &h264, Kind::Video, &taps)?;
-        encode(inner, audio.output(), audio_encoder.build()?, &aac, Kind::Audio, &taps)?;
-        Ok((Self { pipeline, video, audio, taps, video_out }, events))
+        let video_out = encode(inner, video.output(), encoder, &h264, Kind::Video, &taps, &epoch)?;
+        encode(inner, audio.output(), audio_encoder.build()?, &aac, Kind::Audio, &taps, &epoch)?;
+        Ok((Self { pipeline, video, audio, taps, video_out, epoch }, events))
     }
 
-    /// Starts it; the first frame is of running time `from`, which may have passed already: what was
-    /// missed is made up for at once.
+    /// Starts it; the first frame is of running time `epoch` of the room, which may have passed
+    /// already: what was missed is made up for at once.
+    ///
+    /// The mixer elements put out everything from running time 0 on, so 0 of this pipeline is the
+    /// epoch, and what comes from the room's other pipelines is moved by that much. (Their property
+    /// `start-time` does not help: it counts from the first buffer that comes in, and with
+    /// `force-live` frames go out before that.)
     ///
     /// # Errors
     /// As [`OwnedPipeline::start`].
-    pub async fn start(&self, from: gst::ClockTime) -> Result<(), MediaError> {
-        self.video.begin_at(from);
-        self.audio.begin_at(from);
+    pub async fn start(&mut self, epoch: gst::ClockTime) -> Result<(), MediaError> {
+        let pipeline = self.pipeline.pipeline();
+        let room = pipeline.base_time().unwrap_or_default();
+        pipeline.set_base_time(room + epoch);
+        self.video.begin_at(epoch);
+        self.audio.begin_at(epoch);
+        self.epoch.store(epoch.nseconds(), Relaxed);
         self.pipeline.start().await
     }
 
@@ -149,6 +162,7 @@ fn encode(
     caps: &gst::Caps,
     kind: Kind,
     taps: &Taps,
+    epoch: &Arc<AtomicU64>,
 ) -> Result<gst_app::AppSink, MediaError> {
     // A queue, so that the encoder works while the mixer waits for the next frame.
     let queue = make("queue")?;
@@ -162,10 +176,11 @@ fn encode(
         .sync(false)
         .enable_last_sample(false)
         .build();
-    let taps = taps.clone();
+    let (taps, epoch) = (taps.clone(), epoch.clone());
     let callbacks = gst_app::AppSinkCallbacks::builder().new_sample(move |sink| {
         let sample = sink.pull_sample().map_err(|_| gst::FlowError::Flushing)?;
-        give(&taps, &Encoded { kind, sample });
+        let epoch = gst::ClockTime::from_nseconds(epoch.load(Relaxed));
+        give(&taps, &Encoded { kind, sample, epoch });
         Ok(gst::FlowSuccess::Ok)
     });
     sink.set_callbacks(callbacks.build());
@@ -196,9 +211,13 @@ fn make(factory: &str) -> Result<gst::Element, MediaError> {
     gst::ElementFactory::make(factory).build().map_err(|_| MediaError::Unavailable(factory.into()))
 }
 
-/// A source for a link. What the link configures too late, once the source has been started, is set here.
-fn live_source() -> gst_app::AppSrc {
-    gst_app::AppSrc::builder().format(gst::Format::Time).is_live(true).handle_segment_change(true).build()
+/// A source for a link to another pipeline of the room, whose running time is `epoch` more than
+/// ours. What the link configures too late, once the source has been started, is set here.
+fn live_source(epoch: gst::ClockTime) -> gst_app::AppSrc {
+    let source = gst_app::AppSrc::builder().format(gst::Format::Time).is_live(true).handle_segment_change(true).build();
+    let pad = source.static_pad("src").expect("an appsrc has a source pad");
+    pad.set_offset(-i64::try_from(epoch.nseconds()).unwrap_or(i64::MAX));
+    source
 }
 
 /// A mixer that puts something out in time, whatever its inputs do.

@@ -47,6 +47,7 @@ pub struct VideoMix {
     canvas: Canvas,
     compositor: gst::Element,
     output: gst::Element,
+    epoch: gst::ClockTime,
     backdrop: Still,
     /// What the backdrop shows; `None` before it was drawn.
     slates: Option<Vec<(Rect, usize)>>,
@@ -117,6 +118,7 @@ impl VideoMix {
             canvas,
             compositor,
             output,
+            epoch: gst::ClockTime::ZERO,
             backdrop,
             slates: None,
             views: HashMap::new(),
@@ -129,10 +131,9 @@ impl VideoMix {
         &self.output
     }
 
-    /// Before the pipeline starts: its first frame is of that time.
-    pub fn begin_at(&self, time: gst::ClockTime) {
-        self.compositor.set_property_from_str("start-time-selection", "set");
-        self.compositor.set_property("start-time", time.nseconds());
+    /// Before the pipeline starts: its running time 0 is that time of the room.
+    pub fn begin_at(&mut self, epoch: gst::ClockTime) {
+        self.epoch = epoch;
     }
 
     pub fn decoders(&self) -> impl Iterator<Item = (TrackId, Arc<Decoder>)> {
@@ -140,10 +141,11 @@ impl VideoMix {
         lives.map(|live| (live.track.clone(), live.decoder.clone()))
     }
 
-    /// Exactly these are shown from running time `from` on, in this order. The pipeline must have
+    /// Exactly these are shown from the room's running time `from` on, in this order. The pipeline must have
     /// been started: nothing can be sent into one that was not.
     pub fn set_tiles(&mut self, tiles: &[Tile], tracks: &TrackTable, from: gst::ClockTime) {
         let Some(pipeline) = self.pipeline.upgrade() else { return };
+        let from = from.saturating_sub(self.epoch);
         let tiles = &tiles[..tiles.len().min(layout::MAX_TILES)];
         let rects =
             layout::grid(self.canvas.width, self.canvas.height, tiles.len(), self.layout.aspect(), self.layout.gap_px);
@@ -191,7 +193,7 @@ impl VideoMix {
 
     fn add_live(&self, pipeline: &gst::Pipeline, track: &Arc<Track>, rect: Rect) -> Result<Live, MediaError> {
         let decoder = self.decoders.get(track)?;
-        let source = live_source();
+        let source = live_source(self.epoch);
         let convert = make("videoconvertscale")?;
         convert.set_property("add-borders", true);
         // WebRTC's pictures are BT.601 whatever their size; GStreamer's guess for large ones would

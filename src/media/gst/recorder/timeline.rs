@@ -36,7 +36,7 @@ impl Frame {
         let caps = encoded.sample.caps_owned()?;
         let segment = encoded.sample.segment()?.downcast_ref::<gst::ClockTime>()?.clone();
         let buffer = encoded.sample.buffer_owned()?;
-        let time = segment.to_running_time(buffer.pts()?)?;
+        let time = segment.to_running_time(buffer.pts()?)? + encoded.epoch;
         let duration = buffer.duration().map_or(Duration::ZERO, Duration::from);
         let sync = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
         let data = Bytes::from_owner(buffer.into_mapped_buffer_readable().ok()?);
