@@ -61,6 +61,9 @@ export async function listDevices() {
  */
 export function watchLevel(track, show) {
   const context = new AudioContext();
+  // Browsers may hold sound back until the person has touched the page.
+  const wake = () => context.resume();
+  if (context.state === 'suspended') addEventListener('pointerdown', wake, { once: true });
   const analyser = new AnalyserNode(context, { fftSize: 1024, smoothingTimeConstant: 0 });
   context.createMediaStreamSource(new MediaStream([track])).connect(analyser);
   const samples = new Float32Array(analyser.fftSize);
@@ -74,6 +77,7 @@ export function watchLevel(track, show) {
   }
   return () => {
     cancelAnimationFrame(frame);
+    removeEventListener('pointerdown', wake);
     context.close();
     show(0);
   };

@@ -42,6 +42,20 @@ export function setIcon(button, name) {
   if (old?.dataset.icon !== name) old?.replaceWith(icon(name));
 }
 
+/**
+ * Fills a list anew. The button that had the focus in an item keeps it in the item of the same `attribute`, so
+ * that news do not throw a person out who goes through the list by keyboard.
+ */
+export function refill(list, items, attribute) {
+  const focused = list.contains(document.activeElement) ? document.activeElement : null;
+  const item = focused?.closest(`[${attribute}]`)?.getAttribute(attribute);
+  list.replaceChildren(...items);
+  if (!focused) return;
+  const same = items.find((one) => one.getAttribute(attribute) === item);
+  const button = same?.querySelector(`[data-testid="${focused.dataset.testid}"]`) ?? same?.querySelector('button, a');
+  button?.focus();
+}
+
 /** `3:07` or `1:02:45`. */
 export function clockText(seconds) {
   const whole = Math.max(0, Math.floor(seconds));

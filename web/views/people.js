@@ -1,6 +1,6 @@
 // Who is here: names, roles, what is muted; one's own nickname; and what a moderator may do.
 
-import { el, iconButton } from '/dom.js';
+import { el, iconButton, refill } from '/dom.js';
 import { hueOf, initialsOf } from '/faces.js';
 import { icon } from '/icons.js';
 import { textOfError } from '/messages.js';
@@ -15,7 +15,7 @@ export function peopleView(session) {
   function refresh() {
     const { model } = session;
     const everyone = [...model.participants.values()];
-    list.replaceChildren(...everyone.map((one) => row(session, one)));
+    refill(list, everyone.map((one) => row(session, one)), 'data-participant');
     form.refresh(model.self?.name ?? '');
   }
 

@@ -1,6 +1,6 @@
 // This room's recordings: what is being taken, what is ready to play or keep, what failed and why.
 
-import { clockText, el, iconButton } from '/dom.js';
+import { clockText, el, iconButton, refill } from '/dom.js';
 import { currentLanguage, t } from '/i18n.js';
 import { icon } from '/icons.js';
 import { fileUrl, listRecordings } from '/recordings_api.js';
@@ -28,7 +28,7 @@ export function recordingsView(session) {
     if (turn !== asked) return;
     problem.hidden = true;
     empty.hidden = recordings.length > 0;
-    list.replaceChildren(...recordings.map((one) => row(session, withLiveState(session, one))));
+    refill(list, recordings.map((one) => row(session, withLiveState(session, one))), 'data-recording');
   }
 
   session.addEventListener('changed', ({ detail }) => { if (detail.type === 'recording' || detail.type === 'state') refresh(); });
