@@ -1,9 +1,10 @@
 // A scripted call is recorded; then the file is judged by what is to be seen and heard in it.
 
 import assert from 'node:assert/strict';
-import { copyFile, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { enter, launch } from './browser.mjs';
 import { ANN, appear, BOB, CLEO, lasts, sees } from './call.mjs';
 import { beeps, flashes, frames, median, offsets, probe, samples, still, tone } from './content.mjs';
@@ -11,6 +12,8 @@ import { startServer } from './server.mjs';
 import { brightBelow, drawn, likeness } from './text.mjs';
 import { play } from './vlc.mjs';
 
+// What was recorded stays here, to be looked at.
+const KEPT = fileURLToPath(new URL('../../target/browser', import.meta.url));
 const SIZE = { width: 1280, height: 720, fps: 25 };
 const MOST_OFFSET_S = 0.06;
 
@@ -24,11 +27,12 @@ async function record(t) {
     await appear(ann, ANN);
     await ann.waitFor({ type: 'state', connection: 'main', state: 'connected' });
 
+    // The file's time begins when it was asked for, whenever its first fragment is on the disk.
+    const began = Date.now();
     const { recording } = await ann.request('record', { action: 'start', ...SIZE });
     await ann.waitFor({ type: 'recording', recording: { id: recording.id, state: 'recording' } }, 10_000);
-    const began = Date.now();
     const now = () => (Date.now() - began) / 1000;
-    const times = {};
+    const times = { told: now() };
 
     await lasts(ann, 4);
     times.bobComes = now();
@@ -50,11 +54,15 @@ async function record(t) {
     await bob.leave();
     times.bobLeaves = now();
 
+    times.stop = now();
     const stopped = await server.api('POST', `/api/recordings/${recording.id}/stop?wait_s=30`);
-    times.end = times.bobLeaves;
+    t.diagnostic(JSON.stringify(stopped));
     assert.equal(stopped.state, 'ready', JSON.stringify(stopped));
     const file = join(server.folder, 'downloaded.mp4');
     await writeFile(file, await server.download(recording.id));
+    await mkdir(KEPT, { recursive: true });
+    await copyFile(file, join(KEPT, 'call.mp4'));
+    await copyFile(growing, join(KEPT, 'call-growing.mp4'));
     return { file, growing, times };
 }
 
@@ -76,7 +84,7 @@ test('a recorded call', { timeout: 240_000 }, async (t) => {
     await t.test('has the size, rate, codecs and duration that were asked for', () => {
         assert.equal(`${video.codec_name} ${video.width}x${video.height}`, `h264 ${SIZE.width}x${SIZE.height}`);
         assert.equal(audio.codec_name, 'aac');
-        assert.ok(Math.abs(duration - times.end) <= 0.5, `${duration} s against ${times.end} s of wall time`);
+        assert.ok(Math.abs(duration - times.stop) <= 0.5, `${duration} s against ${times.stop} s of wall time`);
         const rate = (list.length - 1) / (list.at(-1).time - list[0].time);
         assert.ok(Math.abs(rate - SIZE.fps) < 0.5, `${rate} frames a second`);
         const gaps = list.slice(1).map((frame, index) => frame.time - list[index].time);

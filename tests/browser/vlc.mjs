@@ -34,7 +34,7 @@ async function cvlc(folder, media, every, limitMs, asRoot) {
     const args = [
         '--intf=dummy', '--no-color', '--play-and-exit', '--no-video-title-show', '--no-media-library',
         '--vout=dummy', '--aout=dummy', '--avcodec-hw=none', '--no-drop-late-frames', '--no-skip-frames',
-        '--video-filter=scene', '--scene-format=png', `--scene-ratio=${every}`, `--scene-path=${folder}`, '--scene-prefix=shown',
+        '--video-filter=scene', '--scene-format=png', '--scene-width=320', '--scene-height=180', `--scene-ratio=${every}`, `--scene-path=${folder}`, '--scene-prefix=shown',
         media,
     ];
     const options = {

@@ -160,6 +160,8 @@ for (const device of [DESK, PHONE]) {
                 app.page.evaluate(() => document.querySelector('[data-testid="recording-player"]').currentTime > 1));
             await app.screenshot('player');
             await app.page.keyboard.press('Escape');
+            // On a phone the list covers the buttons.
+            await app.get('panel-close').click();
         });
 
         await app.press('leave');
