@@ -4,7 +4,7 @@
 //! number, SSRC and header extension. What is left as it was: sequence number and timestamp (moved
 //! only if the publisher changes its source), marker and payload.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use rand::Rng;
 use rtp_types::{RtpPacket, RtpPacketBuilder};
@@ -17,6 +17,11 @@ pub const AUDIO_LEVEL_ID: u8 = 1;
 /// Packets later than this many behind the newest are dropped: senders protect themselves against
 /// replay with a window, and refuse what lies before it.
 pub const REORDER_WINDOW: u64 = 512;
+
+/// What a lost packet may take to come again.
+const HOLD_TIME: Duration = Duration::from_millis(150);
+/// Packets held at most.
+const HOLD_PACKETS: usize = 256;
 
 /// A source is taken over from after it was silent for this long.
 const SOURCE_SILENCE: Duration = Duration::from_secs(2);
@@ -44,6 +49,8 @@ pub fn random_ssrc() -> u32 {
 pub struct Normalised {
     /// The whole packet.
     pub bytes: Vec<u8>,
+    /// Its sequence number.
+    pub sequence: u16,
     /// A decoder can begin here.
     pub starts_keyframe: bool,
     /// How loud it is, if the publisher says so.
@@ -89,6 +96,7 @@ impl Ingress {
         let level = self.level_id.and_then(|id| extension(&packet, id)).and_then(audio_level);
         Some(Normalised {
             bytes: self.rewrite(&packet, sequence, timestamp, level),
+            sequence,
             starts_keyframe: starts_keyframe(self.codec, packet.payload()),
             level,
         })
@@ -192,6 +200,55 @@ impl Window {
         }
         self.too_old_in_a_row += 1;
         self.too_old_in_a_row >= RESTART_AFTER
+    }
+}
+
+/// Holds packets that come after a gap until the missing one was sent again.
+///
+/// No viewer can decode them before, so nothing is lost by it; but a viewer that sees the gap asks for
+/// a packet that we do not have yet, gives up after ten requests, and stands still for three seconds.
+/// And `rtprtxsend` finds packets again only if they passed in order.
+#[derive(Debug)]
+pub struct Resequencer<T> {
+    /// The number that may go next, without wrap-around.
+    next: Option<u64>,
+    held: BTreeMap<u64, (Duration, T)>,
+}
+
+impl<T> Default for Resequencer<T> {
+    fn default() -> Self {
+        Self { next: None, held: BTreeMap::new() }
+    }
+}
+
+impl<T> Resequencer<T> {
+    /// Takes a packet; gives those that may go now, in order. Packets that come after they were given
+    /// up go at once.
+    pub fn push(&mut self, sequence: u16, item: T, now: Duration) -> Vec<T> {
+        let next = self.next.unwrap_or(u64::from(sequence) + (1 << 16));
+        let ahead = sequence.wrapping_sub(next as u16) as i16;
+        if ahead < 0 {
+            return vec![item];
+        }
+        self.held.insert(next.saturating_add_signed(ahead.into()), (now, item));
+        self.release(next, now)
+    }
+
+    fn release(&mut self, mut next: u64, now: Duration) -> Vec<T> {
+        let mut released = Vec::new();
+        while let Some(entry) = self.held.first_entry() {
+            let (held_since, _) = entry.get();
+            let waited = now.saturating_sub(*held_since) >= HOLD_TIME;
+            if *entry.key() > next && !waited && self.held.len() <= HOLD_PACKETS {
+                break;
+            }
+            if let Some((sequence, (_, item))) = self.held.pop_first() {
+                next = sequence + 1;
+                released.push(item);
+            }
+        }
+        self.next = Some(next);
+        released
     }
 }
 
@@ -442,6 +499,31 @@ mod tests {
         assert_eq!(numbers(&mut ingress, 2, 9, 77, 2_001 * MS), Some((501, 144_001)));
         assert_eq!(numbers(&mut ingress, 2, 10, 1_037, 2_021 * MS), Some((502, 144_961)));
         assert_eq!(numbers(&mut ingress, 1, 501, 48_960, 2_022 * MS), None, "the first is the second now");
+    }
+
+    #[test]
+    fn packets_after_a_gap_wait_for_the_missing_one() {
+        let mut resequencer = Resequencer::default();
+        let mut push = |sequence: u16, ms: u32| resequencer.push(sequence, sequence, ms * MS);
+        let nothing: [u16; 0] = [];
+        assert_eq!(push(65_534, 0), [65_534]);
+        assert_eq!(push(0, 1), nothing);
+        assert_eq!(push(1, 2), nothing);
+        assert_eq!(push(65_535, 30), [65_535, 0, 1], "sent again");
+        assert_eq!(push(3, 40), nothing);
+        assert_eq!(push(5, 60), nothing);
+        assert_eq!(push(6, 189), nothing);
+        assert_eq!(push(7, 190), [3], "packet 2 is given up, packet 4 not yet");
+        assert_eq!(push(2, 195), [2], "too late, but somebody may still want it");
+        assert_eq!(push(4, 200), [4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn no_more_than_so_many_packets_are_held() {
+        let mut resequencer = Resequencer::default();
+        resequencer.push(0, 0, MS);
+        let held = (2..).take_while(|sequence| resequencer.push(*sequence, *sequence, MS).is_empty()).count();
+        assert_eq!(held, HOLD_PACKETS);
     }
 
     #[test]

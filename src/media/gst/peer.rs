@@ -140,6 +140,7 @@ impl Inside {
             stop.run_until_cancelled(drive(&mut connection)).await
         };
         take_down().await;
+        webrtc.log_statistics();
         let _ = webrtc.pipeline.shutdown(SHUTDOWN_DEADLINE).await;
         self.stage.send_replace(Stage::Ended);
         if let Some(Err(error)) = result {

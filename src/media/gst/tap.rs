@@ -15,7 +15,7 @@ use super::{RoomClock, Track, feed::Packet};
 use crate::media::{
     AudioLevel, MediaEvent,
     negotiation::{AUDIO_LEVEL, AcceptedSection, MID},
-    rtp::{Classifier, Ingress, SectionMarks},
+    rtp::{Classifier, Ingress, Resequencer, SectionMarks},
 };
 
 /// How often the loudness of a track is told.
@@ -42,6 +42,8 @@ struct TappedTrack {
 #[derive(Debug)]
 struct State {
     ingress: Ingress,
+    /// Only where lost packets come again.
+    resequencer: Option<Resequencer<Packet>>,
     loudest: Option<AudioLevel>,
     told: Duration,
 }
@@ -64,7 +66,8 @@ impl Tap {
         let classifier = Classifier::new(marks.collect(), mid_id);
         let tapped = sections.iter().zip(tracks).map(|(section, track)| {
             let ingress = Ingress::new(section.codec, track.ssrc(), extension_id(section, AUDIO_LEVEL));
-            let state = Mutex::new(State { ingress, loudest: None, told: Duration::ZERO });
+            let resequencer = section.rtx.map(|_| Resequencer::default());
+            let state = Mutex::new(State { ingress, resequencer, loudest: None, told: Duration::ZERO });
             TappedTrack { track: track.clone(), state }
         });
         Self { clock, classifier, tracks: tapped.collect(), events }
@@ -104,14 +107,21 @@ impl TappedTrack {
         let mut state = self.state.lock().expect("nothing panics under this lock");
         let Some(normalised) = state.ingress.accept(bytes, now.into()) else { return };
         let level = normalised.level.and_then(|level| state.loudest_of_window(level, now.into()));
+        let mut buffer = gst::Buffer::from_slice(normalised.bytes);
+        buffer.get_mut().expect("nobody else has it yet").set_pts(now);
+        let packet = Packet { buffer, starts_keyframe: normalised.starts_keyframe };
+        let ready = match &mut state.resequencer {
+            Some(resequencer) => resequencer.push(normalised.sequence, packet, now.into()),
+            None => vec![packet],
+        };
         drop(state);
         if let Some(level) = level {
             // Loudness is of no use later: if the room is busy, it goes without.
             let _ = events.try_send(MediaEvent::AudioLevels(vec![(self.track.id.clone(), level)]));
         }
-        let mut buffer = gst::Buffer::from_slice(normalised.bytes);
-        buffer.get_mut().expect("nobody else has it yet").set_pts(now);
-        self.track.forward(&Packet { buffer, starts_keyframe: normalised.starts_keyframe });
+        for packet in &ready {
+            self.track.forward(packet);
+        }
     }
 }
 

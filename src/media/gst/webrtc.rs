@@ -76,6 +76,18 @@ impl WebRtc {
         Ok(Self { pipeline, bin, signals, pipeline_events, clock: clock.clone(), heard })
     }
 
+    /// Writes what RTP sessions and jitter buffers counted into the log: losses, retransmissions.
+    pub(super) fn log_statistics(&self) {
+        for element in self.pipeline.pipeline().iterate_recurse().into_iter().flatten() {
+            let counts =
+                element.factory().is_some_and(|it| matches!(it.name().as_str(), "rtpsession" | "rtpjitterbuffer"));
+            if counts {
+                let statistics = element.property::<gst::Structure>("stats");
+                tracing::debug!(pipeline = %self.pipeline.name(), element = %element.name(), "{statistics}");
+            }
+        }
+    }
+
     /// How long the client has sent nothing at all. One that is there sends RTCP at least.
     pub(super) fn silence(&self) -> Duration {
         let heard = gst::ClockTime::from_nseconds(self.heard.load(Relaxed));
