@@ -1,5 +1,7 @@
 //! Settings: where values come from, which of them wins, and what is said of wrong ones.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails right there")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,

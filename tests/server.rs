@@ -1,6 +1,8 @@
 //! The HTTP side over real sockets: a server on ports of the system's choice, the rooms and the
 //! keeper as they are, and an engine without media whose recordings the tests write themselves.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails right there")]
+
 #[path = "server/access.rs"]
 mod access;
 #[path = "server/api.rs"]

@@ -8,13 +8,13 @@ use salon::{
 };
 use serde_json::Value;
 
-use super::harness::{Setup, TestServer, problem};
+use super::harness::{Headers, Setup, TestServer, problem};
 use reqwest::header::{HeaderMap, HeaderName};
 
 const HERE: &str = "127.0.0.1:5000";
 const AWAY: &str = "192.0.2.7:5000";
 
-async fn admit(gate: &Gate, needed: Access, peer: &str, headers: &[(&str, &str)], access: Option<&str>) -> String {
+async fn admit(gate: &Gate, needed: Access, peer: &str, headers: Headers<'_>, access: Option<&str>) -> String {
     let address: SocketAddr = peer.parse().unwrap();
     let headers: HeaderMap =
         headers.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())).collect();
@@ -33,7 +33,7 @@ async fn without_a_secret_only_this_machine_is_the_owner() {
     let token = joined.access.as_str();
     let bearer = format!("Bearer {token}");
     let host = ("host", "localhost:8080");
-    let table: &[(&str, &[(&str, &str)], Option<&str>, &str)] = &[
+    let table: &[(&str, Headers<'_>, Option<&str>, &str)] = &[
         (HERE, &[host], None, "owner"),
         (HERE, &[("host", "127.0.0.1")], None, "owner"),
         (HERE, &[("host", "[::1]:8080")], None, "owner"),
@@ -79,7 +79,7 @@ async fn with_a_secret_it_alone_makes_the_owner() {
     let server = TestServer::start().await;
     let gate = Gate::new(Some(Secret::new("correct-horse")), server.registry.clone());
     let host = ("host", "localhost");
-    let table: &[(&str, &[(&str, &str)], &str)] = &[
+    let table: &[(&str, Headers<'_>, &str)] = &[
         (AWAY, &[("authorization", "Bearer correct-horse")], "owner"),
         (AWAY, &[("authorization", "bearer correct-horse")], "owner"),
         (AWAY, &[("authorization", "Bearer correct-horse"), ("x-forwarded-for", "192.0.2.1")], "owner"),

@@ -16,9 +16,9 @@ async fn rooms_are_made_changed_and_closed() {
     assert_eq!((status, &room["name"], &room["has_pin"]), (201, &json!("수학 1"), &json!(false)));
     let path = "/api/rooms/%EC%88%98%ED%95%99%201";
     assert_eq!(server.json("GET", path, None).await.0, 200);
-    let (_, changed) = server.json("PATCH", path, Some(json!({"pin": "42", "max_participants": 2}))).await;
+    let (_, changed) = server.json("PATCH", path, Some(json!({"pin": "hush-hush", "max_participants": 2}))).await;
     assert_eq!((&changed["has_pin"], &changed["max_participants"]), (&json!(true), &json!(2)));
-    assert!(!changed.to_string().contains("42"), "a PIN is not told: {changed}");
+    assert!(!changed.to_string().contains("hush-hush"), "a PIN is not told: {changed}");
     let (_, random) = server.json("POST", "/api/rooms", None).await;
     assert_eq!(random["name"].as_str().unwrap().len(), 10);
     assert_eq!(server.json("GET", "/api/rooms", None).await.1.as_array().unwrap().len(), 2);

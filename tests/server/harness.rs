@@ -39,6 +39,9 @@ use salon::{
 /// Nothing in these tests takes longer, or it never comes.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Headers of a request: name and value.
+pub type Headers<'a> = &'a [(&'a str, &'a str)];
+
 /// Waits for what must come.
 pub async fn soon<T>(what: impl Future<Output = T>) -> T {
     timeout(PATIENCE, what).await.expect("it comes in time")

@@ -3,7 +3,7 @@
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
-use super::harness::{TestServer, fragmented, problem};
+use super::harness::{Headers, TestServer, fragmented, problem};
 
 #[tokio::test]
 async fn a_recording_lives_from_start_to_delete() {
@@ -88,7 +88,7 @@ async fn files_come_whole_and_in_parts() {
 
     let full = format!("bytes 0-{last}/{length}");
     let tail = format!("bytes {}-{last}/{length}", length - 5);
-    let table: &[(&[(&str, &str)], u16, Option<&str>, &[u8])] = &[
+    let table: &[(Headers<'_>, u16, Option<&str>, &[u8])] = &[
         (&[("range", "bytes=4-7")], 206, Some(&format!("bytes 4-7/{length}")), &bytes[4..8]),
         (&[("range", "bytes=0-")], 206, Some(&full), &bytes),
         (&[("range", "bytes=-5")], 206, Some(&tail), &bytes[length - 5..]),
