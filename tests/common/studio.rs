@@ -153,7 +153,10 @@ impl Studio {
         for packet in packets.iter() {
             let mut packet = packet.clone();
             let pts = packet.pts().unwrap() - first + start;
-            packet.make_mut().set_pts(pts);
+            let packet_mut = packet.make_mut();
+            packet_mut.set_pts(pts);
+            // x264enc counts these from a thousand hours.
+            packet_mut.set_dts(gst::ClockTime::NONE);
             appsrc.push_buffer(packet).unwrap();
         }
         source

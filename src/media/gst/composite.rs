@@ -62,7 +62,7 @@ struct Books {
 
 impl CompositeRecorder {
     /// Starts to record `scene` into `file`, which must not exist yet.
-    /// → [`MediaEvent::RecordingStarted`] when the first fragment is on the disk, and
+    /// → [`MediaEvent::RecordingStarted`] when the first fragment was written, and
     /// [`MediaEvent::RecordingEnded`]. Must be called on a tokio runtime; returns at once.
     ///
     /// # Errors

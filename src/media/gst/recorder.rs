@@ -1,14 +1,14 @@
 //! Writes an encoded mix into a growing MP4, on a thread of its own.
 //!
 //! The thread reads a bounded channel that the encoders fill, so a slow disk never holds up the mix.
-//! What is in the file is on the disk after each fragment, and plays.
+//! What is in the file plays, and each fragment is synced to the disk.
 
 use std::{
     fs::File,
     io::{self, Write},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
@@ -38,7 +38,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(5);
 /// What a recorder tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecorderEvent {
-    /// The file's first fragment is on the disk.
+    /// The file's first fragment was written: it plays.
     Started,
     /// The file is closed; `Err` if it ended by itself, and plays up to there.
     Ended(Result<(), MediaError>),
@@ -96,6 +96,7 @@ impl Recorder {
         let (events, receiver) = mpsc::unbounded_channel();
         let written = Arc::new(AtomicU64::new(0));
         let sink = Sink {
+            syncer: Syncer::start(&output).map_err(|error| file_error(&error))?,
             file: output,
             path: file.to_owned(),
             written: written.clone(),
@@ -125,6 +126,7 @@ impl Drop for Recorder {
 /// Where fragments go.
 struct Sink {
     file: File,
+    syncer: Syncer,
     path: PathBuf,
     written: Arc<AtomicU64>,
     events: mpsc::UnboundedSender<RecorderEvent>,
@@ -140,12 +142,44 @@ impl Sink {
         if space < DISK_RESERVE_BYTES + bytes.len() as u64 {
             return Err(MediaError::DiskFull);
         }
-        self.file.write_all(bytes).and_then(|()| self.file.sync_data()).map_err(|error| file_error(&error))?;
+        self.file.write_all(bytes).map_err(|error| file_error(&error))?;
+        self.syncer.sync()?;
         self.written.fetch_add(bytes.len() as u64, Relaxed);
         if !std::mem::replace(&mut self.started, true) {
             let _ = self.events.send(RecorderEvent::Started);
         }
         Ok(())
+    }
+}
+
+/// Asks the disk to keep what was written, on a thread of its own: on a busy disk that takes a
+/// second, and the next fragment is not to wait for it. Requests that come meanwhile are one.
+struct Syncer {
+    wanted: SyncSender<()>,
+    error: Arc<Mutex<Option<MediaError>>>,
+}
+
+impl Syncer {
+    fn start(file: &File) -> io::Result<Self> {
+        let file = file.try_clone()?;
+        let (wanted, requests) = sync_channel::<()>(1);
+        let error: Arc<Mutex<Option<MediaError>>> = Arc::default();
+        let failed = error.clone();
+        std::thread::Builder::new().name("recorder-sync".into()).spawn(move || {
+            while requests.recv().is_ok() {
+                if let Err(error) = file.sync_data() {
+                    *failed.lock().expect("nothing panics under this lock") = Some(file_error(&error));
+                }
+            }
+        })?;
+        Ok(Self { wanted, error })
+    }
+
+    /// Soon. An error is that of an earlier request.
+    fn sync(&self) -> Result<(), MediaError> {
+        // Full: one is waiting already, and will cover this too.
+        let _ = self.wanted.try_send(());
+        self.error.lock().expect("nothing panics under this lock").clone().map_or(Ok(()), Err)
     }
 }
 
@@ -188,7 +222,7 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => {
                     return Err(MediaError::Deadline { step: "waiting for the mix", limit: MEDIA_DEADLINE });
                 }
-                Err(RecvTimeoutError::Disconnected) if stopping.is_some() => return Ok(()),
+                Err(RecvTimeoutError::Disconnected) if stop.get().is_some() => return Ok(()),
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(MediaError::File("the disk is too slow for the recording".into()));
                 }
@@ -260,7 +294,10 @@ mod tests {
     fn sink(file: File) -> (Sink, mpsc::UnboundedReceiver<RecorderEvent>) {
         let (events, receiver) = mpsc::unbounded_channel();
         let path = std::env::temp_dir().join("recording");
-        (Sink { file, path, written: Arc::default(), events, started: false }, receiver)
+        (
+            Sink { syncer: Syncer::start(&file).unwrap(), file, path, written: Arc::default(), events, started: false },
+            receiver,
+        )
     }
 
     #[test]

@@ -216,7 +216,18 @@ fn make(factory: &str) -> Result<gst::Element, MediaError> {
 fn live_source(epoch: gst::ClockTime) -> gst_app::AppSrc {
     let source = gst_app::AppSrc::builder().format(gst::Format::Time).is_live(true).handle_segment_change(true).build();
     let pad = source.static_pad("src").expect("an appsrc has a source pad");
-    pad.set_offset(-i64::try_from(epoch.nseconds()).unwrap_or(i64::MAX));
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        let Some(buffer) = info.buffer_mut() else { return gst::PadProbeReturn::Ok };
+        // What has no time, or one before ours begins, must not get through: the compositor aborts
+        // the process over it. (A negative pad offset would let it.)
+        match buffer.pts().and_then(|time| time.checked_sub(epoch)) {
+            Some(time) => {
+                buffer.make_mut().set_pts(time);
+                gst::PadProbeReturn::Ok
+            }
+            None => gst::PadProbeReturn::Drop,
+        }
+    });
     source
 }
 
