@@ -59,6 +59,12 @@ pub enum CreateError {
         /// The limit.
         most: usize,
     },
+    /// Rooms of that name were opened with a PIN too often; wait.
+    #[error("rooms of that name were opened with a PIN too often; try again in {wait_s} s")]
+    PinLocked {
+        /// How long, in seconds.
+        wait_s: u64,
+    },
     /// The server is going down.
     #[error("the server is shutting down")]
     ShuttingDown,

@@ -103,6 +103,7 @@ impl From<CreateError> for Refusal {
             CreateError::Name(_) => Self::of("room", "bad_room_name", error),
             CreateError::Setting { setting, .. } => Self::of(setting, "bad_setting", error),
             CreateError::TooManyRooms { .. } => Self::new("too_many_rooms", error),
+            CreateError::PinLocked { .. } => Self::of("pin", "pin_locked", error),
             CreateError::ShuttingDown => Self::new("shutting_down", error),
         }
     }
