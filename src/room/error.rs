@@ -120,6 +120,9 @@ pub enum PublishError {
         /// The limit.
         most: usize,
     },
+    /// More connections than a client has reason to ask for; wait.
+    #[error("too many connections asked for; wait a moment")]
+    TooFast,
     /// The offer cannot be taken.
     #[error(transparent)]
     Offer(#[from] NegotiationError),
@@ -175,6 +178,9 @@ pub enum SubscribeError {
     /// One does not watch oneself.
     #[error("a participant cannot subscribe to himself")]
     Oneself,
+    /// More connections than a client has reason to ask for; wait.
+    #[error("too many connections asked for; wait a moment")]
+    TooFast,
     /// As many subscriptions as one participant may have.
     #[error("at most {most} subscriptions at once")]
     TooMany {
