@@ -124,6 +124,14 @@ impl WebRtc {
         self.bin.emit_by_name::<()>("add-ice-candidate", &[&0u32, &candidate]);
     }
 
+    /// Ends both, at most within `deadline`; that it passed is logged.
+    pub(super) async fn shutdown(self, deadline: Duration) {
+        let Self { pipeline, bin, .. } = self;
+        let _ = pipeline.shutdown(deadline).await;
+        // The last reference joins webrtcbin's and libnice's threads.
+        let _ = tokio::task::spawn_blocking(move || drop(bin)).await;
+    }
+
     async fn set(&self, signal: &str, description: &WebRTCSessionDescription) -> Result<(), MediaError> {
         let (promise, reply) = gst::Promise::new_future();
         self.bin.emit_by_name::<()>(signal, &[description, &promise]);
