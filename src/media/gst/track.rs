@@ -106,7 +106,7 @@ impl Track {
     /// Gives a packet to every subscriber. Called on the publisher's streaming thread; never waits.
     pub fn forward(&self, packet: &Packet) {
         for feed in self.feeds.load().iter() {
-            if feed.push(packet) == Fed::Overflowed {
+            if feed.push(packet) == Fed::WantsKeyframe {
                 self.request_keyframe();
             }
         }
