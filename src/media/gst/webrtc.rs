@@ -18,6 +18,8 @@ use crate::media::{MediaError, negotiation, rtp};
 
 /// What webrtcbin may take for one step of negotiation.
 const NEGOTIATION_DEADLINE: Duration = Duration::from_secs(10);
+/// What webrtcbin may take for what it was told before its end.
+const SETTLE_DEADLINE: Duration = Duration::from_secs(2);
 /// Delay of the jitter buffers: what decoders and recorders wait for late packets. Forwarding does not.
 pub const JITTER_BUFFER: Duration = Duration::from_millis(200);
 /// What RTP sessions take for the capacity of the path, in bytes a second. They spend a twentieth of
@@ -130,10 +132,25 @@ impl WebRtc {
 
     /// Ends both, at most within `deadline`; that it passed is logged.
     pub(super) async fn shutdown(self, deadline: Duration) {
+        self.settle().await;
         let Self { pipeline, bin, .. } = self;
         let _ = pipeline.shutdown(deadline).await;
         // The last reference joins webrtcbin's and libnice's threads.
         let _ = tokio::task::spawn_blocking(move || drop(bin)).await;
+    }
+
+    /// Waits until webrtcbin has done what it was told. It works on a thread of its own: a description
+    /// that is being set while the pipeline ends adds transports that nobody ends any more, and their
+    /// threads and sockets stay for ever. What is asked last is answered last, so its statistics tell.
+    async fn settle(&self) {
+        if self.bin.current_state() < gst::State::Ready {
+            return;
+        }
+        let (promise, reply) = gst::Promise::new_future();
+        self.bin.emit_by_name::<()>("get-stats", &[&None::<gst::Pad>, &promise]);
+        if tokio::time::timeout(SETTLE_DEADLINE, reply).await.is_err() {
+            tracing::warn!(pipeline = %self.pipeline.name(), "webrtcbin did not settle within {SETTLE_DEADLINE:?}");
+        }
     }
 
     async fn set(&self, signal: &str, description: &WebRTCSessionDescription) -> Result<(), MediaError> {
