@@ -281,12 +281,12 @@ impl Room {
         Ok(self.recordings.list.last_mut().expect("it was just put there"))
     }
 
-    /// The keeper has noted a recording, or could not.
     /// What decides who sees recordings of this room: as its name and PIN are now.
     pub(super) fn key(&self) -> RoomKey {
         RoomKey { name: self.name.to_string(), pin: self.pin.pin().map(str::to_owned) }
     }
 
+    /// The keeper has noted a recording, or could not.
     pub(super) fn journalled(&mut self, id: &RecordingId, result: Result<std::path::PathBuf, RecordError>) {
         let scene = self.scene();
         let Some(recording) = self.recordings.get(id) else {

@@ -197,7 +197,8 @@ pub fn capabilities() -> (Vec<CodecName>, Vec<Unavailable>) {
 
 fn missing(codec: CodecName) -> Vec<String> {
     let (depay, decoders, _) = factories(codec);
-    let lacks = |name: &&&str| gst::ElementFactory::find(name).is_none();
+    // Made once for real: an element may be listed by its registry and still not load.
+    let lacks = |name: &&&str| make(name).is_err();
     let mut missing: Vec<_> = depay.iter().filter(lacks).map(|name| (*name).to_owned()).collect();
     if decoders.iter().all(|name| lacks(&name)) {
         missing.push(decoders.join(" or "));

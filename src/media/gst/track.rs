@@ -62,11 +62,14 @@ impl Track {
         }
         let keyframe_wanted = Arc::new(Notify::new());
         let appsink = appsink(&id, keyframe_wanted.clone());
+        let producer = StreamProducer::with(&appsink, ProducerSettings { sync: false });
+        // Decoders that have seen an end decode no more; that a track is over is the room's to tell.
+        producer.set_forward_events([gst::EventType::Gap]);
         Arc::new(Self {
             id,
             codec,
             caps,
-            producer: StreamProducer::with(&appsink, ProducerSettings { sync: false }),
+            producer,
             ssrc,
             keyframe_wanted,
             feeds: ArcSwap::default(),
@@ -106,7 +109,7 @@ impl Track {
     /// Gives a packet to every subscriber. Called on the publisher's streaming thread; never waits.
     pub fn forward(&self, packet: &Packet) {
         for feed in self.feeds.load().iter() {
-            if feed.push(packet) == Fed::Overflowed {
+            if feed.push(packet) == Fed::WantsKeyframe {
                 self.request_keyframe();
             }
         }
