@@ -1,5 +1,6 @@
 //! The engine with real media: clients in GStreamer send colours and tones, and say what they decode.
 #![cfg(feature = "gstreamer")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
 
