@@ -19,6 +19,7 @@ test('kill -9 in mid-recording loses a second and a half at most', { timeout: 24
     for (let kill = 1; kill <= KILLS; kill++) {
         const seconds = 2 + 4 * Math.random();
         await t.test(`kill ${kill}, after ${seconds.toFixed(2)} s`, async (t) => {
+            server.showLogIfFailed(t);
             const ann = await enter(browser, server);
             await ann.join(`crash-${kill}`, 'Ann');
             await appear(ann, ANN);
@@ -41,6 +42,7 @@ test('kill -9 in mid-recording loses a second and a half at most', { timeout: 24
             await writeFile(file, await server.download(recording.id));
             const list = await frames(file);
             const box = list.at(-1).find(ANN.colour);
+            assert.ok(box, `Ann is to be seen at the end; it shows ${list.at(-1).at(0.5, 0.9)}`);
             const last = list.map((frame) => frame.counter(box)).filter((number) => number !== null).at(-1);
             const lost = (shown - last) / 10;
             t.diagnostic(`lost ${lost} s of ${list.at(-1).time.toFixed(2)} s`);

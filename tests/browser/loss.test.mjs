@@ -10,6 +10,8 @@ import { skip, until } from './wait.mjs';
 
 const LOSS_PERCENT = 5;
 const WATCH_S = 12;
+// A packet lost for good holds Chromium up for three seconds; the server asks for a keyframe before that.
+const MOST_BEHIND_S = 2;
 
 test('with 5 % of packets lost, they come again and the picture moves on', async (t) => {
     if (!canMakeNamespaces() && skip(t, 'network namespaces need root')) return;
@@ -26,7 +28,6 @@ test('with 5 % of packets lost, they come again and the picture moves on', async
     await cable.drop(LOSS_PERCENT);
     for (const [viewer, publisher] of [[bob, ann], [ann, bob]]) {
         const before = await counts(viewer, publisher);
-        // What is shown is never more than two seconds behind what is drawn.
         let behind = 0;
         const end = (await publisher.counter()) + 10 * WATCH_S;
         await until(`${WATCH_S} s under loss`, 1000 * WATCH_S + 10_000, async () => {
@@ -38,7 +39,7 @@ test('with 5 % of packets lost, they come again and the picture moves on', async
         t.diagnostic(`${viewer.name}: ${JSON.stringify({ before, after, behind })}`);
         assert.ok(after.received > before.received + 5, 'packets lost on the way to the viewer come again');
         assert.ok(after.resent > before.resent + 5, 'packets lost on the way from the publisher are sent again');
-        assert.ok(behind <= 20, `the picture fell ${behind / 10} s behind`);
+        assert.ok(behind <= 10 * MOST_BEHIND_S, `the picture fell ${behind / 10} s behind`);
         await Promise.all([sees(viewer, publisher, publisher === ann ? ANN : BOB), hears(viewer, publisher, publisher === ann ? ANN : BOB)]);
         await movesOn(viewer, publisher);
     }

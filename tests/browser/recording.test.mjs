@@ -72,8 +72,9 @@ test('a recorded call', { timeout: 240_000 }, async (t) => {
     const { video, audio, duration } = await probe(file);
     const list = await frames(file);
     const sound = await samples(file);
-    // A tile's change is looked for a second later and not in the second before.
-    const during = (from, to) => list.filter(({ time }) => time > from + 1.2 && time < to - 0.3);
+    // Coming takes a moment; going takes effect on the pictures that wait in the mixer, up to 0.4 s
+    // before its time.
+    const during = (from, to) => list.filter(({ time }) => time > from + 1.2 && time < to - 0.6);
     const phases = {
         annAlone: during(0, times.bobComes),
         both: during(times.bobIsThere, times.annResizes),

@@ -20,8 +20,8 @@ export async function startServer(t, { env = {}, prefix = [], host = '127.0.0.1'
     const folder = await mkdtemp(join(tmpdir(), 'salon-test-'));
     await mkdir(join(folder, 'recordings'));
     const server = new Server(folder, { env, prefix, host });
+    server.showLogIfFailed(t);
     t.after(async () => {
-        if (!passed(t)) console.error(`--- server of "${t.name}"\n${server.log.join('\n')}\n---`);
         await server.stop();
         await rm(folder, { recursive: true, force: true });
     });
@@ -84,6 +84,11 @@ class Server {
         this.httpsUrl = urls.get('https')?.replace(/\/$/, '');
         // A server that is started again is found where it was.
         this.env.SALON_HTTP_LISTEN = new URL(this.url).host;
+    }
+
+    // For a test, or a part of one: a failed part does not make its whole look failed in time.
+    showLogIfFailed(t) {
+        t.after(() => passed(t) || console.error(`--- server of "${t.name}"\n${this.log.join('\n')}\n---`));
     }
 
     note(line) {

@@ -15,7 +15,7 @@ use super::{RoomClock, Track, feed::Packet};
 use crate::media::{
     AudioLevel, MediaEvent,
     negotiation::{AUDIO_LEVEL, AcceptedSection, MID},
-    rtp::{Classifier, Ingress, Resequencer, SectionMarks},
+    rtp::{Classifier, Ingress, Released, Resequencer, SectionMarks},
 };
 
 /// How often the loudness of a track is told.
@@ -112,14 +112,18 @@ impl TappedTrack {
         let packet = Packet { buffer, starts_keyframe: normalised.starts_keyframe };
         let ready = match &mut state.resequencer {
             Some(resequencer) => resequencer.push(normalised.sequence, packet, now.into()),
-            None => vec![packet],
+            None => Released { items: vec![packet], gap: false },
         };
         drop(state);
+        if ready.gap {
+            // Viewers would find out by themselves, three seconds later.
+            self.track.request_keyframe();
+        }
         if let Some(level) = level {
             // Loudness is of no use later: if the room is busy, it goes without.
             let _ = events.try_send(MediaEvent::AudioLevels(vec![(self.track.id.clone(), level)]));
         }
-        for packet in &ready {
+        for packet in &ready.items {
             self.track.forward(packet);
         }
     }
