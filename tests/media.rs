@@ -1,9 +1,13 @@
 //! The engine with real media: clients in GStreamer send colours and tones, and say what they decode.
 #![cfg(feature = "gstreamer")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use common::{
     client::{BLUE, Client, GREEN, RED, Sends},
@@ -11,9 +15,10 @@ use common::{
     soon,
 };
 use salon::media::{
-    CodecName, MediaError, MediaEvent, Publication, PublishedMedia, RecordingSpec, Scene, Tile,
+    CodecName, MediaError, MediaEvent, Publication, PublishedMedia, RecordingSpec, Scene, Tile, description,
     gst::{CONNECT_TIMEOUT, counters, live_pipelines},
     negotiation,
+    sender_clock::SenderReport,
 };
 use salon::room::id::{ConnectionId, ParticipantId, RecordingId, TrackId};
 
@@ -87,6 +92,42 @@ async fn keyframe_requests_of_many_become_few() {
     println!("{requests} keyframe requests for {} viewers in {:?}", viewers.len(), began.elapsed());
     assert!((1..=most).contains(&requests), "{requests} requests in {:?}", began.elapsed());
     assert!(counters().packets_forwarded > before.packets_forwarded);
+    hall.shut().await;
+}
+
+/// The SSRC of each section of an offer.
+fn ssrcs(offer: &str) -> Vec<u32> {
+    let sections = negotiation::accept(offer, &CodecName::ALL).unwrap();
+    let ssrcs = description::ssrcs(offer, &sections).unwrap();
+    ssrcs.iter().map(|ssrcs| ssrcs[0]).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_picture_that_is_held_up_stays_in_step_with_its_sound() {
+    let hall = Hall::open();
+    let mut events = hall.events();
+    let alice = hall.publish(Sends::both(CodecName::Vp8, RED, 440)).await;
+    alice.client.hold_video(Duration::from_millis(400));
+    let viewer = hall.watch(&alice.tracks).await;
+    let is_offer = |event: &MediaEvent| matches!(event, MediaEvent::Offered { .. });
+    let MediaEvent::Offered { sdp, .. } = events.until("an offer", is_offer).await else { unreachable!() };
+    viewer.client.sees_and_hears(RED, 440).await;
+    let (sent, received) = (ssrcs(&alice.client.local_description()), ssrcs(&sdp));
+    let (mut told, truth) = (viewer.client.reports.clone(), alice.client.reports.clone());
+    // By how much the viewer is told another time for the same picture or sound than the publisher said.
+    let shift_ms = |told: &HashMap<u32, SenderReport>, section: usize, rate: i64| {
+        let (told, truth) = (*told.get(&received[section])?, *truth.borrow().get(&sent[section])?);
+        let ticks = i64::from(truth.rtp.wrapping_sub(told.rtp).cast_signed());
+        Some((told.ntp_ns - truth.ntp_ns) / 1_000_000 + ticks * 1_000 / rate)
+    };
+    let mut apart = None;
+    let in_step = told.wait_for(|told| {
+        let video = shift_ms(told, 0, 90_000);
+        apart = video.and_then(|video| Some(video - shift_ms(told, 1, 48_000)?));
+        println!("apart: {apart:?} ms");
+        apart.is_some_and(|apart| apart.abs() < 20)
+    });
+    tokio::time::timeout(common::DEADLINE, async { drop(in_step.await.unwrap()) }).await.expect("reports in step");
     hall.shut().await;
 }
 

@@ -254,6 +254,43 @@ async fn joins_and_leaves_all_the_time_leave_no_gap_and_nothing_behind() {
 }
 
 #[tokio::test]
+async fn a_recording_that_is_stopped_at_once_is_a_short_file() {
+    let studio = Studio::open().await;
+    let take = studio.record(&spec(), &Scene::default());
+    let file = take.stop().await;
+    let content = Content::read(&studio.finalise(&file).0);
+    assert!((1..25).contains(&content.frames()), "{} frames", content.frames());
+    studio.close().await;
+}
+
+#[tokio::test]
+async fn a_track_that_cannot_be_decoded_harms_nobody() {
+    let mut studio = Studio::open().await;
+    let red = studio.colour(CodecName::Vp8, RED, 640, 360).await;
+    // Says VP9 and sends VP8: its decoder fails whenever it is started again.
+    let launch = "videotestsrc name=source is-live=true ! video/x-raw,width=320,height=180,framerate=25/1 ! \
+         vp8enc name=encoder deadline=1 ! rtpvp8pay pt=96 ! rtpjitterbuffer latency=200";
+    let broken = studio.publish(CodecName::Vp9, launch).await;
+    let (anna, bert) = (ParticipantId::random(), ParticipantId::random());
+    let tiles = vec![tile(&anna, "Anna", Some(&red)), tile(&bert, "Bert", Some(&broken))];
+    let begin = studio.now();
+    let mut take = studio.record(&spec(), &scene(tiles, &[]));
+    take.started().await;
+    studio.reach(begin + 4.0).await;
+    let restarts = studio.decoders.get(&studio.tracks[&broken.id]).unwrap().restarts();
+    assert!((1..=5).contains(&restarts), "{restarts} restarts in 4 s");
+    // Its publisher dies, and nobody says so before the recording ends.
+    broken.end().await;
+    studio.reach(begin + 5.0).await;
+    let file = take.stop().await;
+    let content = Content::read(&studio.finalise(&file).0);
+    assert_eq!(content.frames() as f64 / 25.0, content.duration.as_secs_f64(), "no frame is missing");
+    assert_colour(content.colour(4.5, middle(2, 0)), RED_YUV, "Anna beside what cannot be decoded");
+    red.end().await;
+    studio.close().await;
+}
+
+#[tokio::test]
 async fn a_recorder_that_dies_loses_a_second_at_most() {
     // The test runs itself again as a process that records and is killed.
     if let Ok(folder) = std::env::var("SALON_TEST_DIES_IN") {

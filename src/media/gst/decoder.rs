@@ -121,6 +121,8 @@ async fn run(
             () = tokio::time::sleep(RESTART_HOLDOFF) => {}
             _ = &mut last_gone => break,
         }
+        // One failure is told by several elements; what is left of it is not one of the next start.
+        while events.try_recv().is_ok() {}
     }
     // A deadline that passes is logged there.
     let _ = owned.shutdown(SHUTDOWN_DEADLINE).await;

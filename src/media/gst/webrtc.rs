@@ -249,7 +249,7 @@ fn set_up_child(element: &gst::Element, role: Role) {
             let interval = if role == Role::Receiver { Duration::from_millis(20) } else { Duration::from_millis(500) };
             element.set_property("bandwidth", SESSION_BANDWIDTH);
             element.set_property("rtcp-min-interval", interval.as_nanos() as u64);
-            // What we send carries the time at which it was received.
+            // What we send carries the time of its capture, which reports are to be made from.
             element.set_property("rtcp-sync-send-time", false);
         }
         // Packets of further ones are dropped.
