@@ -4,12 +4,18 @@
 //! number, SSRC and header extension. What is left as it was: sequence number and timestamp (moved
 //! only if the publisher changes its source), marker and payload.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use rand::Rng;
 use rtp_types::{RtpPacket, RtpPacketBuilder};
 
 use super::{AudioLevel, CodecName};
+
+mod keyframe;
+mod resequencer;
+
+pub use keyframe::starts_keyframe;
+pub use resequencer::{Released, Resequencer};
 
 /// The number under which RFC 6464 audio levels leave Salon.
 pub const AUDIO_LEVEL_ID: u8 = 1;
@@ -17,11 +23,6 @@ pub const AUDIO_LEVEL_ID: u8 = 1;
 /// Packets later than this many behind the newest are dropped: senders protect themselves against
 /// replay with a window, and refuse what lies before it.
 pub const REORDER_WINDOW: u64 = 512;
-
-/// What a lost packet may take to come again.
-const HOLD_TIME: Duration = Duration::from_millis(150);
-/// Packets held at most.
-const HOLD_PACKETS: usize = 256;
 
 /// A source is taken over from after it was silent for this long.
 const SOURCE_SILENCE: Duration = Duration::from_secs(2);
@@ -203,65 +204,6 @@ impl Window {
     }
 }
 
-/// Holds packets that come after a gap until the missing one was sent again.
-///
-/// No viewer can decode them before, so nothing is lost by it; but a viewer that sees the gap asks for
-/// a packet that we do not have yet, gives up after ten requests, and stands still for three seconds.
-/// And `rtprtxsend` finds packets again only if they passed in order.
-#[derive(Debug)]
-pub struct Resequencer<T> {
-    /// The number that may go next, without wrap-around.
-    next: Option<u64>,
-    held: BTreeMap<u64, (Duration, T)>,
-}
-
-/// Packets that may go on.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Released<T> {
-    /// In order.
-    pub items: Vec<T>,
-    /// A packet among them, or before them, was given up: pictures stand still until a keyframe.
-    pub gap: bool,
-}
-
-impl<T> Default for Resequencer<T> {
-    fn default() -> Self {
-        Self { next: None, held: BTreeMap::new() }
-    }
-}
-
-impl<T> Resequencer<T> {
-    /// Takes a packet; gives those that may go now, in order. Packets that come after they were given
-    /// up go at once.
-    pub fn push(&mut self, sequence: u16, item: T, now: Duration) -> Released<T> {
-        let next = self.next.unwrap_or(u64::from(sequence) + (1 << 16));
-        let ahead = sequence.wrapping_sub(next as u16) as i16;
-        if ahead < 0 {
-            return Released { items: vec![item], gap: false };
-        }
-        self.held.insert(next.saturating_add_signed(ahead.into()), (now, item));
-        self.release(next, now)
-    }
-
-    fn release(&mut self, mut next: u64, now: Duration) -> Released<T> {
-        let mut released = Released { items: Vec::new(), gap: false };
-        while let Some(entry) = self.held.first_entry() {
-            let (held_since, _) = entry.get();
-            let waited = now.saturating_sub(*held_since) >= HOLD_TIME;
-            if *entry.key() > next && !waited && self.held.len() <= HOLD_PACKETS {
-                break;
-            }
-            if let Some((sequence, (_, item))) = self.held.pop_first() {
-                released.gap |= sequence > next;
-                next = sequence + 1;
-                released.items.push(item);
-            }
-        }
-        self.next = Some(next);
-        released
-    }
-}
-
 /// What a description says of a section's packets.
 #[derive(Clone, Debug, Default)]
 pub struct SectionMarks {
@@ -338,74 +280,6 @@ fn extension<'a>(packet: &'a RtpPacket<'_>, wanted: u8) -> Option<&'a [u8]> {
 fn audio_level(value: &[u8]) -> Option<AudioLevel> {
     let byte = *value.first()?;
     Some(AudioLevel { peak_db: -((byte & 0x7F) as i8), voice: byte & 0x80 != 0 })
-}
-
-/// A decoder that knows nothing can begin with this payload. Audio always can.
-pub fn starts_keyframe(codec: CodecName, payload: &[u8]) -> bool {
-    match codec {
-        CodecName::Opus => true,
-        CodecName::Vp8 => vp8_starts_keyframe(payload).unwrap_or(false),
-        CodecName::Vp9 => vp9_starts_keyframe(payload).unwrap_or(false),
-        CodecName::H264 => h264_starts_keyframe(payload).unwrap_or(false),
-        // The N bit: first packet of a coded video sequence (AV1 payload format §4.4); Z would mean
-        // that it goes on with a unit of the packet before.
-        CodecName::Av1 => payload.first().is_some_and(|header| header & 0x88 == 0x08),
-    }
-}
-
-/// RFC 7741 §4.2 and §4.3: start of partition 0, and the P bit of the frame's header is 0.
-fn vp8_starts_keyframe(payload: &[u8]) -> Option<bool> {
-    let first = *payload.first()?;
-    if first & 0x10 == 0 || first & 0x07 != 0 {
-        return Some(false);
-    }
-    let mut at = 1;
-    if first & 0x80 != 0 {
-        let flags = *payload.get(at)?;
-        at += 1;
-        if flags & 0x80 != 0 {
-            at += if *payload.get(at)? & 0x80 != 0 { 2 } else { 1 };
-        }
-        at += usize::from(flags & 0x40 != 0) + usize::from(flags & 0x30 != 0);
-    }
-    Some(*payload.get(at)? & 0x01 == 0)
-}
-
-/// RFC 9628 §4.2: begin of a frame (B) that is not predicted from another picture (P), in the base
-/// spatial layer.
-fn vp9_starts_keyframe(payload: &[u8]) -> Option<bool> {
-    let first = *payload.first()?;
-    if first & 0x08 == 0 || first & 0x40 != 0 {
-        return Some(false);
-    }
-    let mut at = 1;
-    if first & 0x80 != 0 {
-        at += if *payload.get(at)? & 0x80 != 0 { 2 } else { 1 };
-    }
-    let base = first & 0x20 == 0 || (*payload.get(at)? >> 1) & 0x07 == 0;
-    Some(base)
-}
-
-/// RFC 6184 §5.4 to §5.8: an IDR slice or a sequence parameter set, alone, in a STAP-A, or as the
-/// first fragment of an FU-A.
-fn h264_starts_keyframe(payload: &[u8]) -> Option<bool> {
-    let begins = |unit: u8| matches!(unit & 0x1F, 5 | 7);
-    match payload.first()? & 0x1F {
-        24 => {
-            let mut units = payload.get(1..)?;
-            while let Some((length, rest)) = units.split_at_checked(2) {
-                let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
-                let (unit, rest) = rest.split_at_checked(length)?;
-                if begins(*unit.first()?) {
-                    return Some(true);
-                }
-                units = rest;
-            }
-            Some(false)
-        }
-        28 => payload.get(1).map(|header| header & 0x80 != 0 && begins(*header)),
-        _ => Some(begins(payload[0])),
-    }
 }
 
 #[cfg(test)]
@@ -512,34 +386,6 @@ mod tests {
     }
 
     #[test]
-    fn packets_after_a_gap_wait_for_the_missing_one() {
-        let mut resequencer = Resequencer::default();
-        let mut push = |sequence: u16, ms: u32| {
-            let released = resequencer.push(sequence, sequence, ms * MS);
-            (released.items, released.gap)
-        };
-        let nothing = (vec![], false);
-        assert_eq!(push(65_534, 0), (vec![65_534], false));
-        assert_eq!(push(0, 1), nothing);
-        assert_eq!(push(1, 2), nothing);
-        assert_eq!(push(65_535, 30), (vec![65_535, 0, 1], false), "sent again");
-        assert_eq!(push(3, 40), nothing);
-        assert_eq!(push(5, 60), nothing);
-        assert_eq!(push(6, 189), nothing);
-        assert_eq!(push(7, 190), (vec![3], true), "packet 2 is given up, packet 4 not yet");
-        assert_eq!(push(2, 195), (vec![2], false), "too late, but somebody may still want it");
-        assert_eq!(push(4, 200), (vec![4, 5, 6, 7], false));
-    }
-
-    #[test]
-    fn no_more_than_so_many_packets_are_held() {
-        let mut resequencer = Resequencer::default();
-        resequencer.push(0, 0, MS);
-        let held = (2..).take_while(|sequence| resequencer.push(*sequence, *sequence, MS).items.is_empty()).count();
-        assert_eq!(held, HOLD_PACKETS);
-    }
-
-    #[test]
     fn sections_are_told_by_mid_then_ssrc_then_payload_number() {
         let marks = |mid: &str, payload, ssrcs: &[u32]| SectionMarks { mid: mid.into(), payload, ssrcs: ssrcs.into() };
         let all = vec![marks("a", 120, &[1, 2]), marks("b", 120, &[3]), marks("c", 100, &[])];
@@ -553,39 +399,5 @@ mod tests {
         let single = Classifier::new(vec![marks("a", 120, &[1])], Some(4));
         assert_eq!(single.section(&packet(9, 1, 1, &[], &[])), Some(0));
         assert_eq!(single.section(b"junk"), None);
-    }
-
-    #[test]
-    fn keyframes_are_recognised() {
-        use CodecName::{Av1, H264, Opus, Vp8, Vp9};
-        let cases: [(CodecName, &[u8], bool); 23] = [
-            (Opus, &[0xFC], true),
-            (Vp8, &[0x10, 0x00], true),
-            (Vp8, &[0x10, 0x01], false),
-            (Vp8, &[0x00, 0x00], false),
-            (Vp8, &[0x11, 0x00], false),
-            (Vp8, &[0x90, 0x80, 0x81, 0x02, 0x50], true),
-            (Vp8, &[0x90, 0xF0, 0x11, 0x00, 0x20, 0x51], false),
-            (Vp8, &[0x90, 0x80, 0x81], false),
-            (Vp9, &[0x8B, 0x81, 0x02], true),
-            (Vp9, &[0xCB, 0x81, 0x02], false),
-            (Vp9, &[0xAB, 0x01, 0x00], true),
-            (Vp9, &[0xAB, 0x01, 0x02], false),
-            (Vp9, &[0x80, 0x01], false),
-            (H264, &[0x67, 0x42], true),
-            (H264, &[0x65, 0x88], true),
-            (H264, &[0x41, 0x9A], false),
-            (H264, &[0x78, 0, 1, 0x09, 0, 2, 0x67, 0x42], true),
-            (H264, &[0x78, 0, 2, 0x41, 0x00, 0, 9, 0x67], false),
-            (H264, &[0x7C, 0x85, 1], true),
-            (H264, &[0x7C, 0x05, 1], false),
-            (Av1, &[0x18, 0x0A], true),
-            (Av1, &[0x98, 0x0A], false),
-            (Av1, &[0x10, 0x32], false),
-        ];
-        for (codec, payload, expected) in cases {
-            assert_eq!(starts_keyframe(codec, payload), expected, "{codec:?} {payload:02x?}");
-            assert_eq!(starts_keyframe(codec, &[]), codec == Opus);
-        }
     }
 }
