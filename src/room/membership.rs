@@ -14,7 +14,7 @@ use super::{
     id::{AccessToken, ParticipantId, ResumeToken},
     model::{JoinRequest, Joined, Role},
     participant::{Follows, Link, Participant, PublicationStage},
-    pin::same_secret,
+    pin::same_token,
     policy,
 };
 
@@ -124,7 +124,7 @@ impl Room {
         events: SessionEvents,
         answer: Answer<Joined, JoinError>,
     ) {
-        let returning = self.participants.iter_mut().find(|p| same_secret(p.resume.as_str(), token.as_str()));
+        let returning = self.participants.iter_mut().find(|p| same_token(p.resume.as_str(), token.as_str()));
         let Some(participant) = returning.filter(|participant| !matches!(participant.link, Link::Overrun)) else {
             let _ = answer.send(Err(JoinError::ResumeUnknown));
             return;

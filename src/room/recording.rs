@@ -140,10 +140,10 @@ impl Recordings {
     }
 
     /// The engine had its time: the keeper takes over what files there are.
-    pub(super) fn give_up_writing(&mut self) {
+    pub(super) fn give_up_writing(&mut self, limit: Duration) {
         let unfinished: Vec<_> = self.list.iter().filter(|r| r.is_being_written()).map(|r| r.view.id.clone()).collect();
         for id in unfinished {
-            let late = MediaError::Deadline { step: "closing the recording's file", limit: END_DEADLINE };
+            let late = MediaError::Deadline { step: "closing the recording's file", limit };
             self.ended(&id, Err(late));
         }
     }
