@@ -11,7 +11,7 @@ use std::{
 use gst::prelude::*;
 use tokio::sync::mpsc;
 
-use super::{RoomClock, Track, feed::Packet};
+use super::{RoomClock, Track, feed::Packet, track::KEYFRAME_HOLDOFF};
 use crate::media::{
     AudioLevel, MediaEvent,
     negotiation::{AUDIO_LEVEL, AcceptedSection, MID},
@@ -46,6 +46,8 @@ struct State {
     resequencer: Option<Resequencer<Packet>>,
     loudest: Option<AudioLevel>,
     told: Duration,
+    /// A packet was given up, and a keyframe asked for then; viewers stand still until one comes.
+    keyframe_asked: Option<Duration>,
 }
 
 impl Tap {
@@ -67,7 +69,8 @@ impl Tap {
         let tapped = sections.iter().zip(tracks).map(|(section, track)| {
             let ingress = Ingress::new(section.codec, track.ssrc(), extension_id(section, AUDIO_LEVEL));
             let resequencer = section.rtx.map(|_| Resequencer::default());
-            let state = Mutex::new(State { ingress, resequencer, loudest: None, told: Duration::ZERO });
+            let state =
+                Mutex::new(State { ingress, resequencer, loudest: None, told: Duration::ZERO, keyframe_asked: None });
             TappedTrack { track: track.clone(), state }
         });
         Self { clock, classifier, tracks: tapped.collect(), events }
@@ -114,9 +117,10 @@ impl TappedTrack {
             Some(resequencer) => resequencer.push(normalised.sequence, packet, now.into()),
             None => Released { items: vec![packet], gap: false },
         };
+        let stands_still = state.keyframe_is_due(&ready, now.into());
         drop(state);
-        if ready.gap {
-            // Viewers would find out by themselves, three seconds later.
+        if stands_still {
+            tracing::debug!(track.id = %self.track.id, "a lost packet did not come again: asks for a keyframe");
             self.track.request_keyframe();
         }
         if let Some(level) = level {
@@ -130,6 +134,22 @@ impl TappedTrack {
 }
 
 impl State {
+    /// A keyframe is to be asked for: viewers would find out by themselves three seconds later. The
+    /// request may be lost like any packet, so it is made again until a keyframe comes.
+    fn keyframe_is_due(&mut self, ready: &Released<Packet>, now: Duration) -> bool {
+        if ready.gap {
+            self.keyframe_asked.get_or_insert(Duration::ZERO);
+        }
+        if ready.items.iter().any(|packet| packet.starts_keyframe) {
+            self.keyframe_asked = None;
+        }
+        let due = self.keyframe_asked.is_some_and(|asked| now.saturating_sub(asked) >= KEYFRAME_HOLDOFF);
+        if due {
+            self.keyframe_asked = Some(now);
+        }
+        due
+    }
+
     /// Takes a packet's loudness; gives that of the window when it is over.
     fn loudest_of_window(&mut self, level: AudioLevel, now: Duration) -> Option<AudioLevel> {
         let before = self.loudest.unwrap_or(level);
@@ -146,4 +166,27 @@ impl State {
 
 fn extension_id(section: &AcceptedSection, wanted: &str) -> Option<u8> {
     section.extensions.iter().find(|(_, uri)| uri == wanted).map(|(id, _)| *id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::CodecName;
+
+    #[test]
+    fn after_a_gap_a_keyframe_is_asked_for_until_it_comes() {
+        gst::init().unwrap();
+        let ingress = Ingress::new(CodecName::Vp8, 1, None);
+        let mut state = State { ingress, resequencer: None, loudest: None, told: Duration::ZERO, keyframe_asked: None };
+        let mut due = |gap, starts_keyframe, ms: u64| {
+            let packet = Packet { buffer: gst::Buffer::new(), starts_keyframe };
+            state.keyframe_is_due(&Released { items: vec![packet], gap }, Duration::from_millis(ms))
+        };
+        assert!(!due(false, false, 9_000), "nothing is missing");
+        assert!(due(true, false, 10_000));
+        assert!(!due(true, false, 10_400), "it may be on its way");
+        assert!(due(false, false, 10_500), "the request may have been lost");
+        assert!(!due(false, true, 10_600), "here it is");
+        assert!(!due(false, false, 20_000));
+    }
 }

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-/// What a lost packet may take to come again.
-const HOLD_TIME: Duration = Duration::from_millis(150);
+/// What a lost packet may take to come again: the jitter buffer asks for it for 200 ms.
+const HOLD_TIME: Duration = Duration::from_millis(250);
 /// Packets held at most.
 const HOLD_PACKETS: usize = 256;
 
@@ -35,13 +35,13 @@ impl<T> Default for Resequencer<T> {
 }
 
 impl<T> Resequencer<T> {
-    /// Takes a packet; gives those that may go now, in order. Packets that come after they were given
-    /// up go at once.
+    /// Takes a packet; gives those that may go now, always in order: one that comes after it was
+    /// given up is dropped, for out of order it would hide its neighbours from `rtprtxsend`.
     pub fn push(&mut self, sequence: u16, item: T, now: Duration) -> Released<T> {
         let next = self.next.unwrap_or(u64::from(sequence) + (1 << 16));
         let ahead = sequence.wrapping_sub(next as u16) as i16;
         if ahead < 0 {
-            return Released { items: vec![item], gap: false };
+            return Released { items: Vec::new(), gap: false };
         }
         self.held.insert(next.saturating_add_signed(ahead.into()), (now, item));
         self.release(next, now)
@@ -79,7 +79,7 @@ mod tests {
             let released = resequencer.push(sequence, sequence, ms * MS);
             (released.items, released.gap)
         };
-        let nothing = (vec![], false);
+        let nothing: (Vec<u16>, bool) = (vec![], false);
         assert_eq!(push(65_534, 0), (vec![65_534], false));
         assert_eq!(push(0, 1), nothing);
         assert_eq!(push(1, 2), nothing);
@@ -88,7 +88,7 @@ mod tests {
         assert_eq!(push(5, 60), nothing);
         assert_eq!(push(6, 189), nothing);
         assert_eq!(push(7, 190), (vec![3], true), "packet 2 is given up, packet 4 not yet");
-        assert_eq!(push(2, 195), (vec![2], false), "too late, but somebody may still want it");
+        assert_eq!(push(2, 195), nothing, "too late: a keyframe is on its way");
         assert_eq!(push(4, 200), (vec![4, 5, 6, 7], false));
     }
 
