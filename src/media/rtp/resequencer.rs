@@ -86,10 +86,10 @@ mod tests {
         assert_eq!(push(65_535, 30), (vec![65_535, 0, 1], false), "sent again");
         assert_eq!(push(3, 40), nothing);
         assert_eq!(push(5, 60), nothing);
-        assert_eq!(push(6, 189), nothing);
-        assert_eq!(push(7, 190), (vec![3], true), "packet 2 is given up, packet 4 not yet");
-        assert_eq!(push(2, 195), nothing, "too late: a keyframe is on its way");
-        assert_eq!(push(4, 200), (vec![4, 5, 6, 7], false));
+        assert_eq!(push(6, 289), nothing);
+        assert_eq!(push(7, 290), (vec![3], true), "packet 2 is given up, packet 4 not yet");
+        assert_eq!(push(2, 295), nothing, "too late: a keyframe is on its way");
+        assert_eq!(push(4, 300), (vec![4, 5, 6, 7], false));
     }
 
     #[test]
