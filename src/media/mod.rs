@@ -22,7 +22,6 @@ pub mod gst;
 pub mod layout;
 pub mod negotiation;
 pub mod rtp;
-pub mod sender_clock;
 
 /// Makes the media side of rooms.
 pub trait MediaEngine: Send + Sync + 'static {
