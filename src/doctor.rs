@@ -154,7 +154,7 @@ const fn need(
 }
 
 /// Packages are Debian 12's.
-const NEEDS: [Need; 15] = [
+const NEEDS: [Need; 14] = [
     need("WebRTC", &[&["webrtcbin"], &["dtlssrtpenc"], &["srtpenc"]], BAD, true, "nobody can connect"),
     need("ICE", &[&["nicesrc"], &["nicesink"]], "gstreamer1.0-nice", true, "nobody can connect"),
     need("RTP", &[&["rtpbin"], &["rtpjitterbuffer"]], GOOD, true, "nobody can connect"),
@@ -169,7 +169,6 @@ const NEEDS: [Need; 15] = [
     need("mixer", &[&["compositor"], &["audiomixer"], &["videoconvertscale"]], BASE, false, "nothing is recorded"),
     need("test sources", &[&["videotestsrc"], &["audiotestsrc"]], BASE, false, "nothing is recorded"),
     need("nicknames in pictures", &[&["textoverlay"]], "gstreamer1.0-x", false, "nothing is recorded"),
-    need("MP4 writer", &[&["mp4mux"]], GOOD, false, "nothing is recorded"),
 ];
 
 const BASE: &str = "gstreamer1.0-plugins-base";

@@ -60,7 +60,10 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if let Task::Recover { folder } = task {
         return recover(&folder);
     }
-    let environment: BTreeMap<String, String> = std::env::vars().collect();
+    // `vars` panics at whatever is not Unicode, whosever it is.
+    let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    let environment: BTreeMap<String, String> =
+        std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
     let settings = Settings::load(config.as_deref(), &environment, &flags)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = match task {

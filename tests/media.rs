@@ -1,9 +1,13 @@
 //! The engine with real media: clients in GStreamer send colours and tones, and say what they decode.
 #![cfg(feature = "gstreamer")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use common::{
     client::{BLUE, Client, GREEN, RED, Sends},
@@ -11,11 +15,12 @@ use common::{
     soon,
 };
 use salon::media::{
-    CodecName, MediaError, MediaEvent, Publication, PublishedMedia, RecordingSpec, Scene, Tile,
-    gst::{CONNECT_TIMEOUT, counters},
+    CodecName, MediaError, MediaEvent, Publication, PublishedMedia, RecordingSpec, Scene, Tile, description,
+    gst::{CONNECT_TIMEOUT, counters, live_pipelines},
     negotiation,
+    sender_clock::SenderReport,
 };
-use salon::room::id::{ParticipantId, RecordingId, TrackId};
+use salon::room::id::{ConnectionId, ParticipantId, RecordingId, TrackId};
 
 async fn both_ways(codec: CodecName) {
     let hall = Hall::open();
@@ -90,6 +95,42 @@ async fn keyframe_requests_of_many_become_few() {
     hall.shut().await;
 }
 
+/// The SSRC of each section of an offer.
+fn ssrcs(offer: &str) -> Vec<u32> {
+    let sections = negotiation::accept(offer, &CodecName::ALL).unwrap();
+    let ssrcs = description::ssrcs(offer, &sections).unwrap();
+    ssrcs.iter().map(|ssrcs| ssrcs[0]).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_picture_that_is_held_up_stays_in_step_with_its_sound() {
+    let hall = Hall::open();
+    let mut events = hall.events();
+    let alice = hall.publish(Sends::both(CodecName::Vp8, RED, 440)).await;
+    alice.client.hold_video(Duration::from_millis(400));
+    let viewer = hall.watch(&alice.tracks).await;
+    let is_offer = |event: &MediaEvent| matches!(event, MediaEvent::Offered { .. });
+    let MediaEvent::Offered { sdp, .. } = events.until("an offer", is_offer).await else { unreachable!() };
+    viewer.client.sees_and_hears(RED, 440).await;
+    let (sent, received) = (ssrcs(&alice.client.local_description()), ssrcs(&sdp));
+    let (mut told, truth) = (viewer.client.reports.clone(), alice.client.reports.clone());
+    // By how much the viewer is told another time for the same picture or sound than the publisher said.
+    let shift_ms = |told: &HashMap<u32, SenderReport>, section: usize, rate: i64| {
+        let (told, truth) = (*told.get(&received[section])?, *truth.borrow().get(&sent[section])?);
+        let ticks = i64::from(truth.rtp.wrapping_sub(told.rtp).cast_signed());
+        Some((told.ntp_ns - truth.ntp_ns) / 1_000_000 + ticks * 1_000 / rate)
+    };
+    let mut apart = None;
+    let in_step = told.wait_for(|told| {
+        let video = shift_ms(told, 0, 90_000);
+        apart = video.and_then(|video| Some(video - shift_ms(told, 1, 48_000)?));
+        println!("apart: {apart:?} ms");
+        apart.is_some_and(|apart| apart.abs() < 20)
+    });
+    tokio::time::timeout(common::DEADLINE, async { drop(in_step.await.unwrap()) }).await.expect("reports in step");
+    hall.shut().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn loudness_is_told_five_times_a_second() {
     let hall = Hall::open();
@@ -133,6 +174,115 @@ async fn a_bad_answer_ends_that_connection_only() {
         assert!(matches!(error, MediaError::Description(_)), "{error}");
     }
     good.client.sees_and_hears(RED, 440).await;
+    hall.shut().await;
+}
+
+/// An offer as browsers write it, as far as the engine reads it.
+const BROWSER_OFFER: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n\
+    m=audio 9 UDP/TLS/RTP/SAVPF 111 9\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\na=ice-ufrag:Gp9o\r\n\
+    a=ice-pwd:VH1Zb3lTsrh9LT0KfDaDeX8u\r\na=fingerprint:sha-256 00:01:02:03:04:05:06:07:08:09:0A:0B:0C:0D:0E:0F:\
+    10:11:12:13:14:15:16:17:18:19:1A:1B:1C:1D:1E:1F\r\na=setup:actpass\r\na=mid:0\r\n\
+    a=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\n\
+    a=extmap:2 http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time\r\n\
+    a=extmap:3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r\n\
+    a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\na=sendonly\r\na=rtcp-mux\r\na=rtpmap:111 opus/48000/2\r\n\
+    a=rtcp-fb:111 transport-cc\r\na=fmtp:111 minptime=10;useinbandfec=1\r\na=rtpmap:9 G722/8000\r\n\
+    a=ssrc:11 cname:x\r\n\
+    m=video 9 UDP/TLS/RTP/SAVPF 96 97\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\na=ice-ufrag:Gp9o\r\n\
+    a=ice-pwd:VH1Zb3lTsrh9LT0KfDaDeX8u\r\na=fingerprint:sha-256 00:01:02:03:04:05:06:07:08:09:0A:0B:0C:0D:0E:0F:\
+    10:11:12:13:14:15:16:17:18:19:1A:1B:1C:1D:1E:1F\r\na=setup:actpass\r\na=mid:1\r\n\
+    a=extmap:3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r\n\
+    a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\na=extmap:5 urn:3gpp:video-orientation\r\n\
+    a=sendonly\r\na=rtcp-mux\r\na=rtcp-rsize\r\na=rtpmap:96 VP8/90000\r\na=rtcp-fb:96 goog-remb\r\n\
+    a=rtcp-fb:96 transport-cc\r\na=rtcp-fb:96 ccm fir\r\na=rtcp-fb:96 nack\r\na=rtcp-fb:96 nack pli\r\n\
+    a=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\na=ssrc-group:FID 21 22\r\na=ssrc:21 cname:x\r\na=ssrc:22 cname:x\r\n";
+
+/// Publishes that offer without a client behind it; gives the tracks.
+fn publish_browser_offer(hall: &Hall, connection: &ConnectionId) -> Vec<TrackId> {
+    let sections = negotiation::accept(BROWSER_OFFER, &CodecName::ALL).unwrap();
+    let media: Vec<_> =
+        sections.into_iter().map(|section| PublishedMedia { track: TrackId::random(), section }).collect();
+    let tracks = media.iter().map(|media| media.track.clone()).collect();
+    hall.room(|room| room.publish(connection.clone(), Publication { sdp: BROWSER_OFFER.into(), media }));
+    tracks
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn congestion_control_retransmissions_and_levels_are_negotiated() {
+    let hall = Hall::open();
+    let mut events = hall.events();
+    let publication = new_connection("publication");
+    let tracks = publish_browser_offer(&hall, &publication);
+    let is_answer = |event: &MediaEvent| matches!(event, MediaEvent::Answered { .. });
+    let MediaEvent::Answered { sdp: answer, .. } = events.until("an answer", is_answer).await else { unreachable!() };
+    let (audio, video) = answer.split_once("m=video").unwrap();
+    let lines = |section: &str, wanted: &[String]| {
+        for line in wanted {
+            assert!(section.lines().any(|found| found == line), "no {line} in:\n{section}");
+        }
+    };
+    let (level, mid, cc) = (negotiation::AUDIO_LEVEL, negotiation::MID, negotiation::TRANSPORT_CC);
+    let extensions = [format!("a=extmap:3 {cc}"), format!("a=extmap:4 {mid}"), "a=recvonly".into()];
+    lines(audio, &extensions);
+    lines(audio, &[format!("a=extmap:1 {level}"), "a=rtcp-fb:111 transport-cc".into()]);
+    lines(video, &extensions);
+    let feedback = ["transport-cc", "nack", "nack pli", "ccm fir"].map(|feedback| format!("a=rtcp-fb:96 {feedback}"));
+    lines(video, &feedback);
+    lines(video, &["a=rtpmap:97 rtx/90000".into(), "a=fmtp:97 apt=96".into()]);
+    for refused in ["abs-send-time", "video-orientation", "goog-remb", "G722"] {
+        assert!(!answer.contains(refused), "{refused} in:\n{answer}");
+    }
+
+    hall.room(|room| room.subscribe(new_connection("subscription"), tracks));
+    let is_offer = |event: &MediaEvent| matches!(event, MediaEvent::Offered { .. });
+    let MediaEvent::Offered { sdp: offer, .. } = events.until("an offer", is_offer).await else { unreachable!() };
+    let (audio, video) = offer.split_once("m=video").unwrap();
+    lines(audio, &[format!("a=extmap:1 {level}"), "a=sendonly".into()]);
+    lines(video, &feedback[1..]);
+    assert!(video.contains(" rtx/90000") && video.contains("apt=96"), "{video}");
+    hall.shut().await;
+}
+
+/// Closed before, while and after the engine does each step of negotiating.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_closed_while_they_negotiate_leave_nothing() {
+    let hall = Hall::open();
+    let mut events = hall.events();
+    let alice = hall.publish(Sends::both(CodecName::Vp8, RED, 440)).await;
+    let viewer = hall.watch(&alice.tracks).await;
+    viewer.client.sees_and_hears(RED, 440).await;
+    let before = live_pipelines();
+    for step in 0..50 {
+        let (publication, subscription) = (new_connection("publication"), new_connection("subscription"));
+        publish_browser_offer(&hall, &publication);
+        hall.room(|room| room.subscribe(subscription.clone(), alice.tracks.clone()));
+        let is_described = |event: &MediaEvent| match event {
+            MediaEvent::Answered { connection, .. } => *connection == publication,
+            MediaEvent::Offered { connection, .. } => *connection == subscription,
+            _ => false,
+        };
+        match step % 10 {
+            // Each is a little further than the one before when it is closed.
+            0..8 => {
+                for _ in 0..step * step {
+                    tokio::task::yield_now().await;
+                }
+            }
+            _ => drop(events.until("a description", is_described).await),
+        }
+        hall.room(|room| {
+            room.close(&publication);
+            room.close(&subscription);
+        });
+    }
+    let mut ticks = tokio::time::interval(Duration::from_millis(50));
+    soon("the end of all pipelines", async {
+        while live_pipelines() > before {
+            ticks.tick().await;
+        }
+    })
+    .await;
+    viewer.client.sees_and_hears(RED, 440).await;
     hall.shut().await;
 }
 

@@ -22,6 +22,7 @@ pub mod gst;
 pub mod layout;
 pub mod negotiation;
 pub mod rtp;
+pub mod sender_clock;
 
 /// Makes the media side of rooms.
 pub trait MediaEngine: Send + Sync + 'static {

@@ -21,7 +21,7 @@ use super::{
     id::{AccessToken, ParticipantId},
     model::{Role, RoomChange, RoomSettings, RoomView},
     participant::{Link, Participant},
-    pin::{PinGate, same_secret},
+    pin::{PinGate, same_token},
     policy::{self, RoomPolicy},
     recording::Recordings,
     scene::{self, Actor},
@@ -143,7 +143,7 @@ async fn close(
             Ok(None) | Err(_) => break,
         }
     }
-    recordings.give_up_writing();
+    recordings.give_up_writing(RECORDINGS_DEADLINE);
     let mut gone = media.shutdown(MEDIA_DEADLINE);
     let deadline = Instant::now() + MEDIA_DEADLINE + Duration::from_secs(1);
     // The engine may wait with events that do not fit: go on reading while it shuts down.
@@ -376,7 +376,7 @@ impl Room {
     }
 
     fn whois(&self, access: &AccessToken) -> Option<(ParticipantId, Role)> {
-        let holder = self.participants.iter().find(|p| same_secret(p.access.as_str(), access.as_str()))?;
+        let holder = self.participants.iter().find(|p| same_token(p.access.as_str(), access.as_str()))?;
         Some((holder.id.clone(), holder.role))
     }
 

@@ -59,6 +59,12 @@ pub enum CreateError {
         /// The limit.
         most: usize,
     },
+    /// Rooms of that name were opened with a PIN too often; wait.
+    #[error("rooms of that name were opened with a PIN too often; try again in {wait_s} s")]
+    PinLocked {
+        /// How long, in seconds.
+        wait_s: u64,
+    },
     /// The server is going down.
     #[error("the server is shutting down")]
     ShuttingDown,
@@ -114,6 +120,9 @@ pub enum PublishError {
         /// The limit.
         most: usize,
     },
+    /// More connections than a client has reason to ask for; wait.
+    #[error("too many connections asked for; wait a moment")]
+    TooFast,
     /// The offer cannot be taken.
     #[error(transparent)]
     Offer(#[from] NegotiationError),
@@ -169,6 +178,9 @@ pub enum SubscribeError {
     /// One does not watch oneself.
     #[error("a participant cannot subscribe to himself")]
     Oneself,
+    /// More connections than a client has reason to ask for; wait.
+    #[error("too many connections asked for; wait a moment")]
+    TooFast,
     /// As many subscriptions as one participant may have.
     #[error("at most {most} subscriptions at once")]
     TooMany {

@@ -7,16 +7,24 @@ use tokio::time::Instant;
 
 use super::{
     actor::Room,
+    bucket::TokenBucket,
     command::{Answer, Caller, SessionEvents, SessionId},
     error::{ChangeError, JoinError, PublishError},
     event::{LeaveReason, RoomEvent},
     id::{AccessToken, ParticipantId, ResumeToken},
     model::{JoinRequest, Joined, Role},
     participant::{Follows, Link, Participant, PublicationStage},
-    pin::same_secret,
+    pin::same_token,
     policy,
-    signal::TokenBucket,
 };
+
+/// What one participant may tell everybody at once, and a second in the long run: more would make
+/// others, whose networks are slow, the ones that are too slow.
+const SAYINGS_AT_ONCE: usize = 30;
+const SAYINGS_PER_SECOND: usize = 10;
+/// Connections one participant may ask for a second in the long run. Each is a pipeline, which takes
+/// tens of milliseconds of a processor to build; at once he may have all that he may have twice.
+const CONNECTIONS_PER_SECOND: usize = 5;
 
 impl Room {
     pub(super) fn join(
@@ -60,6 +68,7 @@ impl Room {
             return Err(JoinError::Full { most: self.max_participants });
         }
         let (role, may_moderate) = self.grant(request.role);
+        let connections = self.policy.max_subscriptions + self.policy.max_publications;
         Ok(Participant {
             id: ParticipantId::random(),
             name,
@@ -73,7 +82,8 @@ impl Room {
             publications: Vec::new(),
             subscriptions: Vec::new(),
             follows: Follows::default(),
-            signals: TokenBucket::full(now),
+            sayings: TokenBucket::full(SAYINGS_AT_ONCE, SAYINGS_PER_SECOND, now),
+            connecting: TokenBucket::full(2 * connections, CONNECTIONS_PER_SECOND, now),
             ended: VecDeque::new(),
         })
     }
@@ -114,7 +124,7 @@ impl Room {
         events: SessionEvents,
         answer: Answer<Joined, JoinError>,
     ) {
-        let returning = self.participants.iter_mut().find(|p| same_secret(p.resume.as_str(), token.as_str()));
+        let returning = self.participants.iter_mut().find(|p| same_token(p.resume.as_str(), token.as_str()));
         let Some(participant) = returning.filter(|participant| !matches!(participant.link, Link::Overrun)) else {
             let _ = answer.send(Err(JoinError::ResumeUnknown));
             return;
@@ -173,6 +183,9 @@ impl Room {
         let name = policy::check_nickname(name, self.policy.max_name_chars).map_err(ChangeError::Name)?;
         let participant = self.participant(id).ok_or(ChangeError::NotInRoom)?;
         if participant.name != name {
+            if !participant.sayings.take(1, Instant::now()) {
+                return Err(ChangeError::TooFast);
+            }
             self.recordings.note_name(id, &name);
             self.participant(id).ok_or(ChangeError::NotInRoom)?.name = name;
             self.tell_updated(id);

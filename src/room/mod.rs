@@ -1,6 +1,7 @@
 //! The domain: rooms, participants, tracks. No sockets and no GStreamer in here.
 
 mod actor;
+mod bucket;
 pub mod command;
 pub mod error;
 pub mod event;

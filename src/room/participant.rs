@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio::{sync::mpsc::error::TrySendError, time::Instant};
 
 use super::{
+    bucket::TokenBucket,
     command::{Answer, SessionEvents, SessionId},
     error::{ConnectionError, PublishError},
     event::RoomEvent,
@@ -40,7 +41,10 @@ pub(super) struct Participant {
     pub(super) publications: Vec<Publication>,
     pub(super) subscriptions: Vec<Subscription>,
     pub(super) follows: Follows,
-    pub(super) signals: super::signal::TokenBucket,
+    /// What he may tell everybody: messages, other names, mutes.
+    pub(super) sayings: TokenBucket,
+    /// Connections he may ask for.
+    pub(super) connecting: TokenBucket,
     pub(super) ended: VecDeque<Ended>,
 }
 

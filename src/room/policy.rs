@@ -218,6 +218,15 @@ pub fn check_linger(seconds: u64) -> Result<(), BadSetting> {
     in_range("linger_s", seconds, 0, MAX_LINGER_S)
 }
 
+/// A guest's linger: 0 to the server's own.
+///
+/// # Errors
+/// [`BadSetting`] `linger_s`.
+pub fn check_guest_linger(settings: &RoomSettings, policy: &RoomPolicy) -> Result<(), BadSetting> {
+    let most = policy.linger.as_secs();
+    settings.linger_s.map_or(Ok(()), |seconds| in_range("linger_s", seconds, 0, most))
+}
+
 fn check_codecs(codecs: &[CodecName], capabilities: &Capabilities) -> Result<(), BadSetting> {
     if codecs.is_empty() {
         return Err(BadSetting::new("codecs", "must name at least one codec"));

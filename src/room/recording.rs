@@ -140,10 +140,10 @@ impl Recordings {
     }
 
     /// The engine had its time: the keeper takes over what files there are.
-    pub(super) fn give_up_writing(&mut self) {
+    pub(super) fn give_up_writing(&mut self, limit: Duration) {
         let unfinished: Vec<_> = self.list.iter().filter(|r| r.is_being_written()).map(|r| r.view.id.clone()).collect();
         for id in unfinished {
-            let late = MediaError::Deadline { step: "closing the recording's file", limit: END_DEADLINE };
+            let late = MediaError::Deadline { step: "closing the recording's file", limit };
             self.ended(&id, Err(late));
         }
     }
@@ -281,12 +281,12 @@ impl Room {
         Ok(self.recordings.list.last_mut().expect("it was just put there"))
     }
 
-    /// The keeper has noted a recording, or could not.
     /// What decides who sees recordings of this room: as its name and PIN are now.
     pub(super) fn key(&self) -> RoomKey {
         RoomKey { name: self.name.to_string(), pin: self.pin.pin().map(str::to_owned) }
     }
 
+    /// The keeper has noted a recording, or could not.
     pub(super) fn journalled(&mut self, id: &RecordingId, result: Result<std::path::PathBuf, RecordError>) {
         let scene = self.scene();
         let Some(recording) = self.recordings.get(id) else {

@@ -5,12 +5,12 @@
 //! on its way out: see [`Registry::join`].
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -27,6 +27,12 @@ use crate::{media::MediaEngine, recording::RecordingNotice};
 
 /// Rooms of one name that may close under one join before it gives up; one is rare already.
 const JOIN_ATTEMPTS: usize = 8;
+/// Rooms of one name that may be opened with a PIN within [`OPENED_WINDOW`].
+const MOST_OPENED: usize = 5;
+/// As long as a wrong PIN counts at a room's door.
+const OPENED_WINDOW: Duration = Duration::from_secs(30);
+/// Openings remembered, of all names together.
+const MOST_REMEMBERED: usize = 4_096;
 
 /// All rooms of this server.
 pub struct Registry {
@@ -44,6 +50,33 @@ struct Rooms {
     /// Tells a room from a later one of the same name.
     next: u64,
     shutting_down: bool,
+    opened: Openings,
+}
+
+/// The rooms that were lately opened with a PIN, oldest first.
+///
+/// A recording is shown to rooms of its room's name and PIN. Without this, whoever opens rooms of
+/// that name with one PIN after the other tries them all as fast as he can, past the lock that a
+/// standing room has on its door.
+#[derive(Default)]
+struct Openings(VecDeque<(Instant, String)>);
+
+impl Openings {
+    fn note(&mut self, name: &str, now: Instant) -> Result<(), CreateError> {
+        while self.0.front().is_some_and(|(at, _)| now >= *at + OPENED_WINDOW) {
+            self.0.pop_front();
+        }
+        let mut of_that_name = self.0.iter().filter(|(_, known)| known == name).map(|(at, _)| *at);
+        if let (Some(oldest), Some(_)) = (of_that_name.next(), of_that_name.nth(MOST_OPENED - 2)) {
+            let left = (oldest + OPENED_WINDOW).saturating_duration_since(now);
+            return Err(CreateError::PinLocked { wait_s: left.as_millis().div_ceil(1000) as u64 });
+        }
+        if self.0.len() == MOST_REMEMBERED {
+            self.0.pop_front();
+        }
+        self.0.push_back((now, name.to_owned()));
+        Ok(())
+    }
 }
 
 struct Entry {
@@ -67,6 +100,16 @@ impl Registry {
             return Err(CreateError::Exists);
         }
         self.open(&mut rooms, name, settings)
+    }
+
+    /// As [`Self::create`], for whoever came through a door that is open to all: his room stays empty
+    /// no longer than any other, so that nobody fills the server for a day by asking once.
+    ///
+    /// # Errors
+    /// As [`CreateError`] says.
+    pub fn create_for_guest(self: &Arc<Self>, name: &str, settings: RoomSettings) -> Result<RoomHandle, CreateError> {
+        policy::check_guest_linger(&settings, &self.policy)?;
+        self.create(name, settings)
     }
 
     /// The room of that name, made with default settings if there is none. To join, use
@@ -176,6 +219,9 @@ impl Registry {
         let most = self.policy.max_rooms;
         if self.tasks.len() >= most {
             return Err(CreateError::TooManyRooms { most });
+        }
+        if settings.pin.is_some() {
+            rooms.opened.note(name, Instant::now())?;
         }
         let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
         let handle = RoomHandle::new(commands);

@@ -108,7 +108,7 @@ impl Speaking {
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
         let soonest = self.reported.map_or(now, |at| at + REPORT_INTERVAL);
         let release = self.tracks.values().filter(|voice| voice.speaking).map(|voice| voice.last_loud + RELEASE).min();
-        let waiting = (self.too_soon(now) && !self.changes().is_empty()).then_some(soonest);
+        let waiting = (!self.changes().is_empty()).then_some(soonest.max(now));
         waiting.into_iter().chain(release.map(|at| at.max(soonest))).min()
     }
 
@@ -258,6 +258,7 @@ mod tests {
         bench.speaking.forget_track(&track);
         assert_eq!(bench.report(800).map(|(_, speaking)| speaking), Some(true));
         bench.speaking.forget_track(&other);
+        assert_eq!(bench.deadline_ms(1500), Some(1500), "nobody else may be heard for long: it is told by the clock");
         assert_eq!(bench.report(1000), Some((SILENCE_DB, false)));
         assert_eq!(bench.report(1200), None);
     }

@@ -1,6 +1,8 @@
 //! What participants watch: one connection for each publication, offered by us, answered by them;
 //! and what both kinds of connection share, candidates and ends.
 
+use tokio::time::Instant;
+
 use super::{
     actor::Room,
     command::Answer,
@@ -90,7 +92,13 @@ impl Room {
         let subscriber = self.participant(id).ok_or(SubscribeError::NotInRoom)?;
         let replaced = |s: &&Subscription| targets.iter().any(|target| target.publication == s.publication);
         let kept = subscriber.subscriptions.len() - subscriber.subscriptions.iter().filter(replaced).count();
-        if kept + targets.len() > most { Err(SubscribeError::TooMany { most }) } else { Ok(targets) }
+        if kept + targets.len() > most {
+            return Err(SubscribeError::TooMany { most });
+        }
+        if !subscriber.connecting.take(targets.len(), Instant::now()) {
+            return Err(SubscribeError::TooFast);
+        }
+        Ok(targets)
     }
 
     /// Watches a publication over a new connection, in place of an older one if there is one.

@@ -142,6 +142,8 @@ impl From<CreateError> for Problem {
             CreateError::Name(_) => Self::bad_request("bad_room_name", detail).field("name"),
             CreateError::Setting { setting, problem } => Self::setting(setting, &problem),
             CreateError::TooManyRooms { .. } => Self::unavailable("too_many_rooms", detail),
+            CreateError::PinLocked { wait_s } => Self::new(StatusCode::TOO_MANY_REQUESTS, "pin_locked", detail)
+                .header(header::RETRY_AFTER, wait_s.into()),
             CreateError::ShuttingDown => Self::unavailable("shutting_down", detail),
         }
     }

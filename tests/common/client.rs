@@ -1,13 +1,16 @@
 //! A client's PeerConnection in GStreamer: sends a colour and a tone, or decodes what it receives and
 //! says which colour and tone it was.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use gst::{glib, prelude::*};
 use gst_rtp::prelude::*;
 use gst_video::prelude::*;
 use gst_webrtc::{WebRTCPeerConnectionState, WebRTCSDPType, WebRTCSessionDescription};
-use salon::media::{CodecName, IceCandidate};
+use salon::media::{
+    CodecName, IceCandidate,
+    sender_clock::{SenderReport, sender_reports},
+};
 use tokio::sync::{mpsc, watch};
 
 use super::soon;
@@ -63,11 +66,13 @@ pub struct Client {
     pub candidates: std::sync::Mutex<Option<mpsc::UnboundedReceiver<IceCandidate>>>,
     state: watch::Receiver<WebRTCPeerConnectionState>,
     seen: watch::Receiver<Seen>,
+    /// The last sender report of each source, of those it sends or of those it receives.
+    pub reports: watch::Receiver<HashMap<u32, SenderReport>>,
 }
 
 impl Client {
     /// Payload numbers that are not Salon's own, so that a test sees whether they are translated.
-    fn video_branch(codec: CodecName, colour: Colour) -> String {
+    fn video_branch(index: usize, codec: CodecName, colour: Colour) -> String {
         let source = format!(
             "videotestsrc is-live=true pattern=solid-color foreground-color={} ! \
              video/x-raw,format=I420,width=320,height=240,framerate=25/1 ! ",
@@ -92,14 +97,15 @@ impl Client {
             }
             other => panic!("no test encoder for {other:?}"),
         };
-        format!("{source}{encode},rtcp-fb-nack=true,rtcp-fb-nack-pli=true ! webrtc. ")
+        let hold = format!("queue name=hold{index} max-size-time=0 max-size-buffers=0 max-size-bytes=0");
+        format!("{source}{encode},rtcp-fb-nack=true,rtcp-fb-nack-pli=true ! {hold} ! webrtc. ")
     }
 
     /// A client that sends; [`offer`](Self::offer) comes next.
     pub async fn sender(sends: Sends) -> Arc<Self> {
         let mut launch = String::from("webrtcbin name=webrtc bundle-policy=max-bundle ");
-        for (codec, colour) in sends.video {
-            launch.push_str(&Self::video_branch(codec, colour));
+        for (index, (codec, colour)) in sends.video.into_iter().enumerate() {
+            launch.push_str(&Self::video_branch(index, codec, colour));
         }
         if let Some(tone) = sends.tone {
             launch.push_str(&format!(
@@ -109,6 +115,12 @@ impl Client {
             ));
         }
         Self::build(launch).await
+    }
+
+    /// From now on the first picture leaves so much later than its sound.
+    pub fn hold_video(&self, delay: std::time::Duration) {
+        let hold = self.pipeline.by_name("hold0").unwrap();
+        hold.set_property("min-threshold-time", delay.as_nanos() as u64);
     }
 
     /// A client that receives.
@@ -122,6 +134,15 @@ impl Client {
 
     fn build_blocking(launch: &str) -> Arc<Self> {
         let pipeline = gst::Pipeline::new();
+        let (reports_sender, reports) = watch::channel(HashMap::new());
+        let reports_sender = Arc::new(reports_sender);
+        pipeline.connect_deep_element_added(move |_, _, element| {
+            if element.factory().is_some_and(|factory| factory.name() == "rtpsession") {
+                // Browsers report when media was captured, not when it was sent.
+                element.set_property("rtcp-sync-send-time", false);
+                read_reports(element, &reports_sender);
+            }
+        });
         let bin = gst::parse::bin_from_description(launch, false).unwrap();
         pipeline.add(&bin).unwrap();
         let webrtc = bin.by_name("webrtc").unwrap();
@@ -162,13 +183,17 @@ impl Client {
         });
         pipeline.set_state(gst::State::Playing).unwrap();
         let candidates = std::sync::Mutex::new(Some(candidates));
-        Arc::new(Self { pipeline, webrtc, candidates, state, seen })
+        Arc::new(Self { pipeline, webrtc, candidates, state, seen, reports })
     }
 
     /// An offer of what it sends, already set. Waits until the encoders have given their caps.
     pub async fn offer(&self) -> String {
         soon("caps of all that is sent", self.pads_have_caps()).await;
         self.create("create-offer", "offer").await
+    }
+
+    pub fn local_description(&self) -> String {
+        self.webrtc.property::<WebRTCSessionDescription>("local-description").sdp().as_text().unwrap()
     }
 
     async fn pads_have_caps(&self) {
@@ -258,6 +283,30 @@ impl Drop for Client {
         let pipeline = self.pipeline.clone();
         std::thread::spawn(move || pipeline.set_state(gst::State::Null));
     }
+}
+
+/// Tells of the sender reports that pass an RTP session; a client of these tests only sends or only
+/// receives.
+fn read_reports(session: &gst::Element, reports: &Arc<watch::Sender<HashMap<u32, SenderReport>>>) {
+    let watch_pad = {
+        let reports = reports.clone();
+        move |pad: &gst::Pad| {
+            if !["send_rtcp_src", "recv_rtcp_sink"].contains(&pad.name().as_str()) {
+                return;
+            }
+            let reports = reports.clone();
+            pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+                for report in sender_reports(&info.buffer().unwrap().map_readable().unwrap()) {
+                    reports.send_modify(|reports| {
+                        reports.insert(report.ssrc, report);
+                    });
+                }
+                gst::PadProbeReturn::Ok
+            });
+        }
+    };
+    session.pads().iter().for_each(&watch_pad);
+    session.connect_pad_added(move |_, pad| watch_pad(pad));
 }
 
 /// Decodes what comes out of `pad` and tells `seen`.

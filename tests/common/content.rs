@@ -55,6 +55,12 @@ impl Content {
         self.frames.len()
     }
 
+    /// Where frames are missing: from when to when.
+    pub fn holes(&self) -> Vec<(f64, f64)> {
+        let pairs = self.frames.windows(2).map(|pair| (pair[0].time, pair[1].time));
+        pairs.filter(|(from, to)| to - from > 1.1 / self.fps).collect()
+    }
+
     /// Mean Y′, Cb and Cr of a region (file's pixels) in the frame shown at `time`.
     pub fn colour(&self, time: f64, [x, y, width, height]: [usize; 4]) -> [f64; 3] {
         let frame = self.frames.iter().rev().find(|frame| frame.time <= time + 1e-6).expect("a frame at that time");
@@ -158,6 +164,8 @@ fn frames(path: &Path, width: usize, height: usize) -> Vec<Frame> {
         &scale,
         "-vsync",
         "passthrough",
+        "-enc_time_base",
+        "-1",
         "-pix_fmt",
         "yuv420p",
         "-f",

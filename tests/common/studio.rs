@@ -34,7 +34,7 @@ pub struct Studio {
     pub folder: PathBuf,
     _folder: Option<tempfile::TempDir>,
     presets: Arc<Presets>,
-    decoders: Decoders,
+    pub decoders: Decoders,
     metronome: Metronome,
 }
 
@@ -178,7 +178,8 @@ impl Studio {
         self.publish(CodecName::Opus, launch).await
     }
 
-    async fn publish(&mut self, codec: CodecName, launch: &str) -> Source {
+    /// A track that claims to be of `codec`, from this pipeline.
+    pub async fn publish(&mut self, codec: CodecName, launch: &str) -> Source {
         let id = TrackId::random();
         let track = Track::new(id.clone(), codec, None);
         let (owned, _events) = OwnedPipeline::new(&format!("source-{id}"), &self.clock);

@@ -475,3 +475,37 @@ async fn leaving_frees_everything_the_engine_held() {
     assert_eq!(opened.len(), 4);
     assert_eq!(opened, closed);
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_asks_for_connections_in_a_loop_is_slowed_down() {
+    let house = house_with(RoomPolicy { max_subscriptions: 8, max_publications: 2, ..RoomPolicy::default() });
+    let (a, b) = (house.guest("r", "a").await, house.guest("r", "b").await);
+    a.publish("cam").await;
+    let subscribe = || b.room.subscribe(b.id.clone(), Subscribe::All);
+    for _ in 0..20 {
+        assert_eq!(subscribe().await.map(|connections| connections.len()), Ok(1));
+    }
+    assert_eq!(subscribe().await, Err(SubscribeError::TooFast));
+    assert_eq!(b.try_publish("cam", &offer()).await, Err(PublishError::TooFast));
+    advance(Duration::from_secs(1)).await;
+    assert!(subscribe().await.is_ok());
+    assert!(b.try_publish("cam", &offer()).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_and_mutes_count_as_messages_but_a_moderator_always_mutes() {
+    let house = house();
+    let (moderator, b) = (house.guest("r", "a").await, house.guest("r", "b").await);
+    let track = b.publish("cam").await.tracks[0].track.id.clone();
+    let own = |muted| b.room.mute(Caller::Participant(b.id.clone()), track.clone(), muted);
+    for turn in 0..15 {
+        own(turn % 2 == 0).await.unwrap();
+        b.room.rename(b.id.clone(), format!("b{turn}")).await.unwrap();
+    }
+    assert_eq!(own(false).await, Err(ChangeError::TooFast));
+    assert_eq!(b.room.rename(b.id.clone(), "c".into()).await, Err(ChangeError::TooFast));
+    advance(Duration::from_millis(100)).await;
+    own(false).await.unwrap();
+    let muted = moderator.room.mute(Caller::Participant(moderator.id.clone()), track.clone(), true).await;
+    assert_eq!(muted, Ok(()));
+}

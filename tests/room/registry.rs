@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use salon::room::{
+    command::SessionId,
     error::{CreateError, JoinError, NameError, RoomGone},
     event::{CloseReason, RoomEvent},
     model::{JoinRequest, RoomChange, RoomSettings},
@@ -217,6 +218,7 @@ async fn listeners_hear_what_all_hear_until_the_room_ends() {
     assert_eq!(participant.name, "b");
     for round in 0..400 {
         guest.room.rename(guest.id.clone(), format!("n{round}")).await.unwrap();
+        tokio::time::advance(Duration::from_millis(100)).await;
         events.recv().await.unwrap();
     }
     let mut kept = 0;
@@ -227,4 +229,39 @@ async fn listeners_hear_what_all_hear_until_the_room_ends() {
     guest.room.close(CloseReason::Deleted).await.unwrap();
     assert_eq!(events.recv().await, Some(RoomEvent::RoomClosed { reason: CloseReason::Deleted }));
     assert_eq!(events.recv().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn opening_rooms_with_one_pin_after_the_other_is_no_way_past_the_lock() {
+    let house = house();
+    let guest_of = |pin: &str| JoinRequest { name: "x".into(), pin: Some(pin.into()), role: None };
+    let open = |pin: String| {
+        let settings = RoomSettings { pin: Some(pin), linger_s: Some(0), ..RoomSettings::default() };
+        house.registry.create_for_guest("r", settings)
+    };
+    for guess in 0..5 {
+        let room = open(format!("{guess}")).unwrap();
+        room.close(CloseReason::Empty).await.unwrap();
+    }
+    let locked = Err(CreateError::PinLocked { wait_s: 30 });
+    assert_eq!(open("5".into()).map(drop), locked);
+    let (events, _receiver) = tokio::sync::mpsc::channel(8);
+    let joined = house.registry.join("r", guest_of("6"), SessionId::next(), events).await.map(drop);
+    assert_eq!(joined, locked.map_err(JoinError::Create));
+    // Neither other names nor rooms without a PIN are touched by it.
+    assert!(house.registry.create("other", RoomSettings { pin: Some("1".into()), ..Default::default() }).is_ok());
+    house.registry.create("r", RoomSettings::default()).unwrap().close(CloseReason::Empty).await.unwrap();
+    tokio::time::advance(Duration::from_secs(31)).await;
+    assert!(open("7".into()).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_keeps_no_room_longer_than_the_server_would() {
+    let house = house();
+    let create = |linger_s| {
+        let settings = RoomSettings { linger_s: Some(linger_s), ..RoomSettings::default() };
+        house.registry.create_for_guest("r", settings).map(drop)
+    };
+    assert!(matches!(create(31), Err(CreateError::Setting { setting: "linger_s", .. })));
+    assert_eq!(create(30), Ok(()));
 }

@@ -237,7 +237,7 @@ impl<'a> Driver<'a> {
         let id = self.id;
         match verb {
             Verb::Create { room, settings } => {
-                let created = registry.create(&room, settings).map(|_| room);
+                let created = registry.create_for_guest(&room, settings).map(|_| room);
                 answer(async { Reply::Created(created) })
             }
             Verb::Join { room, request } => {

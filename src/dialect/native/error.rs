@@ -103,6 +103,7 @@ impl From<CreateError> for Refusal {
             CreateError::Name(_) => Self::of("room", "bad_room_name", error),
             CreateError::Setting { setting, .. } => Self::of(setting, "bad_setting", error),
             CreateError::TooManyRooms { .. } => Self::new("too_many_rooms", error),
+            CreateError::PinLocked { .. } => Self::of("pin", "pin_locked", error),
             CreateError::ShuttingDown => Self::new("shutting_down", error),
         }
     }
@@ -131,6 +132,7 @@ impl From<PublishError> for Refusal {
             PublishError::TooMany { .. } => Self::new("too_many_publications", error),
             PublishError::Offer(negotiation) => negotiation.into(),
             PublishError::Media(media) => media.into(),
+            PublishError::TooFast => Self::new("too_fast", error),
             PublishError::NotInRoom => Self::not_joined(),
             PublishError::Gone(gone) => gone.into(),
         }
@@ -158,6 +160,7 @@ impl From<SubscribeError> for Refusal {
             SubscribeError::NoSuchTrack => Self::of("tracks", "no_such_track", error),
             SubscribeError::Oneself => Self::of("participant", "cannot_subscribe_to_self", error),
             SubscribeError::TooMany { .. } => Self::new("too_many_subscriptions", error),
+            SubscribeError::TooFast => Self::new("too_fast", error),
             SubscribeError::NotInRoom => Self::not_joined(),
             SubscribeError::Gone(gone) => gone.into(),
         }

@@ -213,16 +213,31 @@ impl Job {
 
     async fn record(&mut self) -> Result<(), MediaError> {
         let priming = self.presets.audio_encoder()?.priming_samples;
-        let (recorder, tap, mut recorder_events) = Recorder::start(&self.file, priming, self.stop.clone())?;
+        let (file, stop) = (self.file.clone(), self.stop.clone());
+        let (recorder, tap, mut recorder_events) = blocking(move || Recorder::start(&file, priming, stop)).await??;
         *self.books.written_bytes.lock().expect("nothing panics under this lock") = recorder.written.clone();
-        let (mixer, mut pipeline_events) = self.build().await?;
-        mixer.add_tap(tap);
-        let mut mixer = Some(mixer);
-        let result = self.play(&mut mixer, &mut pipeline_events, &mut recorder_events).await;
-        self.books.decoders().clear();
-        if let Some(mixer) = mixer {
-            // A deadline that passes is logged there; the file is closed either way.
-            let _ = mixer.shutdown(SHUTDOWN_DEADLINE).await;
+        let result = match self.build().await {
+            Ok((mixer, mut pipeline_events)) => {
+                mixer.add_tap(tap);
+                let mut mixer = Some(mixer);
+                let result = self.play(&mut mixer, &mut pipeline_events, &mut recorder_events).await;
+                self.books.decoders().clear();
+                if let Some(mixer) = mixer {
+                    // A deadline that passes is logged there; the file is closed either way.
+                    let _ = mixer.shutdown(SHUTDOWN_DEADLINE).await;
+                }
+                result
+            }
+            Err(error) => {
+                drop(tap);
+                Err(error)
+            }
+        };
+        drop(recorder);
+        // It ends soon without its mixer. Whoever hears that a recording is over may take its file, so
+        // nothing must be written to it any more.
+        while let Some(event) = recorder_events.recv().await {
+            tracing::debug!(recording.id = %self.recording, "recorder, while it ends: {event:?}");
         }
         result
     }

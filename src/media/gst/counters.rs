@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub struct Counters {
     /// RTP packets handed to subscribers' pipelines, one count for each subscriber.
     pub packets_forwarded: u64,
-    /// RTP packets not handed on, because a subscriber's queue was full or because it had to wait
-    /// for a keyframe after that.
+    /// Times that a subscriber's queue was found full: one for each packet of audio that was lost to
+    /// it, one for each time that its video had to wait for a keyframe.
     pub packets_dropped: u64,
     /// Keyframe requests sent to publishers, after merging.
     pub keyframe_requests: u64,

@@ -121,6 +121,8 @@ async fn run(
             () = tokio::time::sleep(RESTART_HOLDOFF) => {}
             _ = &mut last_gone => break,
         }
+        // One failure is told by several elements; what is left of it is not one of the next start.
+        while events.try_recv().is_ok() {}
     }
     // A deadline that passes is logged there.
     let _ = owned.shutdown(SHUTDOWN_DEADLINE).await;
@@ -197,7 +199,8 @@ pub fn capabilities() -> (Vec<CodecName>, Vec<Unavailable>) {
 
 fn missing(codec: CodecName) -> Vec<String> {
     let (depay, decoders, _) = factories(codec);
-    let lacks = |name: &&&str| gst::ElementFactory::find(name).is_none();
+    // Made once for real: an element may be listed by its registry and still not load.
+    let lacks = |name: &&&str| make(name).is_err();
     let mut missing: Vec<_> = depay.iter().filter(lacks).map(|name| (*name).to_owned()).collect();
     if decoders.iter().all(|name| lacks(&name)) {
         missing.push(decoders.join(" or "));

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{MediaSettings, preset::Presets, room::GstRoom};
-use crate::media::{Capabilities, CodecName, MediaEngine, MediaError, MediaEvent, MediaRoom, Unavailable};
+use super::{MediaSettings, decoder, preset::Presets, room::GstRoom};
+use crate::media::{Capabilities, CodecName, MediaEngine, MediaError, MediaEvent, MediaRoom};
 
 /// Without these no media flows at all, and the packages they come in.
 const ESSENTIAL: [(&str, &str); 6] = [
@@ -16,17 +16,6 @@ const ESSENTIAL: [(&str, &str); 6] = [
     ("rtpbin", "gstreamer1.0-plugins-good"),
     ("appsrc", "gstreamer1.0-plugins-base"),
 ];
-
-/// What decoding a codec takes: all of the first list, one of the second, and where that is found.
-fn decoder(codec: CodecName) -> (&'static [&'static str], &'static [&'static str], &'static str) {
-    match codec {
-        CodecName::Opus => (&["rtpopusdepay"], &["opusdec"], "gstreamer1.0-plugins-base"),
-        CodecName::Vp8 => (&["rtpvp8depay"], &["vp8dec"], "gstreamer1.0-plugins-good"),
-        CodecName::Vp9 => (&["rtpvp9depay"], &["vp9dec"], "gstreamer1.0-plugins-good"),
-        CodecName::H264 => (&["rtph264depay", "h264parse"], &["avdec_h264", "openh264dec"], "gstreamer1.0-libav"),
-        CodecName::Av1 => (&["rtpav1depay"], &["dav1ddec", "av1dec"], "gstreamer1.0-plugins-rs"),
-    }
-}
 
 /// Media on GStreamer and webrtcbin.
 pub struct GstEngine {
@@ -70,25 +59,13 @@ fn works(factory: &str) -> bool {
 }
 
 fn capabilities(presets: &Presets) -> Capabilities {
-    let mut capabilities = Capabilities {
+    let (decode, undecodable) = decoder::capabilities();
+    Capabilities {
         engine: gst::version_string().into(),
         forward: CodecName::ALL.to_vec(),
-        decode: Vec::new(),
-        record: presets.can_record() && ["compositor", "audiomixer", "mp4mux"].into_iter().all(works),
+        decode,
+        record: presets.can_record() && ["compositor", "audiomixer"].into_iter().all(works),
         layouts: presets.layouts(),
-        unavailable: presets.unavailable().to_vec(),
-    };
-    for codec in CodecName::ALL {
-        let (all, one, package) = decoder(codec);
-        if all.iter().all(|factory| works(factory)) && one.iter().any(|factory| works(factory)) {
-            capabilities.decode.push(codec);
-        } else {
-            capabilities.unavailable.push(Unavailable {
-                what: format!("decoding {}", codec.encoding_name()),
-                reason: format!("it takes {} and one of {}", all.join(", "), one.join(", ")),
-                remedy: Some(format!("apt-get install {package}")),
-            });
-        }
+        unavailable: presets.unavailable().iter().cloned().chain(undecodable).collect(),
     }
-    capabilities
 }

@@ -1,6 +1,6 @@
 //! One subscriber's end of one track: takes packets from the publisher's thread, never makes it wait.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use super::counters;
 use crate::media::Kind;
@@ -9,6 +9,8 @@ use crate::media::Kind;
 const MAX_QUEUED_VIDEO: u64 = 600;
 /// Packets of audio that may wait, 20 ms each.
 const MAX_QUEUED_AUDIO: u64 = 50;
+/// A keyframe that did not come after so long is asked for again: the request or its answer was lost.
+const ASK_AGAIN_AFTER: gst::ClockTime = gst::ClockTime::from_seconds(1);
 
 /// A packet on its way to subscribers, in Salon's numbers.
 #[derive(Clone, Debug)]
@@ -24,10 +26,11 @@ pub struct Packet {
 pub(super) enum Fed {
     /// It is on its way.
     Forwarded,
-    /// The subscriber cannot take it now; nothing is amiss.
+    /// The subscriber cannot take it now; nothing is to be done about it.
     Skipped,
-    /// The queue was full: it waits for the next keyframe, which somebody should ask for.
-    Overflowed,
+    /// It waits for a keyframe, which somebody should ask for: the queue was full, or the keyframe
+    /// that was asked for has not come.
+    WantsKeyframe,
 }
 
 /// One subscriber's end of one track.
@@ -37,6 +40,9 @@ pub struct Feed {
     kind: Kind,
     open: AtomicBool,
     waits_for_keyframe: AtomicBool,
+    /// Running time in nanoseconds since which it waits, or at which it last asked; 0 while it does not
+    /// wait.
+    asked: AtomicU64,
     /// The subscriber's payload number where it differs from ours, else 0.
     payload: AtomicU8,
 }
@@ -57,6 +63,7 @@ impl Feed {
             kind,
             open: AtomicBool::new(false),
             waits_for_keyframe: AtomicBool::new(kind == Kind::Video),
+            asked: AtomicU64::new(0),
             payload: AtomicU8::new(0),
         }
     }
@@ -82,22 +89,44 @@ impl Feed {
         if !self.open.load(Relaxed) {
             return Fed::Skipped;
         }
-        if self.waits_for_keyframe.load(Relaxed) && !packet.starts_keyframe {
+        let waits = self.waits_for_keyframe.load(Relaxed);
+        let limit = if self.kind == Kind::Video { MAX_QUEUED_VIDEO } else { MAX_QUEUED_AUDIO };
+        let is_full = self.source.current_level_buffers() >= limit;
+        if waits && is_full {
+            // A keyframe could not be taken either, and everybody else would pay for it.
             return Fed::Skipped;
         }
-        let limit = if self.kind == Kind::Video { MAX_QUEUED_VIDEO } else { MAX_QUEUED_AUDIO };
-        if self.source.current_level_buffers() >= limit {
-            self.waits_for_keyframe.store(self.kind == Kind::Video, Relaxed);
+        if waits && !packet.starts_keyframe {
+            return self.wait(packet);
+        }
+        if is_full {
             counters::packet_dropped();
-            return Fed::Overflowed;
+            if self.kind == Kind::Audio {
+                return Fed::Skipped;
+            }
+            self.waits_for_keyframe.store(true, Relaxed);
+            return Fed::WantsKeyframe;
         }
         self.waits_for_keyframe.store(false, Relaxed);
+        self.asked.store(0, Relaxed);
         // An error means that the subscriber's pipeline is going down.
         if self.source.push_buffer(self.renumbered(&packet.buffer)).is_err() {
             return Fed::Skipped;
         }
         counters::packet_forwarded();
         Fed::Forwarded
+    }
+
+    /// Passes over a packet, and asks again if it was for too long.
+    fn wait(&self, packet: &Packet) -> Fed {
+        let now = packet.buffer.pts().map_or(1, |time| time.nseconds().max(1));
+        let asked = self.asked.load(Relaxed);
+        // Whoever made it wait has asked already.
+        let is_late = asked != 0 && now.saturating_sub(asked) >= ASK_AGAIN_AFTER.nseconds();
+        if asked == 0 || is_late {
+            self.asked.store(now, Relaxed);
+        }
+        if is_late { Fed::WantsKeyframe } else { Fed::Skipped }
     }
 
     /// The packet itself, or a copy with the subscriber's payload number.
@@ -169,7 +198,7 @@ mod tests {
         let filled = fill(&feed);
         assert!((MAX_QUEUED_VIDEO..=MAX_QUEUED_VIDEO + 1).contains(&filled), "{filled}");
         assert_eq!(feed.push(&packet(false)), Fed::Skipped, "of a picture that is broken anyway");
-        assert_eq!(feed.push(&packet(true)), Fed::Overflowed, "still full");
+        assert_eq!(feed.push(&packet(true)), Fed::Skipped, "still full: another keyframe would be lost too");
     }
 
     #[test]
@@ -177,7 +206,23 @@ mod tests {
         let (feed, _source) = feed(Kind::Audio);
         let filled = fill(&feed);
         assert!((MAX_QUEUED_AUDIO..=MAX_QUEUED_AUDIO + 1).contains(&filled), "{filled}");
-        assert_eq!(feed.push(&packet(true)), Fed::Overflowed);
+        assert_eq!(feed.push(&packet(true)), Fed::Skipped);
+        assert!(!feed.waits_for_keyframe.load(Relaxed));
+    }
+
+    #[test]
+    fn a_keyframe_that_does_not_come_is_asked_for_again_once_a_second() {
+        let (feed, _source) = feed(Kind::Video);
+        let at = |seconds: u64, starts_keyframe| {
+            let mut packet = packet(starts_keyframe);
+            packet.buffer.make_mut().set_pts(gst::ClockTime::from_mseconds(seconds * 1000));
+            feed.push(&packet)
+        };
+        let fed: Vec<_> = (10..13).flat_map(|second| [at(second, false), at(second, false)]).collect();
+        let (skipped, wants) = (Fed::Skipped, Fed::WantsKeyframe);
+        assert_eq!(fed, [skipped, skipped, wants, skipped, wants, skipped]);
+        assert_eq!(at(13, true), Fed::Forwarded);
+        assert_eq!(at(13, false), Fed::Forwarded);
     }
 
     #[test]

@@ -141,7 +141,7 @@ impl Inside {
         };
         take_down().await;
         webrtc.log_statistics();
-        let _ = webrtc.pipeline.shutdown(SHUTDOWN_DEADLINE).await;
+        webrtc.shutdown(SHUTDOWN_DEADLINE).await;
         self.stage.send_replace(Stage::Ended);
         if let Some(Err(error)) = result {
             self.report(error).await;

@@ -1,7 +1,10 @@
 //! A pipeline with one owner: it is started once, tells what happens, and ends with a deadline.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -31,6 +34,9 @@ pub struct OwnedPipeline {
     pipeline: gst::Pipeline,
     bus: JoinHandle<()>,
     ended: bool,
+    /// Set for good when it ends, and held while its state changes: a start that was given up runs
+    /// on, and must not come after the end.
+    over: Arc<Mutex<bool>>,
 }
 
 impl OwnedPipeline {
@@ -45,7 +51,7 @@ impl OwnedPipeline {
         clock.apply(&pipeline);
         let (sender, events) = mpsc::channel(16);
         let bus = bus::watch(&pipeline, sender);
-        (Self { pipeline, bus, ended: false }, events)
+        (Self { pipeline, bus, ended: false, over: Arc::default() }, events)
     }
 
     /// The pipeline, to add elements to and look them up in. Keep no strong reference to it in a
@@ -64,12 +70,31 @@ impl OwnedPipeline {
     /// # Errors
     /// [`MediaError::Element`] if an element refuses; [`MediaError::Deadline`] after [`START_DEADLINE`].
     pub async fn start(&self) -> Result<(), MediaError> {
-        let pipeline = self.pipeline.clone();
-        let playing = tokio::task::spawn_blocking(move || pipeline.set_state(gst::State::Playing));
-        match tokio::time::timeout(START_DEADLINE, playing).await {
-            Ok(Ok(Ok(_))) => Ok(()),
+        match tokio::time::timeout(START_DEADLINE, tokio::task::spawn_blocking(self.starting())).await {
+            Ok(Ok(true)) => Ok(()),
             Ok(_) => Err(MediaError::Element { element: self.name(), message: "could not be started".into() }),
             Err(_) => Err(MediaError::Deadline { step: "starting a pipeline", limit: START_DEADLINE }),
+        }
+    }
+
+    /// What starts it, for a thread that may block; false if it cannot be started, or is over.
+    fn starting(&self) -> impl FnOnce() -> bool + Send + 'static {
+        let (pipeline, over) = (self.pipeline.clone(), self.over.clone());
+        move || {
+            let over = over.lock().expect("nothing panics under this lock");
+            !*over && pipeline.set_state(gst::State::Playing).is_ok()
+        }
+    }
+
+    /// What ends it for good, for a thread that may block.
+    fn ending(&self) -> impl FnOnce() + Send + 'static {
+        let (pipeline, over) = (self.pipeline.clone(), self.over.clone());
+        move || {
+            // A start that is under way holds the lock until it is through.
+            *over.lock().expect("nothing panics under this lock") = true;
+            if let Err(error) = pipeline.set_state(gst::State::Null) {
+                tracing::error!(pipeline = %pipeline.name(), "pipeline could not be ended: {error}");
+            }
         }
     }
 
@@ -88,8 +113,7 @@ impl OwnedPipeline {
     /// [`MediaError::Deadline`] if it did not end in time.
     pub async fn shutdown(mut self, deadline: Duration) -> Result<(), MediaError> {
         self.ended = true;
-        let pipeline = self.pipeline.clone();
-        let null = tokio::task::spawn_blocking(move || pipeline.set_state(gst::State::Null));
+        let null = tokio::task::spawn_blocking(self.ending());
         if tokio::time::timeout(deadline, null).await.is_err() {
             tracing::error!(pipeline = %self.name(), "pipeline did not end within {deadline:?}");
             return Err(MediaError::Deadline { step: "ending a pipeline", limit: deadline });
@@ -108,9 +132,8 @@ impl Drop for OwnedPipeline {
             return;
         }
         tracing::warn!(pipeline = %self.name(), "pipeline was dropped, not shut down");
-        let pipeline = self.pipeline.clone();
         let thread = std::thread::Builder::new().name("pipeline-drop".into());
-        if let Err(error) = thread.spawn(move || pipeline.set_state(gst::State::Null)) {
+        if let Err(error) = thread.spawn(self.ending()) {
             tracing::error!("no thread to end a pipeline on: {error}");
         }
     }
@@ -163,6 +186,15 @@ mod tests {
         assert_eq!(element, "culprit");
         assert!(message.contains("error-quark"), "{message}");
         owned.shutdown(Duration::from_secs(5)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_start_that_comes_after_the_end_does_nothing() {
+        let (owned, _events) = test_pipeline("audiotestsrc is-live=true ! fakesink");
+        let (pipeline, late) = (owned.pipeline().clone(), owned.starting());
+        owned.shutdown(Duration::from_secs(5)).await.unwrap();
+        assert!(!late());
+        assert_eq!(pipeline.current_state(), gst::State::Null);
     }
 
     #[tokio::test]

@@ -272,7 +272,11 @@ impl Presets {
     }
 
     fn refuse(&mut self, path: &str, reason: String, remedy: Option<String>) {
-        tracing::warn!(file = path, reason, "pipeline file cannot be used");
+        // An element that is not installed is no fault of the file, and there is mostly another.
+        match &remedy {
+            Some(remedy) => tracing::info!(file = path, reason, remedy, "pipeline file is left out"),
+            None => tracing::warn!(file = path, reason, "pipeline file cannot be used"),
+        }
         self.unavailable.push(Unavailable { what: format!("pipelines/{path}"), reason, remedy });
     }
 

@@ -1,19 +1,23 @@
 //! A publication: one webrtcbin that receives, its tracks, and the tap for the subscribers.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use gst::prelude::*;
 use gst_webrtc::{WebRTCRTPTransceiver, WebRTCRTPTransceiverDirection, WebRTCSDPType};
 use tokio::task::JoinSet;
 
 use super::{
-    KEYFRAME_HOLDOFF, Track, counters,
+    KEYFRAME_HOLDOFF, RoomClock, Track, counters,
     peer::{Connection, Context, Happening, Inside, Peer},
     rtp_caps,
     tap::Tap,
     webrtc::{Role, WebRtc, transceiver},
 };
-use crate::media::{Kind, MediaError, MediaEvent, Publication, description, negotiation::AcceptedSection};
+use crate::media::{
+    Kind, MediaError, MediaEvent, Publication, description,
+    negotiation::AcceptedSection,
+    sender_clock::{SenderClock, sender_reports},
+};
 
 /// Starts to receive `publication` into `tracks`, which are in the order of its media.
 pub(super) fn spawn(context: Context, publication: Publication, tracks: Vec<Arc<Track>>) -> Peer {
@@ -80,6 +84,7 @@ fn build(
         .pipeline()
         .add_many(&sinks)
         .map_err(|_| MediaError::Element { element: name, message: "a track's sink is in use".into() })?;
+    read_reports(&webrtc, &context.clock, &ssrcs, tracks);
     let tap = Arc::new(Tap::new(context.clock.clone(), sections, ssrcs, tracks, context.events.clone()));
     webrtc.pipeline.pipeline().connect_deep_element_added(move |_, _, element| {
         if element.factory().is_some_and(|factory| factory.name() == "rtpjitterbuffer") {
@@ -88,6 +93,35 @@ fn build(
     });
     link_new_pads(&webrtc, tracks);
     Ok(webrtc)
+}
+
+/// Tells each track from the client's sender reports when its packets were captured.
+fn read_reports(webrtc: &WebRtc, clock: &RoomClock, ssrcs: &[Vec<u32>], tracks: &[Arc<Track>]) {
+    let sources = ssrcs.iter().zip(tracks).flat_map(|(ssrcs, track)| ssrcs.iter().map(|ssrc| (*ssrc, track.clone())));
+    let sources: Arc<HashMap<u32, Arc<Track>>> = Arc::new(sources.collect());
+    let (sender, clock) = (SenderClock::default(), clock.clone());
+    webrtc.pipeline.pipeline().connect_deep_element_added(move |_, _, element| {
+        if element.factory().is_none_or(|factory| factory.name() != "rtpsession") {
+            return;
+        }
+        let (sources, sender, clock) = (sources.clone(), sender.clone(), clock.clone());
+        element.connect_pad_added(move |_, pad| {
+            if pad.name() != "recv_rtcp_sink" {
+                return;
+            }
+            let (sources, sender, clock) = (sources.clone(), sender.clone(), clock.clone());
+            pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+                let bytes = info.buffer().and_then(|buffer| buffer.map_readable().ok());
+                for report in bytes.map(|bytes| sender_reports(&bytes)).unwrap_or_default() {
+                    if let Some(track) = sources.get(&report.ssrc) {
+                        let now = clock.running_time().into();
+                        track.set_capture_times(sender.report(report, track.codec.clock_rate(), now));
+                    }
+                }
+                gst::PadProbeReturn::Ok
+            });
+        });
+    });
 }
 
 /// Transceivers made before the offer is set, with the header extensions in their caps: webrtcbin

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use gst::prelude::*;
 use gst_utils::streamproducer::{ProducerSettings, StreamProducer};
 use tokio::sync::Notify;
@@ -17,7 +17,7 @@ use super::{
     rtp_caps,
 };
 use crate::{
-    media::{CodecName, Kind, negotiation::AUDIO_LEVEL, rtp},
+    media::{CodecName, Kind, negotiation::AUDIO_LEVEL, rtp, sender_clock::CaptureTimes},
     room::id::TrackId,
 };
 
@@ -42,6 +42,8 @@ pub struct Track {
     pub producer: StreamProducer,
     ssrc: u32,
     keyframe_wanted: Arc<Notify>,
+    /// As the publisher's last report has them; `None` before the first.
+    capture_times: ArcSwapOption<CaptureTimes>,
     feeds: ArcSwap<Vec<Arc<Feed>>>,
     /// Taken to change `feeds`, never to read it.
     feeds_change: Mutex<()>,
@@ -62,13 +64,17 @@ impl Track {
         }
         let keyframe_wanted = Arc::new(Notify::new());
         let appsink = appsink(&id, keyframe_wanted.clone());
+        let producer = StreamProducer::with(&appsink, ProducerSettings { sync: false });
+        // Decoders that have seen an end decode no more; that a track is over is the room's to tell.
+        producer.set_forward_events([gst::EventType::Gap]);
         Arc::new(Self {
             id,
             codec,
             caps,
-            producer: StreamProducer::with(&appsink, ProducerSettings { sync: false }),
+            producer,
             ssrc,
             keyframe_wanted,
+            capture_times: ArcSwapOption::empty(),
             feeds: ArcSwap::default(),
             feeds_change: Mutex::new(()),
         })
@@ -103,13 +109,40 @@ impl Track {
         self.keyframe_wanted.notified().await;
     }
 
+    /// From now on packets leave with the time of their capture, not of their arrival: sender reports
+    /// to subscribers are derived from it.
+    pub fn set_capture_times(&self, times: CaptureTimes) {
+        self.capture_times.store(Some(Arc::new(times)));
+    }
+
     /// Gives a packet to every subscriber. Called on the publisher's streaming thread; never waits.
     pub fn forward(&self, packet: &Packet) {
-        for feed in self.feeds.load().iter() {
-            if feed.push(packet) == Fed::Overflowed {
+        let feeds = self.feeds.load();
+        if feeds.is_empty() {
+            return;
+        }
+        let packet = self.as_captured(packet);
+        for feed in feeds.iter() {
+            if feed.push(&packet) == Fed::WantsKeyframe {
                 self.request_keyframe();
             }
         }
+    }
+
+    /// The packet with the time of its capture, if that is known. When the publisher changes its
+    /// source, RTP timestamps go on without a gap, and so the last report still tells.
+    fn as_captured(&self, packet: &Packet) -> Packet {
+        let mut packet = packet.clone();
+        let captured = self.capture_times.load().as_ref().and_then(|times| {
+            let arrived = packet.buffer.pts()?;
+            let rtp = u32::from_be_bytes(*packet.buffer.map_readable().ok()?.get(4..)?.first_chunk()?);
+            times.of(rtp, arrived.into())
+        });
+        if let Some(captured) = captured.and_then(|time| gst::ClockTime::try_from(time).ok()) {
+            // Copies the buffer's frame, not the bytes.
+            packet.buffer.make_mut().set_pts(captured);
+        }
+        packet
     }
 
     /// How many subscribers read it.

@@ -14,15 +14,21 @@ use gst_webrtc::{WebRTCPeerConnectionState, WebRTCRTPTransceiver, WebRTCSDPType,
 use tokio::sync::mpsc;
 
 use super::{MediaSettings, OwnedPipeline, PipelineEvent, RoomClock};
-use crate::media::{MediaError, rtp};
+use crate::media::{MediaError, negotiation, rtp};
 
 /// What webrtcbin may take for one step of negotiation.
 const NEGOTIATION_DEADLINE: Duration = Duration::from_secs(10);
+/// What webrtcbin may take for what it was told before its end.
+const SETTLE_DEADLINE: Duration = Duration::from_secs(2);
 /// Delay of the jitter buffers: what decoders and recorders wait for late packets. Forwarding does not.
 pub const JITTER_BUFFER: Duration = Duration::from_millis(200);
 /// What RTP sessions take for the capacity of the path, in bytes a second. They spend a twentieth of
 /// it on RTCP at most; with their own guess they send too few NACKs to recover from loss.
 const SESSION_BANDWIDTH: f64 = 300_000.0;
+
+/// SSRCs that a client may send in one connection, each of which costs a jitter buffer and a thread. A
+/// browser sends one for each section, and a new one now and then.
+const MAX_STREAMS: u32 = 4 * negotiation::MAX_SECTIONS as u32;
 
 /// What webrtcbin tells. Its callbacks run on GStreamer's threads and only send this.
 #[derive(Debug)]
@@ -124,6 +130,29 @@ impl WebRtc {
         self.bin.emit_by_name::<()>("add-ice-candidate", &[&0u32, &candidate]);
     }
 
+    /// Ends both, at most within `deadline`; that it passed is logged.
+    pub(super) async fn shutdown(self, deadline: Duration) {
+        self.settle().await;
+        let Self { pipeline, bin, .. } = self;
+        let _ = pipeline.shutdown(deadline).await;
+        // The last reference joins webrtcbin's and libnice's threads.
+        let _ = tokio::task::spawn_blocking(move || drop(bin)).await;
+    }
+
+    /// Waits until webrtcbin has done what it was told. It works on a thread of its own: a description
+    /// that is being set while the pipeline ends adds transports that nobody ends any more, and their
+    /// threads and sockets stay for ever. What is asked last is answered last, so its statistics tell.
+    async fn settle(&self) {
+        if self.bin.current_state() < gst::State::Ready {
+            return;
+        }
+        let (promise, reply) = gst::Promise::new_future();
+        self.bin.emit_by_name::<()>("get-stats", &[&None::<gst::Pad>, &promise]);
+        if tokio::time::timeout(SETTLE_DEADLINE, reply).await.is_err() {
+            tracing::warn!(pipeline = %self.pipeline.name(), "webrtcbin did not settle within {SETTLE_DEADLINE:?}");
+        }
+    }
+
     async fn set(&self, signal: &str, description: &WebRTCSessionDescription) -> Result<(), MediaError> {
         let (promise, reply) = gst::Promise::new_future();
         self.bin.emit_by_name::<()>(signal, &[description, &promise]);
@@ -220,9 +249,11 @@ fn set_up_child(element: &gst::Element, role: Role) {
             let interval = if role == Role::Receiver { Duration::from_millis(20) } else { Duration::from_millis(500) };
             element.set_property("bandwidth", SESSION_BANDWIDTH);
             element.set_property("rtcp-min-interval", interval.as_nanos() as u64);
-            // What we send carries the time at which it was received.
+            // What we send carries the time of its capture, which reports are to be made from.
             element.set_property("rtcp-sync-send-time", false);
         }
+        // Packets of further ones are dropped.
+        "rtpssrcdemux" => element.set_property("max-streams", MAX_STREAMS),
         // Retransmissions pass late; a sender's own replay window must not refuse them.
         "srtpenc" | "srtpdec" => element.set_property("replay-window-size", 2 * rtp::REORDER_WINDOW as u32),
         _ => {}

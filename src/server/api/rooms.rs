@@ -60,6 +60,7 @@ pub async fn list(services: &Services) -> Result<Response, Problem> {
         (status = 201, body = RoomView),
         (status = 400, description = "`bad_room_name`, `bad_setting`, `bad_json`", body = Problem),
         (status = 409, description = "`room_exists`", body = Problem),
+        (status = 429, description = "`pin_locked`: opened with a PIN five times within 30 s", body = Problem),
         (status = 503, description = "`too_many_rooms`, `shutting_down`", body = Problem),
     ),
 )]

@@ -1,0 +1,172 @@
+//! When a publisher captured what it sends, from its sender reports (RFC 3550 §6.4.1): arithmetic only.
+//!
+//! Packets are late by what encoding and the network took, and a track's delay differs from the
+//! other's. Told by their arrival, sound and picture would be as far apart at the viewer; told by their
+//! capture, the viewer's browser brings them together again.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+/// What is further than this from a packet's arrival is no capture time, but a report that is wrong.
+const PLAUSIBLE_NS: i64 = 5_000_000_000;
+/// No anchor yet.
+const NONE: i64 = i64::MAX;
+
+/// What a sender says of one of its sources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SenderReport {
+    /// The source.
+    pub ssrc: u32,
+    /// The sender's wallclock, in nanoseconds since 1900.
+    pub ntp_ns: i64,
+    /// The same moment in the source's RTP timestamps.
+    pub rtp: u32,
+}
+
+/// The sender reports of a compound RTCP packet; what is cut off or has no wallclock is passed over.
+pub fn sender_reports(mut compound: &[u8]) -> Vec<SenderReport> {
+    const SENDER_REPORT: u8 = 200;
+    let mut reports = Vec::new();
+    while let Some(&[_, kind, high, low]) = compound.first_chunk() {
+        let length = 4 * (usize::from(u16::from_be_bytes([high, low])) + 1);
+        let Some((packet, rest)) = compound.split_at_checked(length) else { break };
+        let word = |index: usize| Some(u32::from_be_bytes(*packet.get(4 * index..)?.first_chunk()?));
+        if kind == SENDER_REPORT
+            && let (Some(ssrc), Some(seconds), Some(fraction), Some(rtp)) = (word(1), word(2), word(3), word(4))
+            && seconds != 0
+        {
+            let ntp_ns = i64::from(seconds) * 1_000_000_000 + ((i64::from(fraction) * 1_000_000_000) >> 32);
+            reports.push(SenderReport { ssrc, ntp_ns, rtp });
+        }
+        compound = rest;
+    }
+    reports
+}
+
+/// One publisher's wallclock against our time, shared by its tracks.
+#[derive(Clone, Debug)]
+pub struct SenderClock {
+    /// To add to the sender's wallclock to have our time. The least that was seen: no report and no
+    /// packet arrives before it was sent, so the least is the nearest.
+    anchor_ns: Arc<AtomicI64>,
+}
+
+/// The capture times of one track, as its last report has them.
+#[derive(Clone, Debug)]
+pub struct CaptureTimes {
+    report: SenderReport,
+    clock_rate: u32,
+    anchor_ns: Arc<AtomicI64>,
+}
+
+impl Default for SenderClock {
+    fn default() -> Self {
+        Self { anchor_ns: Arc::new(AtomicI64::new(NONE)) }
+    }
+}
+
+impl SenderClock {
+    /// Takes a report of one of the publisher's tracks, which came at `now`.
+    pub fn report(&self, report: SenderReport, clock_rate: u32, now: Duration) -> CaptureTimes {
+        let anchor = nanoseconds(now) - report.ntp_ns;
+        let known = self.anchor_ns.load(Relaxed);
+        // A sender's wallclock may be set, and drifts.
+        let is_off = known != NONE && anchor.saturating_sub(known) > PLAUSIBLE_NS / 2;
+        if is_off {
+            self.anchor_ns.store(anchor, Relaxed);
+        } else {
+            self.anchor_ns.fetch_min(anchor, Relaxed);
+        }
+        CaptureTimes { report, clock_rate, anchor_ns: self.anchor_ns.clone() }
+    }
+}
+
+impl CaptureTimes {
+    /// When, on our time, the media with this RTP timestamp was captured, never after `arrived`; `None`
+    /// if that cannot be.
+    pub fn of(&self, rtp: u32, arrived: Duration) -> Option<Duration> {
+        let ticks = i64::from(rtp.wrapping_sub(self.report.rtp).cast_signed());
+        let since_report = ticks * 1_000_000_000 / i64::from(self.clock_rate.max(1));
+        let anchor = self.anchor_ns.load(Relaxed);
+        let captured = self.report.ntp_ns.checked_add(since_report)?.checked_add(anchor)?;
+        let early = captured - nanoseconds(arrived);
+        if early.abs() > PLAUSIBLE_NS {
+            return None;
+        }
+        if early > 0 {
+            // The report that set the anchor was slower on its way than this packet.
+            self.anchor_ns.fetch_min(anchor - early, Relaxed);
+            return Some(arrived);
+        }
+        u64::try_from(captured).ok().map(Duration::from_nanos)
+    }
+}
+
+/// Of our time, which began with the room.
+fn nanoseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+    const NTP: i64 = 3_900_000_000_000_000_000;
+
+    fn report(ntp_ms: i64, rtp: u32) -> SenderReport {
+        SenderReport { ssrc: 7, ntp_ns: NTP + ntp_ms * 1_000_000, rtp }
+    }
+
+    #[test]
+    fn reports_are_found_among_others_and_junk_is_not() {
+        let mut compound = vec![0x80, 201, 0, 1, 0, 0, 0, 1];
+        let mut sender = vec![0x80, 200, 0, 6, 0, 0, 0, 7];
+        sender.extend([0, 0, 0, 2, 0x80, 0, 0, 0, 0, 0, 0, 9]);
+        sender.extend([0; 8]);
+        compound.extend(&sender);
+        let expected = SenderReport { ssrc: 7, ntp_ns: 2_500_000_000, rtp: 9 };
+        assert_eq!(sender_reports(&compound), [expected]);
+        for length in 0..compound.len() {
+            assert_eq!(sender_reports(&compound[..length]), [], "{length}");
+        }
+        assert_eq!(sender_reports(&[0x80, 200, 0, 0]), []);
+        assert_eq!(sender_reports(&[0xFF; 40]), []);
+    }
+
+    #[test]
+    fn tracks_with_different_delays_have_one_time() {
+        let clock = SenderClock::default();
+        let audio = clock.report(report(1000, 48_000), 48_000, 5_020 * MS);
+        let video = clock.report(report(1500, 90_000), 90_000, 5_530 * MS);
+        // Both captured 1 s after the audio report: the sound takes 30 ms to us, the picture 330.
+        assert_eq!(audio.of(96_000, 6_050 * MS), Some(6_020 * MS));
+        assert_eq!(video.of(135_000, 6_350 * MS), Some(6_020 * MS));
+    }
+
+    #[test]
+    fn nothing_was_captured_after_it_came_and_the_other_track_learns_from_it() {
+        let clock = SenderClock::default();
+        let audio = clock.report(report(0, 0), 48_000, 5_300 * MS);
+        let video = clock.report(report(0, u32::MAX), 90_000, 5_400 * MS);
+        assert_eq!(audio.of(4_800, 5_130 * MS), Some(5_130 * MS));
+        assert_eq!(video.of(8_999, 5_200 * MS), Some(5_130 * MS));
+    }
+
+    #[test]
+    fn a_wallclock_that_is_set_is_followed_and_a_report_that_is_wrong_is_not() {
+        let clock = SenderClock::default();
+        clock.report(report(0, 0), 48_000, 5_000 * MS);
+        let wrong = clock.report(report(0, 10_000_000), 48_000, 5_000 * MS);
+        assert_eq!(wrong.of(0, 5_000 * MS), None);
+        for jump_ms in [-3_600_000, 3_600_000] {
+            let set = clock.report(report(1000 + jump_ms, 48_000), 48_000, 6_000 * MS);
+            assert_eq!(set.of(48_000, 6_010 * MS), Some(6_000 * MS));
+        }
+    }
+}
