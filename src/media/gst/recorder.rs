@@ -25,7 +25,7 @@ mod timeline;
 use timeline::{Frame, Timeline};
 
 /// What is not on the disk yet when the process dies is lost: this, and what is in the encoders.
-const FRAGMENT: Duration = Duration::from_millis(400);
+const FRAGMENT: Duration = Duration::from_millis(200);
 /// Free space that recordings leave alone.
 pub const DISK_RESERVE_BYTES: u64 = 64 << 20;
 /// Frames that wait for a slow disk: about half a minute.
