@@ -121,6 +121,54 @@ async fn sound_and_picture_are_in_step() {
     studio.close().await;
 }
 
+#[tokio::test]
+async fn a_pause_is_not_in_the_file_and_sound_and_picture_stay_in_step() {
+    let mut studio = Studio::open().await;
+    let (flash, beep) = (studio.flash().await, studio.beep().await);
+    let anna = ParticipantId::random();
+    let seen = scene(vec![tile(&anna, "", Some(&flash))], &[&beep]);
+    let begin = studio.now();
+    let mut take = studio.record(&spec(), &seen);
+    take.started().await;
+    let mut recorded = 0.0;
+    let mut from = begin;
+    // What is paused is red: none of it may be seen.
+    let red = studio.colour(CodecName::Vp8, RED, 640, 360).await;
+    for (pause, resume) in [(4.3, 7.55), (10.85, 12.4)] {
+        studio.reach(begin + pause).await;
+        take.recorder.pause();
+        recorded += studio.now() - from;
+        take.recorder.set_scene(&scene(vec![tile(&anna, "", Some(&red))], &[]), &studio.tracks);
+        studio.reach(begin + resume - 0.6).await;
+        take.recorder.set_scene(&seen, &studio.tracks);
+        studio.reach(begin + resume).await;
+        take.recorder.resume();
+        from = studio.now();
+    }
+    studio.reach(begin + 16.2).await;
+    recorded += studio.now() - from;
+    let file = take.stop().await;
+    let growing = Content::read(&file);
+    let (target, facts) = studio.finalise(&file);
+    assert!((facts.duration.as_secs_f64() - recorded).abs() < 0.3, "{:?} of {recorded:.2} s", facts.duration);
+    for (name, content) in [("growing", growing), ("finalised", Content::read(&target))] {
+        assert_eq!(content.holes(), [], "{name}");
+        assert!((content.frames() as f64 / 25.0 - recorded).abs() < 0.3, "{name}: {} frames", content.frames());
+        assert!((content.sound_seconds() - recorded).abs() < 0.3, "{name}: {} s of sound", content.sound_seconds());
+        let offsets = offsets(&content.flashes(middle(1, 0)), &content.beeps());
+        println!("{name} file: beep after flash, ms: {:.0?}", offsets.iter().map(|o| o * 1e3).collect::<Vec<_>>());
+        assert!(offsets.len() >= 8, "{name}: only {} pairs", offsets.len());
+        assert!(offsets.iter().all(|offset| offset.abs() <= 0.06), "{name}: {offsets:.3?}");
+        let frames = (0..content.frames()).map(|frame| frame as f64 / 25.0);
+        let red: Vec<_> = frames.filter(|time| content.colour(*time, middle(1, 0))[2] > 180.0).collect();
+        assert!(red.is_empty(), "{name}: seen of the pauses at {red:.2?}");
+    }
+    flash.end().await;
+    beep.end().await;
+    red.end().await;
+    studio.close().await;
+}
+
 /// Pixels of a nickname as it stands in the file: first and last bright column, and how many.
 async fn drawn(studio: &mut Studio, label: &str) -> Option<(usize, usize, usize)> {
     let anna = ParticipantId::random();

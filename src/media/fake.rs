@@ -30,6 +30,8 @@ pub enum Call {
     Close(ConnectionId),
     StartRecording(RecordingId, PathBuf, RecordingSpec),
     SetScene(Scene),
+    PauseRecording(RecordingId),
+    ResumeRecording(RecordingId),
     StopRecording(RecordingId),
     Shutdown,
 }
@@ -216,6 +218,14 @@ impl MediaRoom for FakeRoom {
 
     fn set_scene(&mut self, scene: Scene) {
         self.note(Call::SetScene(scene));
+    }
+
+    fn pause_recording(&mut self, recording: &RecordingId) {
+        self.note(Call::PauseRecording(recording.clone()));
+    }
+
+    fn resume_recording(&mut self, recording: &RecordingId) {
+        self.note(Call::ResumeRecording(recording.clone()));
     }
 
     fn stop_recording(&mut self, recording: &RecordingId) {

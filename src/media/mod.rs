@@ -61,7 +61,14 @@ pub trait MediaRoom: Send {
     /// Who is to be seen and heard in all recordings of the room, in order, from now on.
     fn set_scene(&mut self, scene: Scene);
 
-    /// Stop a recording: write what is there and end the file. → [`MediaEvent::RecordingEnded`].
+    /// Leave what comes from now on out of a recording. Nothing is said, nor of a pause that is one
+    /// already.
+    fn pause_recording(&mut self, recording: &RecordingId);
+
+    /// Go on in the same file, without a gap.
+    fn resume_recording(&mut self, recording: &RecordingId);
+
+    /// Stop a recording, paused or not: write what is there and end the file. → [`MediaEvent::RecordingEnded`].
     fn stop_recording(&mut self, recording: &RecordingId);
 
     /// The graph as it stands, from the engine's own books.

@@ -31,7 +31,8 @@ use crate::{
 pub const MAX_LISTED: u32 = 1_000;
 
 /// Each brings the table from one version to the next; `PRAGMA user_version` says how many are done.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
     CREATE TABLE recordings (
         id TEXT PRIMARY KEY,
@@ -51,7 +52,9 @@ const MIGRATIONS: [&str; 1] = ["
     CREATE INDEX recordings_room ON recordings (room, created_at);
     CREATE INDEX recordings_room_key ON recordings (room_key, created_at);
     CREATE INDEX recordings_state ON recordings (state);
-"];
+",
+    "ALTER TABLE recordings ADD COLUMN paused_ms INTEGER NOT NULL DEFAULT 0;",
+];
 
 /// A recording, as the catalogue has it.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -78,6 +81,8 @@ pub struct Recording {
     /// When its file was closed.
     #[schema(value_type = Option<String>)]
     pub ended_at: Option<Timestamp>,
+    /// How long it was paused, in milliseconds, without a pause that lasts; not part of its length.
+    pub paused_ms: u64,
     /// How long it plays, in milliseconds; known once it is ready.
     pub duration_ms: Option<u64>,
     /// How large its file is; known once it is ready.
@@ -190,7 +195,8 @@ impl Catalogue {
     pub async fn insert(&self, recording: &Recording) -> Result<(), CatalogueError> {
         sqlx::query(
             "INSERT INTO recordings (id, room, room_key, state, spec, created_at, started_at, ended_at,
-             duration_ms, bytes, participants, reason, file) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             duration_ms, bytes, participants, reason, file, paused_ms)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(recording.id.as_str())
         .bind(&recording.room)
@@ -205,6 +211,7 @@ impl Catalogue {
         .bind(serde_json::to_string(&recording.participants).map_err(encode)?)
         .bind(recording.reason.as_deref())
         .bind(&recording.file)
+        .bind(to_column(recording.paused_ms))
         .execute(&self.pool)
         .await?;
         Ok(())
@@ -226,15 +233,35 @@ impl Catalogue {
         Ok(())
     }
 
+    /// It was paused or resumed; `total` is the length of all pauses that are over.
+    ///
+    /// # Errors
+    /// [`CatalogueError::Database`].
+    pub async fn paused(&self, id: &RecordingId, paused: bool, total: Duration) -> Result<(), CatalogueError> {
+        let state = if paused { RecordingState::Paused } else { RecordingState::Recording };
+        sqlx::query(
+            "UPDATE recordings SET paused_ms = ?,
+             state = CASE WHEN state IN ('recording', 'paused') THEN ? ELSE state END WHERE id = ?",
+        )
+        .bind(to_column(total.as_millis() as u64))
+        .bind(state_word(state))
+        .bind(id.as_str())
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
     /// It was told to stop, and its file will be closed in a moment.
     ///
     /// # Errors
     /// [`CatalogueError::Database`].
     pub async fn stopping(&self, id: &RecordingId) -> Result<(), CatalogueError> {
-        sqlx::query("UPDATE recordings SET state = 'finalising' WHERE id = ? AND state IN ('starting', 'recording')")
-            .bind(id.as_str())
-            .execute(&self.pool)
-            .await?;
+        sqlx::query(
+            "UPDATE recordings SET state = 'finalising' WHERE id = ? AND state IN ('starting', 'recording', 'paused')",
+        )
+        .bind(id.as_str())
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 
@@ -395,6 +422,7 @@ fn read_row(row: &SqliteRow) -> Result<Recording, sqlx::Error> {
         created_at: created_at.parse().map_err(decode)?,
         started_at: time_column(row, "started_at")?,
         ended_at: time_column(row, "ended_at")?,
+        paused_ms: from_column(row.try_get("paused_ms")?),
         duration_ms: row.try_get::<Option<i64>, _>("duration_ms")?.map(from_column),
         bytes: row.try_get::<Option<i64>, _>("bytes")?.map(from_column),
         participants: serde_json::from_str(&participants).map_err(decode)?,
@@ -412,9 +440,10 @@ fn time_column(row: &SqliteRow, column: &str) -> Result<Option<Timestamp>, sqlx:
     text.map(|text| text.parse().map_err(decode)).transpose()
 }
 
-const STATES: [(RecordingState, &str); 5] = [
+const STATES: [(RecordingState, &str); 6] = [
     (RecordingState::Starting, "starting"),
     (RecordingState::Recording, "recording"),
+    (RecordingState::Paused, "paused"),
     (RecordingState::Finalising, "finalising"),
     (RecordingState::Ready, "ready"),
     (RecordingState::Failed, "failed"),
@@ -424,6 +453,7 @@ fn state_word(state: RecordingState) -> &'static str {
     match state {
         RecordingState::Starting => "starting",
         RecordingState::Recording => "recording",
+        RecordingState::Paused => "paused",
         RecordingState::Finalising => "finalising",
         RecordingState::Ready => "ready",
         RecordingState::Failed => "failed",

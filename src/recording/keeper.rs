@@ -262,6 +262,10 @@ impl Keeper {
                 let noted = self.shared.catalogue.started(&recording, at).await;
                 self.note(&recording, noted);
             }
+            RecordingNotice::Paused { recording, paused, total } => {
+                let noted = self.shared.catalogue.paused(&recording, paused, total).await;
+                self.note(&recording, noted);
+            }
             RecordingNotice::Ended { recording, result, at, participants } => {
                 let noted = self.shared.catalogue.ended(&recording, at, &participants).await;
                 self.note(&recording, noted);
@@ -284,6 +288,7 @@ impl Keeper {
             created_at: Timestamp::now(),
             started_at: None,
             ended_at: None,
+            paused_ms: 0,
             duration_ms: None,
             bytes: None,
             participants: Vec::new(),
@@ -339,10 +344,11 @@ impl Keeper {
         }
     }
 
-    /// How long a recording ran by the clock: for files whose length nobody has counted.
+    /// How long a recording ran by the clock, without its pauses: for files whose length nobody has counted.
     async fn measured(&self, id: &RecordingId) -> Option<Duration> {
         let recording = self.get(id).await.ok()??;
-        Duration::try_from(recording.ended_at?.duration_since(recording.started_at?)).ok()
+        let ran = Duration::try_from(recording.ended_at?.duration_since(recording.started_at?)).ok()?;
+        Some(ran.saturating_sub(Duration::from_millis(recording.paused_ms)))
     }
 
     /// Takes up what an earlier life left: entries that were not over, and files without an entry.
@@ -432,6 +438,7 @@ fn adopt(orphan: Orphan) -> Recording {
         created_at,
         started_at,
         ended_at: Some(modified),
+        paused_ms: 0,
         duration_ms: None,
         bytes: None,
         participants,

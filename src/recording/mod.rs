@@ -11,6 +11,8 @@ pub mod store;
 pub use catalogue::{Catalogue, Recording};
 pub use keeper::Keeper;
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::{
@@ -39,6 +41,15 @@ pub enum RecordingNotice {
         recording: RecordingId,
         /// When.
         at: Timestamp,
+    },
+    /// It was paused or resumed.
+    Paused {
+        /// Which.
+        recording: RecordingId,
+        /// It is paused now.
+        paused: bool,
+        /// How long all pauses that are over were together.
+        total: Duration,
     },
     /// Its file is closed: finalise it and say so with [`RoomHandle::kept`], twice: once it is
     /// `finalising`, and once it is `ready` or `failed`.

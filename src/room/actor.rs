@@ -224,6 +224,12 @@ impl Room {
                 reply(answer, self.signal(&participant, kind, to, data));
             }
             RoomCommand::Record { caller, spec, answer } => self.record(&caller, spec, answer),
+            RoomCommand::PauseRecording { caller, recording, answer } => {
+                reply(answer, self.pause_recording(&caller, &recording));
+            }
+            RoomCommand::ResumeRecording { caller, recording, answer } => {
+                reply(answer, self.resume_recording(&caller, &recording));
+            }
             RoomCommand::StopRecording { caller, recording, answer } => {
                 reply(answer, self.stop_recording(&caller, &recording));
             }

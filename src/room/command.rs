@@ -101,6 +101,10 @@ pub enum RoomCommand {
     },
     /// Start a recording.
     Record { caller: Caller, spec: RecordingSpec, answer: Answer<RoomRecordingView, RecordError> },
+    /// Leave what happens from now on out of a recording's file.
+    PauseRecording { caller: Caller, recording: RecordingId, answer: Answer<RoomRecordingView, RecordError> },
+    /// Go on in the same file.
+    ResumeRecording { caller: Caller, recording: RecordingId, answer: Answer<RoomRecordingView, RecordError> },
     /// Stop a recording. Answers at once, in state `finalising`.
     StopRecording { caller: Caller, recording: RecordingId, answer: Answer<RoomRecordingView, RecordError> },
     /// From the recording keeper: the catalogue has noted it, writing may begin at `file`; or it

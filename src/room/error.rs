@@ -260,6 +260,15 @@ pub enum RecordError {
     /// No recording of that id runs in this room.
     #[error("no such recording is running")]
     NoSuchRecording,
+    /// It is not being written: it has not begun yet, or is over.
+    #[error("the recording is not being written: it has not begun yet, or is over")]
+    NotRecording,
+    /// It is paused.
+    #[error("the recording is paused already")]
+    AlreadyPaused,
+    /// It runs.
+    #[error("the recording is not paused")]
+    NotPaused,
     /// The disk's reserve is reached.
     #[error("the disk is too full to record ({free_bytes} bytes free, {reserve_bytes} kept in reserve)")]
     DiskFull {

@@ -167,6 +167,16 @@ impl RoomHandle {
         self.ask(|answer| RoomCommand::Record { caller, spec, answer })
     }
 
+    /// Leave what happens from now on out of a recording's file.
+    pub fn pause_recording(&self, caller: Caller, recording: RecordingId) -> Pending<RoomRecordingView, RecordError> {
+        self.ask(|answer| RoomCommand::PauseRecording { caller, recording, answer })
+    }
+
+    /// Go on in the same file.
+    pub fn resume_recording(&self, caller: Caller, recording: RecordingId) -> Pending<RoomRecordingView, RecordError> {
+        self.ask(|answer| RoomCommand::ResumeRecording { caller, recording, answer })
+    }
+
     /// Stop a recording.
     pub fn stop_recording(&self, caller: Caller, recording: RecordingId) -> Pending<RoomRecordingView, RecordError> {
         self.ask(|answer| RoomCommand::StopRecording { caller, recording, answer })

@@ -89,7 +89,7 @@ pub struct RoomRecordingView {
     pub reason: Option<String>,
 }
 
-/// The life of a recording; it only moves down this list.
+/// The life of a recording; it only moves down this list, but for a pause and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RecordingState {
@@ -97,6 +97,8 @@ pub enum RecordingState {
     Starting,
     /// Frames are being written.
     Recording,
+    /// Nothing is written until it is resumed, in the same file.
+    Paused,
     /// Stopped; the file is being made fast to open and seek.
     Finalising,
     /// Done: play it, keep it.
@@ -106,6 +108,11 @@ pub enum RecordingState {
 }
 
 impl RecordingState {
+    /// It has not been stopped.
+    pub fn is_running(self) -> bool {
+        matches!(self, Self::Starting | Self::Recording | Self::Paused)
+    }
+
     /// No further change will come.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Ready | Self::Failed)

@@ -2,7 +2,7 @@
 //!
 //! The keeper is never waited for. What it cannot take at once waits in a backlog that the room
 //! task passes on when there is space; a recording is not begun while there is a backlog, so it
-//! holds at most two notices for each recording that runs.
+//! holds at most three notices for each recording that runs.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -55,11 +55,27 @@ enum Phase {
     /// The keeper notes it. Nobody is told of it yet but whoever asked, with the outcome.
     Noting { until: Instant, answer: Option<Answer<RoomRecordingView, RecordError>> },
     /// The engine writes it, until then at the latest.
-    Writing { stop_at: Option<Instant> },
+    Writing { stop_at: Option<Instant>, tape: Tape },
     /// The engine closes the file.
     Ending { until: Instant },
     /// The keeper finishes the file, or has.
     Kept,
+}
+
+/// What of the time that passes is in the file.
+#[derive(Clone, Copy, Default)]
+struct Tape {
+    paused_at: Option<Instant>,
+    /// Pauses that are over, together.
+    paused: Duration,
+}
+
+impl Tape {
+    fn resume(&mut self, now: Instant) {
+        if let Some(at) = self.paused_at.take() {
+            self.paused += now - at;
+        }
+    }
 }
 
 impl Recordings {
@@ -106,18 +122,47 @@ impl Recordings {
 
     fn tell_keeper(&mut self, notice: RecordingNotice) {
         if self.has_backlog() {
-            self.backlog.push_back(notice);
+            self.put_back(notice);
             return;
         }
         match self.keeper.try_send(notice) {
             Ok(()) => {}
-            Err(TrySendError::Full(notice)) => self.backlog.push_back(notice),
+            Err(TrySendError::Full(notice)) => self.put_back(notice),
             Err(TrySendError::Closed(_)) => tracing::error!("the recording keeper is gone"),
         }
     }
 
+    /// Of a recording's pauses only the last word waits: anybody may pause as often as he likes.
+    fn put_back(&mut self, notice: RecordingNotice) {
+        if let RecordingNotice::Paused { recording: this, .. } = &notice {
+            let told = |waiting: &RecordingNotice| matches!(waiting, RecordingNotice::Paused { recording, .. } if recording == this);
+            self.backlog.retain(|waiting| !told(waiting));
+        }
+        self.backlog.push_back(notice);
+    }
+
     fn get(&mut self, id: &RecordingId) -> Option<&mut Recording> {
         self.list.iter_mut().find(|recording| recording.view.id == *id)
+    }
+
+    /// Of a recording that has begun and is not over: its pauses, and when it stops by itself.
+    fn tape(&mut self, id: &RecordingId) -> Result<(&mut Tape, &mut Option<Instant>), RecordError> {
+        let recording = self.get(id).ok_or(RecordError::NoSuchRecording)?;
+        match &mut recording.phase {
+            Phase::Noting { .. } => Err(RecordError::NoSuchRecording),
+            Phase::Writing { tape, stop_at } if recording.view.state != RecordingState::Starting => Ok((tape, stop_at)),
+            Phase::Writing { .. } | Phase::Ending { .. } | Phase::Kept => Err(RecordError::NotRecording),
+        }
+    }
+
+    /// A pause ends with its recording.
+    fn end_pause(&mut self, id: &RecordingId) {
+        let Ok((tape, _)) = self.tape(id) else { return };
+        if tape.paused_at.is_some() {
+            tape.resume(Instant::now());
+            let total = tape.paused;
+            self.tell_keeper(RecordingNotice::Paused { recording: id.clone(), paused: false, total });
+        }
     }
 
     /// The engine's files that are not closed yet.
@@ -163,7 +208,7 @@ impl Recordings {
         let at = Timestamp::now();
         let recording = self.get(id).filter(|recording| recording.is_being_written())?;
         recording.view.started_at = at;
-        if let Phase::Writing { stop_at } = &mut recording.phase {
+        if let Phase::Writing { stop_at, .. } = &mut recording.phase {
             recording.view.state = RecordingState::Recording;
             *stop_at = recording.spec.max_s.map(|seconds| Instant::now() + Duration::from_secs(seconds));
         }
@@ -174,6 +219,7 @@ impl Recordings {
 
     /// The file is closed; what becomes of it is the keeper's.
     fn ended(&mut self, id: &RecordingId, result: Result<(), MediaError>) -> Option<RoomRecordingView> {
+        self.end_pause(id);
         let recording = self.get(id).filter(|recording| recording.is_being_written())?;
         recording.phase = Phase::Kept;
         recording.view.state = RecordingState::Finalising;
@@ -201,7 +247,7 @@ impl Recording {
     fn deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Noting { until, .. } | Phase::Ending { until } => Some(until),
-            Phase::Writing { stop_at } => stop_at,
+            Phase::Writing { stop_at, tape } => stop_at.filter(|_| tape.paused_at.is_none()),
             Phase::Kept => None,
         }
     }
@@ -298,7 +344,7 @@ impl Room {
         match result {
             Ok(file) => {
                 let stop_at = recording.spec.max_s.map(|seconds| Instant::now() + Duration::from_secs(seconds));
-                recording.phase = Phase::Writing { stop_at };
+                recording.phase = Phase::Writing { stop_at, tape: Tape::default() };
                 let (view, spec) = (recording.view.clone(), recording.spec.clone());
                 self.media.start_recording(id.clone(), file, spec, scene);
                 if let Some(answer) = answer {
@@ -341,6 +387,50 @@ impl Room {
         }
     }
 
+    /// Leaves what happens from now on out of a recording's file.
+    pub(super) fn pause_recording(
+        &mut self,
+        caller: &Caller,
+        id: &RecordingId,
+    ) -> Result<RoomRecordingView, RecordError> {
+        self.may_record(caller)?;
+        let (tape, _) = self.recordings.tape(id)?;
+        if tape.paused_at.is_some() {
+            return Err(RecordError::AlreadyPaused);
+        }
+        tape.paused_at = Some(Instant::now());
+        let total = tape.paused;
+        self.media.pause_recording(id);
+        Ok(self.paused(id, true, total))
+    }
+
+    /// Goes on in the same file.
+    pub(super) fn resume_recording(
+        &mut self,
+        caller: &Caller,
+        id: &RecordingId,
+    ) -> Result<RoomRecordingView, RecordError> {
+        self.may_record(caller)?;
+        let now = Instant::now();
+        let (tape, stop_at) = self.recordings.tape(id)?;
+        let since = tape.paused_at.ok_or(RecordError::NotPaused)?;
+        tape.resume(now);
+        // Only what is recorded counts against the limit.
+        *stop_at = stop_at.map(|at| at + (now - since));
+        let total = tape.paused;
+        self.media.resume_recording(id);
+        Ok(self.paused(id, false, total))
+    }
+
+    fn paused(&mut self, id: &RecordingId, paused: bool, total: Duration) -> RoomRecordingView {
+        let recording = self.recordings.get(id).expect("the caller has just found it");
+        recording.view.state = if paused { RecordingState::Paused } else { RecordingState::Recording };
+        let view = recording.view.clone();
+        self.recordings.tell_keeper(RecordingNotice::Paused { recording: id.clone(), paused, total });
+        self.tell_all(RoomEvent::Recording { recording: view.clone() });
+        view
+    }
+
     /// Stops a recording. Asking twice is no error while the file is being finished.
     pub(super) fn stop_recording(
         &mut self,
@@ -360,6 +450,7 @@ impl Room {
     /// Has the engine close a recording's file.
     fn end(&mut self, id: &RecordingId) -> RoomRecordingView {
         self.media.stop_recording(id);
+        self.recordings.end_pause(id);
         let recording = self.recordings.get(id).expect("the caller has just found it");
         recording.phase = Phase::Ending { until: Instant::now() + END_DEADLINE };
         recording.view.state = RecordingState::Finalising;
@@ -391,7 +482,7 @@ impl Room {
         let Some(recording) = self.recordings.get(id) else { return };
         let view = &mut recording.view;
         // Nothing moves up again, and what is already said is not said twice.
-        if view.state.is_final() || matches!(state, RecordingState::Starting | RecordingState::Recording) {
+        if view.state.is_final() || state.is_running() {
             return;
         }
         if (view.state, &view.reason) == (state, &reason) {

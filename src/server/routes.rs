@@ -52,6 +52,8 @@ enum Operation {
     Graph,
     Events,
     StartRecording,
+    PauseRecording,
+    ResumeRecording,
     StopRecording,
     ListRecordings,
     GetRecording,
@@ -64,7 +66,7 @@ const fn route(method: &'static str, path: &'static str, access: Access, operati
 }
 
 /// All of them.
-pub const ROUTES: [Route; 20] = [
+pub const ROUTES: [Route; 22] = [
     route("GET", "/healthz", Access::Open, Operation::Health),
     route("GET", "/readyz", Access::Open, Operation::Ready),
     route("GET", "/metrics", Access::Owner, Operation::Metrics),
@@ -83,6 +85,8 @@ pub const ROUTES: [Route; 20] = [
     route("GET", "/api/recordings", Access::Participant, Operation::ListRecordings),
     route("GET", "/api/recordings/{id}", Access::Participant, Operation::GetRecording),
     route("DELETE", "/api/recordings/{id}", Access::Owner, Operation::DeleteRecording),
+    route("POST", "/api/recordings/{id}/pause", Access::Owner, Operation::PauseRecording),
+    route("POST", "/api/recordings/{id}/resume", Access::Owner, Operation::ResumeRecording),
     route("POST", "/api/recordings/{id}/stop", Access::Owner, Operation::StopRecording),
     route("GET", "/api/recordings/{id}/file", Access::Participant, Operation::RecordingFile),
 ];
@@ -104,6 +108,8 @@ async fn perform(operation: Operation, services: &Services, call: Call) -> Resul
         Operation::Graph => rooms::graph(services, call).await,
         Operation::Events => rooms::events(services, call).await,
         Operation::StartRecording => recordings::start(services, call).await,
+        Operation::PauseRecording => recordings::pause(services, call).await,
+        Operation::ResumeRecording => recordings::resume(services, call).await,
         Operation::StopRecording => recordings::stop(services, call).await,
         Operation::ListRecordings => recordings::list(services, call).await,
         Operation::GetRecording => recordings::get(services, call).await,

@@ -165,6 +165,66 @@ async fn a_recording_stops_by_itself_at_its_limit() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pause_is_told_noted_and_not_counted_against_the_limit() {
+    let mut house = house();
+    let mut a = house.guest("r", "a").await;
+    let b = house.guest("r", "b").await;
+    let pending = a.room.record(Caller::Owner, RecordingSpec { max_s: Some(90), ..RecordingSpec::default() });
+    let id = house.note_recording().await;
+    pending.await.unwrap();
+    assert!(matches!(house.notice().await, Some(RecordingNotice::Started { .. })));
+    assert_eq!(state(&mut a).await.0, RecordingState::Starting);
+    assert_eq!(state(&mut a).await.0, RecordingState::Recording);
+    let began = Instant::now();
+    let guest = Caller::Participant(b.id.clone());
+    assert_eq!(a.room.pause_recording(guest, id.clone()).await, Err(RecordError::NotAllowed));
+    assert_eq!(a.room.resume_recording(Caller::Owner, id.clone()).await, Err(RecordError::NotPaused));
+    advance(Duration::from_secs(10)).await;
+    let view = a.room.pause_recording(Caller::Owner, id.clone()).await.unwrap();
+    assert_eq!((view.state, state(&mut a).await.0), (RecordingState::Paused, RecordingState::Paused));
+    assert_eq!(a.room.pause_recording(Caller::Owner, id.clone()).await, Err(RecordError::AlreadyPaused));
+    house.calls.find(|call| (call == Call::PauseRecording(id.clone())).then_some(())).await;
+    let Some(RecordingNotice::Paused { paused: true, total: Duration::ZERO, .. }) = house.notice().await else {
+        panic!()
+    };
+    // Longer than the limit.
+    advance(Duration::from_secs(200)).await;
+    let view = a.room.resume_recording(Caller::Owner, id.clone()).await.unwrap();
+    assert_eq!((view.state, state(&mut a).await.0), (RecordingState::Recording, RecordingState::Recording));
+    house.calls.find(|call| (call == Call::ResumeRecording(id.clone())).then_some(())).await;
+    let Some(RecordingNotice::Paused { paused: false, total, .. }) = house.notice().await else { panic!() };
+    assert_eq!(total, Duration::from_secs(200));
+    assert_eq!(state(&mut a).await.0, RecordingState::Finalising);
+    assert_eq!(began.elapsed(), Duration::from_secs(290), "90 s of it were recorded");
+    for late in [
+        a.room.pause_recording(Caller::Owner, id.clone()).await,
+        a.room.resume_recording(Caller::Owner, id.clone()).await,
+    ] {
+        assert_eq!(late, Err(RecordError::NotRecording));
+    }
+    let unknown = a.room.pause_recording(Caller::Owner, salon::room::id::RecordingId::random()).await;
+    assert_eq!(unknown, Err(RecordError::NoSuchRecording));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_recording_can_be_stopped() {
+    let mut house = house();
+    let mut a = house.guest("r", "a").await;
+    let id = started(&mut house, &a).await;
+    assert!(matches!(house.notice().await, Some(RecordingNotice::Started { .. })));
+    assert_eq!(state(&mut a).await.0, RecordingState::Starting);
+    assert_eq!(state(&mut a).await.0, RecordingState::Recording);
+    a.room.pause_recording(Caller::Owner, id.clone()).await.unwrap();
+    assert!(matches!(house.notice().await, Some(RecordingNotice::Paused { paused: true, .. })));
+    advance(Duration::from_secs(7)).await;
+    let view = a.room.stop_recording(Caller::Owner, id).await.unwrap();
+    assert_eq!(view.state, RecordingState::Finalising);
+    let Some(RecordingNotice::Paused { paused: false, total, .. }) = house.notice().await else { panic!() };
+    assert_eq!(total, Duration::from_secs(7));
+    assert!(matches!(house.notice().await, Some(RecordingNotice::Ended { result: Ok(()), .. })));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_recording_that_fails_is_handed_to_the_keeper_with_its_error() {
     let mut house = house();
     let mut a = house.guest("r", "a").await;

@@ -21,6 +21,7 @@ fn entry(id: &RecordingId, state: RecordingState) -> Recording {
         created_at: Timestamp::now(),
         started_at: None,
         ended_at: None,
+        paused_ms: 0,
         duration_ms: None,
         bytes: None,
         participants: vec!["Kim".into()],

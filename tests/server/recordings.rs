@@ -28,6 +28,31 @@ async fn a_recording_lives_from_start_to_delete() {
 }
 
 #[tokio::test]
+async fn a_recording_is_paused_and_resumed() {
+    let server = TestServer::start().await;
+    let (id, _) = server.record("math", &fragmented(1_000)).await;
+    let path = format!("/api/recordings/{id}");
+    assert_eq!(problem(server.send("POST", &format!("{path}/resume"), None).await).await, (409, "not_paused".into()));
+    let (status, paused) = server.json("POST", &format!("{path}/pause"), None).await;
+    assert_eq!((status, &paused["state"], &paused["paused_ms"]), (200, &json!("paused"), &json!(0)));
+    assert_eq!(
+        problem(server.send("POST", &format!("{path}/pause"), None).await).await,
+        (409, "already_paused".into())
+    );
+    let (status, resumed) = server.json("POST", &format!("{path}/resume"), None).await;
+    assert_eq!((status, &resumed["state"]), (200, &json!("recording")));
+    server.json("POST", &format!("{path}/pause"), None).await;
+    let (_, stopped) = server.json("POST", &format!("{path}/stop?wait_s=10"), None).await;
+    assert_eq!(stopped["state"], "ready", "{stopped}");
+    for late in ["pause", "resume"] {
+        let late = server.send("POST", &format!("{path}/{late}"), None).await;
+        assert_eq!(problem(late).await, (409, "not_recording".into()));
+    }
+    let unknown = server.send("POST", "/api/recordings/rec_none/pause", None).await;
+    assert_eq!(problem(unknown).await, (404, "no_such_recording".into()));
+}
+
+#[tokio::test]
 async fn stopping_answers_at_once_unless_asked_to_wait() {
     let server = TestServer::start().await;
     let (id, _) = server.record("math", &fragmented(10)).await;

@@ -258,6 +258,8 @@ impl<'a> Driver<'a> {
             | Verb::Rename(_)
             | Verb::Signal { .. }
             | Verb::Record(_)
+            | Verb::PauseRecording(_)
+            | Verb::ResumeRecording(_)
             | Verb::StopRecording(_)
             | Verb::Remove(_)
             | Verb::Leave => match &self.place {
@@ -321,6 +323,8 @@ fn start_inside(room: &RoomHandle, me: ParticipantId, verb: Verb) -> BoxFuture<'
         Verb::Rename(name) => answer(room.rename(me, name).map(Reply::Changed)),
         Verb::Signal { kind, to, data } => answer(room.signal(me, kind, to, data).map(Reply::Changed)),
         Verb::Record(spec) => answer(room.record(caller, spec).map(Reply::Recording)),
+        Verb::PauseRecording(recording) => answer(room.pause_recording(caller, recording).map(Reply::Recording)),
+        Verb::ResumeRecording(recording) => answer(room.resume_recording(caller, recording).map(Reply::Recording)),
         Verb::StopRecording(recording) => answer(room.stop_recording(caller, recording).map(Reply::Recording)),
         Verb::Remove(participant) => answer(room.remove(caller, participant).map(Reply::Changed)),
         Verb::Leave | Verb::Create { .. } | Verb::Join { .. } | Verb::Resume { .. } => {

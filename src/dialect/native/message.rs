@@ -9,7 +9,7 @@
 //! | `connection` | [`ConnectionName`]: a PeerConnection by the client's own name (publish) or ours (subscribe) |
 //! | `create`, `join` | [`crate::room::Registry`] |
 //! | `unpublish`, `unsubscribe {connection}` | the end of one connection |
-//! | `record` | start or stop of a recording |
+//! | `record` | start, pause, resume or stop of a recording |
 //!
 //! Each way a frame can be wrong has a code of its own; see [`Refusal`].
 
@@ -88,6 +88,10 @@ pub enum Verb {
     Signal { kind: String, to: Option<Vec<ParticipantId>>, data: Value },
     /// Start a recording.
     Record(RecordingSpec),
+    /// Leave out what happens from now on.
+    PauseRecording(RecordingId),
+    /// Go on in the same file.
+    ResumeRecording(RecordingId),
     /// Stop one.
     StopRecording(RecordingId),
     /// Remove somebody.
@@ -258,8 +262,10 @@ impl Fields {
         let action: String = self.required("action")?;
         match action.as_str() {
             "start" => self.recording_spec().map(Verb::Record),
+            "pause" => self.required("recording").map(Verb::PauseRecording),
+            "resume" => self.required("recording").map(Verb::ResumeRecording),
             "stop" => self.required("recording").map(Verb::StopRecording),
-            _ => Err(Refusal::bad_field("action", "is `start` or `stop`")),
+            _ => Err(Refusal::bad_field("action", "is `start`, `pause`, `resume` or `stop`")),
         }
     }
 

@@ -19,7 +19,7 @@ use super::{
     decoder::{Decoder, Decoders},
     mixer::{Canvas, Mixer},
     preset::Presets,
-    recorder::{Recorder, RecorderEvent, StopTime},
+    recorder::{Cuts, Recorder, RecorderEvent, StopTime},
 };
 use crate::{
     media::{
@@ -41,6 +41,10 @@ pub struct CompositeRecorder {
     encoders: (String, String),
     wanted: watch::Sender<Wanted>,
     stop: Arc<StopTime>,
+    cuts: Arc<Cuts>,
+    /// Running time at which the file was resumed last.
+    resumed: watch::Sender<gst::ClockTime>,
+    begin: gst::ClockTime,
     clock: RoomClock,
     books: Arc<Books>,
     task: Option<JoinHandle<()>>,
@@ -87,10 +91,12 @@ impl CompositeRecorder {
         let first = Wanted { scene: scene.clone(), tracks: tracks.clone() };
         let (wanted, wishes) = watch::channel(first);
         let books = Arc::new(Books::default());
-        let stop = Arc::new(StopTime::default());
+        let (stop, cuts) = (Arc::new(StopTime::default()), Arc::new(Cuts::default()));
+        let (resumed, resumes) = watch::channel(gst::ClockTime::ZERO);
+        let begin = clock.running_time();
         let job = Job {
             recording: recording.clone(),
-            begin: clock.running_time(),
+            begin,
             clock: clock.clone(),
             decoders: decoders.clone(),
             presets: presets.clone(),
@@ -98,12 +104,15 @@ impl CompositeRecorder {
             canvas,
             file,
             wishes,
+            resumes,
             stop: stop.clone(),
+            cuts: cuts.clone(),
             books: books.clone(),
             events,
         };
         let task = Some(tokio::spawn(job.run()));
-        Ok(Self { recording, canvas, encoders, wanted, stop, clock: clock.clone(), books, task })
+        let clock = clock.clone();
+        Ok(Self { recording, canvas, encoders, wanted, stop, cuts, resumed, begin, clock, books, task })
     }
 
     /// Who is seen and heard from now on.
@@ -116,6 +125,31 @@ impl CompositeRecorder {
             (wanted.scene, wanted.tracks) = (scene.clone(), tracks.clone());
             true
         });
+    }
+
+    /// Leaves out what comes from now on. Nothing happens if it is paused already.
+    pub fn pause(&mut self) {
+        // A picture that is shown at this moment may show what came after it.
+        self.cuts.pause(self.before_frame(u64::div_euclid));
+    }
+
+    /// Goes on where it was paused, with a keyframe. Nothing happens if it is not paused.
+    pub fn resume(&mut self) {
+        let at = self.before_frame(u64::div_ceil);
+        if self.cuts.resume(at) {
+            self.resumed.send_replace(at);
+        }
+    }
+
+    /// Half a frame before a frame of the mix: of the one that is shown now, or the next, as `round`
+    /// says. Frames are evenly spaced from the beginning on, so a pause between two such moments is a
+    /// whole number of frames long, and leaves no gap.
+    fn before_frame(&self, round: fn(u64, u64) -> u64) -> gst::ClockTime {
+        const SECOND: u64 = 1_000_000_000;
+        let fps = u64::from(self.canvas.fps);
+        let elapsed = self.clock.running_time().saturating_sub(self.begin).nseconds();
+        let frame = round(elapsed.saturating_mul(fps), SECOND).max(1);
+        self.begin + gst::ClockTime::from_nseconds((2 * frame - 1) * SECOND / (2 * fps))
     }
 
     /// Ends the recording with this moment. → [`MediaEvent::RecordingEnded`].
@@ -197,7 +231,9 @@ struct Job {
     canvas: Canvas,
     file: PathBuf,
     wishes: watch::Receiver<Wanted>,
+    resumes: watch::Receiver<gst::ClockTime>,
     stop: Arc<StopTime>,
+    cuts: Arc<Cuts>,
     books: Arc<Books>,
     events: mpsc::Sender<MediaEvent>,
 }
@@ -213,8 +249,9 @@ impl Job {
 
     async fn record(&mut self) -> Result<(), MediaError> {
         let priming = self.presets.audio_encoder()?.priming_samples;
-        let (file, stop) = (self.file.clone(), self.stop.clone());
-        let (recorder, tap, mut recorder_events) = blocking(move || Recorder::start(&file, priming, stop)).await??;
+        let (file, stop, cuts) = (self.file.clone(), self.stop.clone(), self.cuts.clone());
+        let (recorder, tap, mut recorder_events) =
+            blocking(move || Recorder::start(&file, priming, stop, cuts)).await??;
         *self.books.written_bytes.lock().expect("nothing panics under this lock") = recorder.written.clone();
         let result = match self.build().await {
             Ok((mixer, mut pipeline_events)) => {
@@ -266,6 +303,10 @@ impl Job {
                 Ok(()) = self.wishes.changed() => {
                     let now = self.clock.running_time();
                     self.apply(mixer, now).await?;
+                }
+                Ok(()) = self.resumes.changed() => {
+                    let at = *self.resumes.borrow_and_update();
+                    mixer.iter().for_each(|mixer| mixer.request_keyframe(at));
                 }
                 event = recorder_events.recv() => match event {
                     Some(RecorderEvent::Started) => {

@@ -20,8 +20,10 @@ use tokio::sync::mpsc;
 use super::mixer::{Encoded, Tap};
 use crate::{media::MediaError, recording::mp4::fragment::TrackKind};
 
+mod cuts;
 mod timeline;
 
+pub use cuts::Cuts;
 use timeline::{Frame, Timeline};
 
 /// What is not on the disk yet when the process dies is lost: this, and what is in the encoders.
@@ -77,7 +79,8 @@ impl StopTime {
 
 impl Recorder {
     /// Opens `file`, which must not exist, and starts the thread. What the encoders make goes into
-    /// the returned tap. `priming_samples`: what the audio encoder puts in front.
+    /// the returned tap. `priming_samples`: what the audio encoder puts in front. `cuts`: what is left
+    /// out.
     ///
     /// # Errors
     /// [`MediaError::File`] or [`MediaError::DiskFull`].
@@ -85,6 +88,7 @@ impl Recorder {
         file: &Path,
         priming_samples: u32,
         stop: Arc<StopTime>,
+        cuts: Arc<Cuts>,
     ) -> Result<(Self, Tap, mpsc::UnboundedReceiver<RecorderEvent>), MediaError> {
         let space = free_bytes(file).map_err(|error| file_error(&error))?;
         if space < DISK_RESERVE_BYTES {
@@ -103,7 +107,7 @@ impl Recorder {
             events: events.clone(),
             started: false,
         };
-        let writer = Writer { sink, timeline: Timeline::new(priming_samples, FRAGMENT) };
+        let writer = Writer { sink, timeline: Timeline::new(priming_samples, FRAGMENT, cuts) };
         let thread = std::thread::Builder::new().name("recorder".into());
         let watched = stop.clone();
         thread
@@ -334,7 +338,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for (name, stopped) in [("one", false), ("two", true)] {
             let stop = Arc::new(StopTime::default());
-            let (_recorder, tap, mut events) = Recorder::start(&folder.path().join(name), 1024, stop.clone()).unwrap();
+            let (_recorder, tap, mut events) =
+                Recorder::start(&folder.path().join(name), 1024, stop.clone(), Arc::default()).unwrap();
             if stopped {
                 stop.set(gst::ClockTime::ZERO);
             }

@@ -163,6 +163,18 @@ impl MediaRoom for GstRoom {
         }
     }
 
+    fn pause_recording(&mut self, recording: &RecordingId) {
+        if let Some(recorder) = self.recordings.get_mut(recording) {
+            recorder.pause();
+        }
+    }
+
+    fn resume_recording(&mut self, recording: &RecordingId) {
+        if let Some(recorder) = self.recordings.get_mut(recording) {
+            recorder.resume();
+        }
+    }
+
     fn stop_recording(&mut self, recording: &RecordingId) {
         if let Some(recorder) = self.recordings.get_mut(recording) {
             recorder.stop();

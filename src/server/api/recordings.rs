@@ -1,4 +1,4 @@
-//! Recordings: start, stop, list, look, play, remove.
+//! Recordings: start, pause, stop, list, look, play, remove.
 //!
 //! A participant sees what was recorded in rooms of his room's name and PIN; what he may not see
 //! does not exist for him.
@@ -15,6 +15,7 @@ use crate::{
     media::RecordingSpec,
     recording::Recording,
     room::{
+        RoomHandle,
         command::Caller as RoomCaller,
         error::RecordError,
         id::RecordingId,
@@ -88,6 +89,63 @@ pub async fn stop(services: &Services, call: Call) -> Result<Response, Problem> 
     let recording = services.keeper.wait(&recording.id, wait, over).await?.ok_or_else(Problem::no_such_recording)?;
     let status = if recording.state.is_final() { StatusCode::OK } else { StatusCode::ACCEPTED };
     json(status, &recording)
+}
+
+/// Pause a recording: what happens from now on is left out of its file.
+#[utoipa::path(
+    post, path = "/api/recordings/{id}/pause", tag = "recordings",
+    params(("id" = String, Path, description = "which")),
+    responses(
+        (status = 200, description = "It is `paused`.", body = Recording),
+        (status = 404, description = "`no_such_recording`", body = Problem),
+        (status = 409, description = "`already_paused`, `not_recording`", body = Problem),
+    ),
+)]
+pub async fn pause(services: &Services, call: Call) -> Result<Response, Problem> {
+    let recording = find(services, &call).await?;
+    let room = room_of(services, &recording)?;
+    let view = room.pause_recording(RoomCaller::Owner, recording.id.clone()).await.map_err(of_known)?;
+    as_noted(services, &view, |noted| noted.state != RecordingState::Recording).await
+}
+
+/// Resume a recording: it goes on in the same file, without a gap.
+#[utoipa::path(
+    post, path = "/api/recordings/{id}/resume", tag = "recordings",
+    params(("id" = String, Path, description = "which")),
+    responses(
+        (status = 200, description = "It is `recording`.", body = Recording),
+        (status = 404, description = "`no_such_recording`", body = Problem),
+        (status = 409, description = "`not_paused`, `not_recording`", body = Problem),
+    ),
+)]
+pub async fn resume(services: &Services, call: Call) -> Result<Response, Problem> {
+    let recording = find(services, &call).await?;
+    let room = room_of(services, &recording)?;
+    let view = room.resume_recording(RoomCaller::Owner, recording.id.clone()).await.map_err(of_known)?;
+    as_noted(services, &view, |noted| noted.state != RecordingState::Paused).await
+}
+
+/// A recording whose room is gone is over.
+fn room_of(services: &Services, recording: &Recording) -> Result<RoomHandle, Problem> {
+    services.registry.find(&recording.room).ok_or_else(|| RecordError::NotRecording.into())
+}
+
+/// The catalogue knows it: a room that does not has another recording's name, or ended it long ago.
+fn of_known(error: RecordError) -> Problem {
+    match error {
+        RecordError::NoSuchRecording => RecordError::NotRecording.into(),
+        error => error.into(),
+    }
+}
+
+/// The recording once the catalogue has what the room has just done.
+async fn as_noted(
+    services: &Services,
+    view: &RoomRecordingView,
+    noted: impl Fn(&Recording) -> bool,
+) -> Result<Response, Problem> {
+    let noted = services.keeper.wait(&view.id, NOTED_LIMIT, |recording| recording.is_none_or(&noted)).await?;
+    json(StatusCode::OK, &noted.ok_or_else(Problem::no_such_recording)?)
 }
 
 async fn end_in_room(services: &Services, recording: &Recording) -> Result<(), Problem> {
@@ -185,7 +243,7 @@ async fn find(services: &Services, call: &Call) -> Result<Recording, Problem> {
 fn further(one: RecordingState, other: RecordingState) -> RecordingState {
     let step = |state| match state {
         RecordingState::Starting => 0,
-        RecordingState::Recording => 1,
+        RecordingState::Recording | RecordingState::Paused => 1,
         RecordingState::Finalising => 2,
         RecordingState::Ready | RecordingState::Failed => 3,
     };

@@ -136,6 +136,17 @@ impl Mixer {
         let _ = self.video_out.static_pad("sink").is_some_and(|pad| pad.push_event(request));
     }
 
+    /// Asks for a keyframe: the first frame at or after running time `at` of the room.
+    pub fn request_keyframe(&self, at: gst::ClockTime) {
+        let epoch = gst::ClockTime::from_nseconds(self.epoch.load(Relaxed));
+        // The encoders are behind the clock; by this they know which frame is meant.
+        let request = gst_video::UpstreamForceKeyUnitEvent::builder()
+            .running_time(at.saturating_sub(epoch))
+            .all_headers(true)
+            .build();
+        let _ = self.video_out.static_pad("sink").is_some_and(|pad| pad.push_event(request));
+    }
+
     /// Decoders in use, by track.
     pub fn decoders(&self) -> Vec<(TrackId, Arc<Decoder>)> {
         self.video.decoders().chain(self.audio.decoders()).collect()

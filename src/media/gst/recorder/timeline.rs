@@ -2,11 +2,14 @@
 //!
 //! 0 is the first keyframe. Sound from before it is dropped, but for what the decoder needs to start.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::super::mixer::Encoded;
+use super::{
+    super::mixer::Encoded,
+    cuts::{Cuts, Splice},
+};
 use crate::{
     media::{Kind, MediaError},
     recording::mp4::fragment::{AAC_FRAME, AudioFormat, FormatError, Fragmenter, TrackKind, VideoFormat},
@@ -48,6 +51,7 @@ impl Frame {
 pub struct Timeline {
     priming_samples: u32,
     fragment: Duration,
+    cuts: Arc<Cuts>,
     stage: Stage,
 }
 
@@ -70,13 +74,16 @@ struct Writing {
     priming_ns: i64,
     /// Running time at which the fragment being collected began.
     fragment_start_ns: i64,
+    cuts: Arc<Cuts>,
+    picture: Splice,
+    sound: Splice,
 }
 
 impl Timeline {
-    /// `fragment`: how long fragments are.
-    pub fn new(priming_samples: u32, fragment: Duration) -> Self {
+    /// `fragment`: how long fragments are. `cuts`: what is left out of the file.
+    pub fn new(priming_samples: u32, fragment: Duration, cuts: Arc<Cuts>) -> Self {
         let stage = Stage::Waiting { video: VecDeque::new(), audio: VecDeque::new() };
-        Self { priming_samples, fragment, stage }
+        Self { priming_samples, fragment, cuts, stage }
     }
 
     /// Takes a frame. The answer is what to append to the file, mostly nothing.
@@ -136,7 +143,16 @@ impl Timeline {
             Fragmenter::new(&video_format, &audio_format(&sound.caps)?, audio_start_ns).map_err(unwritable)?;
         let header = fragmenter.header().to_vec();
         let held: Vec<_> = video.drain(..).chain(audio.drain(..)).collect();
-        let mut writing = Writing { fragmenter, header, zero_ns, priming_ns, fragment_start_ns: zero_ns };
+        let mut writing = Writing {
+            fragmenter,
+            header,
+            zero_ns,
+            priming_ns,
+            fragment_start_ns: zero_ns,
+            cuts: self.cuts.clone(),
+            picture: Splice::picture(),
+            sound: Splice::sound(f64::from(AAC_FRAME) * 1e9 / rate as f64),
+        };
         let mut bytes = Vec::new();
         for frame in held {
             bytes.extend(writing.push(frame, self.fragment)?);
@@ -156,10 +172,12 @@ impl Writing {
             bytes = self.take_fragment()?;
             self.fragment_start_ns = frame.time_ns;
         }
-        let time = match frame.kind {
-            TrackKind::Video => frame.time_ns - self.zero_ns,
-            TrackKind::Audio => frame.time_ns - self.zero_ns - self.priming_ns,
+        let (splice, time) = match frame.kind {
+            TrackKind::Video => (&mut self.picture, frame.time_ns),
+            TrackKind::Audio => (&mut self.sound, frame.time_ns - self.priming_ns),
         };
+        let Some(removed) = splice.place(&self.cuts, time, frame.sync, self.zero_ns) else { return Ok(bytes) };
+        let time = time - self.zero_ns - removed;
         self.fragmenter.push(frame.kind, time, frame.duration, frame.sync, frame.data);
         Ok(bytes)
     }
