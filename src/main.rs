@@ -210,7 +210,8 @@ fn recover(folder: &Path) -> anyhow::Result<ExitCode> {
     }
     let mut code = ExitCode::SUCCESS;
     for file in files {
-        let outcome = match store::finish_file(&file, 0, store::rewrite) {
+        let markers = store::read_manifest(&file).map(|manifest| manifest.markers).unwrap_or_default();
+        let outcome = match store::finish_file(&file, 0, store::rewrite, &markers) {
             Finished::Progressive(made) => format!("ready, {:.1} s", made.duration.as_secs_f64()),
             Finished::Fragmented { reason, .. } => {
                 code = ExitCode::FAILURE;

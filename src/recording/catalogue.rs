@@ -24,14 +24,17 @@ use utoipa::ToSchema;
 use super::RoomKey;
 use crate::{
     media::RecordingSpec,
-    room::{id::RecordingId, model::RecordingState},
+    room::{
+        id::RecordingId,
+        model::{Marker, RecordingState},
+    },
 };
 
 /// Rows one listing answers with at most.
 pub const MAX_LISTED: u32 = 1_000;
 
 /// Each brings the table from one version to the next; `PRAGMA user_version` says how many are done.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
     CREATE TABLE recordings (
@@ -54,6 +57,7 @@ const MIGRATIONS: [&str; 2] = [
     CREATE INDEX recordings_state ON recordings (state);
 ",
     "ALTER TABLE recordings ADD COLUMN paused_ms INTEGER NOT NULL DEFAULT 0;",
+    "ALTER TABLE recordings ADD COLUMN markers TEXT NOT NULL DEFAULT '[]';",
 ];
 
 /// A recording, as the catalogue has it.
@@ -83,6 +87,8 @@ pub struct Recording {
     pub ended_at: Option<Timestamp>,
     /// How long it was paused, in milliseconds, without a pause that lasts; not part of its length.
     pub paused_ms: u64,
+    /// Its named moments, in order; the first 255 are chapters of the file.
+    pub markers: Vec<Marker>,
     /// How long it plays, in milliseconds; known once it is ready.
     pub duration_ms: Option<u64>,
     /// How large its file is; known once it is ready.
@@ -195,8 +201,8 @@ impl Catalogue {
     pub async fn insert(&self, recording: &Recording) -> Result<(), CatalogueError> {
         sqlx::query(
             "INSERT INTO recordings (id, room, room_key, state, spec, created_at, started_at, ended_at,
-             duration_ms, bytes, participants, reason, file, paused_ms)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             duration_ms, bytes, participants, reason, file, paused_ms, markers)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(recording.id.as_str())
         .bind(&recording.room)
@@ -212,6 +218,7 @@ impl Catalogue {
         .bind(recording.reason.as_deref())
         .bind(&recording.file)
         .bind(to_column(recording.paused_ms))
+        .bind(serde_json::to_string(&recording.markers).map_err(encode)?)
         .execute(&self.pool)
         .await?;
         Ok(())
@@ -248,6 +255,19 @@ impl Catalogue {
         .bind(id.as_str())
         .execute(&self.pool)
         .await?;
+        Ok(())
+    }
+
+    /// A moment of it was named.
+    ///
+    /// # Errors
+    /// [`CatalogueError::Database`].
+    pub async fn marked(&self, id: &RecordingId, marker: &Marker) -> Result<(), CatalogueError> {
+        sqlx::query("UPDATE recordings SET markers = json_insert(markers, '$[#]', json(?)) WHERE id = ?")
+            .bind(serde_json::to_string(marker).map_err(encode)?)
+            .bind(id.as_str())
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 
@@ -423,6 +443,7 @@ fn read_row(row: &SqliteRow) -> Result<Recording, sqlx::Error> {
         started_at: time_column(row, "started_at")?,
         ended_at: time_column(row, "ended_at")?,
         paused_ms: from_column(row.try_get("paused_ms")?),
+        markers: serde_json::from_str(&row.try_get::<String, _>("markers")?).map_err(decode)?,
         duration_ms: row.try_get::<Option<i64>, _>("duration_ms")?.map(from_column),
         bytes: row.try_get::<Option<i64>, _>("bytes")?.map(from_column),
         participants: serde_json::from_str(&participants).map_err(decode)?,

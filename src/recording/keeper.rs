@@ -24,7 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     RecordingNotice, RoomKey,
     catalogue::{Catalogue, CatalogueError, KeyHash, Outcome, Recording},
-    store::{Finaliser, Finished, Orphan, Store, StoreError},
+    store::{Finaliser, Finished, Manifest, Orphan, Store, StoreError},
 };
 use crate::{
     media::{MediaError, RecordingSpec},
@@ -266,6 +266,13 @@ impl Keeper {
                 let noted = self.shared.catalogue.paused(&recording, paused, total).await;
                 self.note(&recording, noted);
             }
+            RecordingNotice::Marked { recording, marker } => {
+                let noted = self.shared.catalogue.marked(&recording, &marker).await;
+                self.note(&recording, noted);
+                if let Ok(Some(recording)) = self.get(&recording).await {
+                    self.write_manifest(recording).await;
+                }
+            }
             RecordingNotice::Ended { recording, result, at, participants } => {
                 let noted = self.shared.catalogue.ended(&recording, at, &participants).await;
                 self.note(&recording, noted);
@@ -289,6 +296,7 @@ impl Keeper {
             started_at: None,
             ended_at: None,
             paused_ms: 0,
+            markers: Vec::new(),
             duration_ms: None,
             bytes: None,
             participants: Vec::new(),
@@ -326,7 +334,9 @@ impl Keeper {
         let ended_early = result.err().map(|error| format!("it ended by itself: {error}"));
         let Ok(_one) = self.shared.disk.acquire().await else { return failed("the server is going down".into()) };
         let (store, file) = (self.shared.store.clone(), id.clone());
-        match spawn_blocking(move || store.finish(&file)).await {
+        // Without its markers it is a file all the same.
+        let markers = self.get(id).await.ok().flatten().map(|recording| recording.markers).unwrap_or_default();
+        match spawn_blocking(move || store.finish(&file, &markers)).await {
             Ok(Finished::Progressive(made)) => Outcome {
                 state: RecordingState::Ready,
                 duration: Some(made.duration),
@@ -421,12 +431,8 @@ impl KeeperTask {
 
 fn adopt(orphan: Orphan) -> Recording {
     let Orphan { id, manifest, modified } = orphan;
-    let (room, spec, created_at, started_at, participants) = match manifest {
-        Some(manifest) => {
-            (manifest.room, manifest.spec, manifest.created_at, manifest.started_at, manifest.participants)
-        }
-        None => (String::new(), RecordingSpec::default(), modified, None, Vec::new()),
-    };
+    let manifest = manifest.unwrap_or_else(|| Manifest::unknown(modified));
+    let Manifest { room, spec, created_at, started_at, participants, paused_ms, markers } = manifest;
     Recording {
         file: Store::file_name(&id),
         id,
@@ -438,7 +444,8 @@ fn adopt(orphan: Orphan) -> Recording {
         created_at,
         started_at,
         ended_at: Some(modified),
-        paused_ms: 0,
+        paused_ms,
+        markers,
         duration_ms: None,
         bytes: None,
         participants,

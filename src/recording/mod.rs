@@ -17,7 +17,7 @@ use jiff::Timestamp;
 
 use crate::{
     media::{MediaError, RecordingSpec},
-    room::{RoomHandle, id::RecordingId},
+    room::{RoomHandle, id::RecordingId, model::Marker},
 };
 
 /// What a room tells the keeper, in order, for each recording.
@@ -50,6 +50,13 @@ pub enum RecordingNotice {
         paused: bool,
         /// How long all pauses that are over were together.
         total: Duration,
+    },
+    /// A moment of it was named.
+    Marked {
+        /// Which.
+        recording: RecordingId,
+        /// When and what.
+        marker: Marker,
     },
     /// Its file is closed: finalise it and say so with [`RoomHandle::kept`], twice: once it is
     /// `finalising`, and once it is `ready` or `failed`.

@@ -13,6 +13,9 @@ use std::{
 
 use thiserror::Error;
 
+use crate::room::model::Marker;
+
+mod chapters;
 pub mod fragment;
 mod progressive;
 mod source;
@@ -82,13 +85,21 @@ impl Mp4Error {
 /// # Errors
 /// As [`Mp4Error`] says; the source is never touched.
 pub fn finalise(source: &Path, target: &Path) -> Result<Finalised, Mp4Error> {
+    finalise_with_chapters(source, target, &[])
+}
+
+/// As [`finalise`]; `markers` become chapters, the first 255 of them.
+///
+/// # Errors
+/// As [`finalise`].
+pub fn finalise_with_chapters(source: &Path, target: &Path, markers: &[Marker]) -> Result<Finalised, Mp4Error> {
     let mut input = File::open(source).map_err(Mp4Error::Read)?;
     let part = part_path(target);
     if same_file(source, target) || same_file(source, &part) {
         return Err(Mp4Error::Write(io::Error::new(io::ErrorKind::InvalidInput, "the target is the source itself")));
     }
     let movie = source::read(&mut input)?;
-    let written = progressive::write(&movie, &mut input, &part)
+    let written = progressive::write(&movie, &mut input, &part, &chapters::user_data(markers))
         .and_then(|()| fs::rename(&part, target).map_err(Mp4Error::write))
         .and_then(|()| sync_folder(target).map_err(Mp4Error::write));
     if let Err(error) = written {

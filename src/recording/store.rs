@@ -20,10 +20,10 @@ use super::{
     catalogue::Recording,
     mp4::{self, Mp4Error},
 };
-use crate::room::id::RecordingId;
+use crate::room::{id::RecordingId, model::Marker};
 
-/// Rewrites a fragmented MP4 (first path) as a progressive one (second path).
-pub type Finaliser = fn(&Path, &Path) -> Result<Progressive, FinaliseError>;
+/// Rewrites a fragmented MP4 (first path) as a progressive one (second path) with these chapters.
+pub type Finaliser = fn(&Path, &Path, &[Marker]) -> Result<Progressive, FinaliseError>;
 
 /// What a rewrite made.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,8 +49,8 @@ pub enum FinaliseError {
 ///
 /// # Errors
 /// As [`FinaliseError`] says.
-pub fn rewrite(source: &Path, target: &Path) -> Result<Progressive, FinaliseError> {
-    match mp4::finalise(source, target) {
+pub fn rewrite(source: &Path, target: &Path, markers: &[Marker]) -> Result<Progressive, FinaliseError> {
+    match mp4::finalise_with_chapters(source, target, markers) {
         Ok(made) => Ok(Progressive { duration: made.duration, bytes: made.size_bytes }),
         Err(Mp4Error::NothingRecorded) => Err(FinaliseError::NothingRecorded),
         Err(error) => Err(FinaliseError::Other(error.to_string())),
@@ -140,9 +140,9 @@ impl Store {
     }
 
     /// Makes a closed file fast to open, in place: readers see the old file or the new, never half.
-    pub fn finish(&self, id: &RecordingId) -> Finished {
+    pub fn finish(&self, id: &RecordingId, markers: &[Marker]) -> Finished {
         match self.path(id) {
-            Some(path) => finish_file(&path, self.reserve_bytes, self.finalise),
+            Some(path) => finish_file(&path, self.reserve_bytes, self.finalise, markers),
             None => Finished::Nothing("its identifier is not one of ours".into()),
         }
     }
@@ -228,12 +228,33 @@ pub struct Manifest {
     /// Who was in it.
     #[serde(default)]
     pub participants: Vec<String>,
+    /// How long it was paused.
+    #[serde(default)]
+    pub paused_ms: u64,
+    /// Its named moments.
+    #[serde(default)]
+    pub markers: Vec<Marker>,
+}
+
+impl Manifest {
+    /// Of a file that has none.
+    pub fn unknown(modified: Timestamp) -> Self {
+        Self {
+            room: String::new(),
+            spec: crate::media::RecordingSpec::default(),
+            created_at: modified,
+            started_at: None,
+            participants: Vec::new(),
+            paused_ms: 0,
+            markers: Vec::new(),
+        }
+    }
 }
 
 /// Makes one closed MP4 fast to open, in place; see [`Store::finish`].
 ///
 /// On lack of space, or if the rewrite fails, the file stays as it was written, which plays.
-pub fn finish_file(path: &Path, reserve_bytes: u64, finalise: Finaliser) -> Finished {
+pub fn finish_file(path: &Path, reserve_bytes: u64, finalise: Finaliser, markers: &[Marker]) -> Finished {
     let bytes = match std::fs::metadata(path) {
         Ok(meta) => meta.len(),
         Err(error) => return Finished::Nothing(format!("nothing was recorded: its file cannot be read: {error}")),
@@ -250,7 +271,7 @@ pub fn finish_file(path: &Path, reserve_bytes: u64, finalise: Finaliser) -> Fini
         return Finished::Fragmented { bytes, reason };
     }
     let part = part_of(path);
-    let made = finalise(path, &part).and_then(|progressive| {
+    let made = finalise(path, &part, markers).and_then(|progressive| {
         install(&part, path).map_err(|error| FinaliseError::Other(error.to_string()))?;
         Ok(progressive)
     });
@@ -367,7 +388,8 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-fn read_manifest(file: &Path) -> Option<Manifest> {
+/// The description beside a recording's file.
+pub fn read_manifest(file: &Path) -> Option<Manifest> {
     let text = std::fs::read(file.with_extension("json")).ok()?;
     serde_json::from_slice(&text).ok()
 }

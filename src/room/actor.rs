@@ -230,6 +230,9 @@ impl Room {
             RoomCommand::ResumeRecording { caller, recording, answer } => {
                 reply(answer, self.resume_recording(&caller, &recording));
             }
+            RoomCommand::MarkRecording { caller, recording, title, answer } => {
+                reply(answer, self.mark_recording(&caller, &recording, title));
+            }
             RoomCommand::StopRecording { caller, recording, answer } => {
                 reply(answer, self.stop_recording(&caller, &recording));
             }

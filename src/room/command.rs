@@ -10,7 +10,8 @@ use super::{
     event::RoomEvent,
     id::{ConnectionName, ParticipantId, RecordingId, ResumeToken, TrackId},
     model::{
-        JoinRequest, Joined, Published, RecordingState, RoomChange, RoomRecordingView, RoomView, Source, Subscribe,
+        JoinRequest, Joined, Marker, Published, RecordingState, RoomChange, RoomRecordingView, RoomView, Source,
+        Subscribe,
     },
 };
 use crate::{
@@ -105,6 +106,8 @@ pub enum RoomCommand {
     PauseRecording { caller: Caller, recording: RecordingId, answer: Answer<RoomRecordingView, RecordError> },
     /// Go on in the same file.
     ResumeRecording { caller: Caller, recording: RecordingId, answer: Answer<RoomRecordingView, RecordError> },
+    /// Name this moment of a recording; without a title it gets its number.
+    MarkRecording { caller: Caller, recording: RecordingId, title: Option<String>, answer: Answer<Marker, RecordError> },
     /// Stop a recording. Answers at once, in state `finalising`.
     StopRecording { caller: Caller, recording: RecordingId, answer: Answer<RoomRecordingView, RecordError> },
     /// From the recording keeper: the catalogue has noted it, writing may begin at `file`; or it

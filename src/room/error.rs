@@ -263,6 +263,15 @@ pub enum RecordError {
     /// It is not being written: it has not begun yet, or is over.
     #[error("the recording is not being written: it has not begun yet, or is over")]
     NotRecording,
+    /// A marker's title is not one.
+    #[error("a marker's title has 1 to 128 printable characters")]
+    BadMarker,
+    /// As many markers as one recording may have.
+    #[error("at most {most} markers in a recording")]
+    TooManyMarkers {
+        /// The limit.
+        most: usize,
+    },
     /// It is paused.
     #[error("the recording is paused already")]
     AlreadyPaused,

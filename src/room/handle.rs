@@ -18,7 +18,7 @@ use super::{
     event::{CloseReason, RoomEvent},
     id::{AccessToken, ConnectionName, ParticipantId, RecordingId, ResumeToken, TrackId},
     model::{
-        JoinRequest, Joined, Published, RecordingState, Role, RoomChange, RoomRecordingView, RoomView, Source,
+        JoinRequest, Joined, Marker, Published, RecordingState, Role, RoomChange, RoomRecordingView, RoomView, Source,
         Subscribe,
     },
 };
@@ -175,6 +175,16 @@ impl RoomHandle {
     /// Go on in the same file.
     pub fn resume_recording(&self, caller: Caller, recording: RecordingId) -> Pending<RoomRecordingView, RecordError> {
         self.ask(|answer| RoomCommand::ResumeRecording { caller, recording, answer })
+    }
+
+    /// Name this moment of a recording; without a title it gets its number.
+    pub fn mark_recording(
+        &self,
+        caller: Caller,
+        recording: RecordingId,
+        title: Option<String>,
+    ) -> Pending<Marker, RecordError> {
+        self.ask(|answer| RoomCommand::MarkRecording { caller, recording, title, answer })
     }
 
     /// Stop a recording.

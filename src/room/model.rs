@@ -89,6 +89,15 @@ pub struct RoomRecordingView {
     pub reason: Option<String>,
 }
 
+/// A named moment of a recording; a chapter of its file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Marker {
+    /// When, in milliseconds of the file: pauses do not count.
+    pub at_ms: u64,
+    /// What happens there: 1 to 128 printable characters.
+    pub title: String,
+}
+
 /// The life of a recording; it only moves down this list, but for a pause and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]

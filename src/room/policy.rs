@@ -261,6 +261,11 @@ pub fn check_recording(spec: &RecordingSpec, capabilities: &Capabilities) -> Res
     spec.max_s.map_or(Ok(()), |seconds| in_range("max_s", seconds, 1, 86_400))
 }
 
+/// A marker's title: 1 to 128 printable characters.
+pub fn is_marker_title(title: &str) -> bool {
+    (1..=MAX_TITLE_CHARS).contains(&title.chars().count()) && title.chars().all(stands_in_a_line)
+}
+
 fn in_range(setting: &'static str, value: u64, least: u64, most: u64) -> Result<(), BadSetting> {
     if (least..=most).contains(&value) {
         return Ok(());

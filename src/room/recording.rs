@@ -2,7 +2,7 @@
 //!
 //! The keeper is never waited for. What it cannot take at once waits in a backlog that the room
 //! task passes on when there is space; a recording is not begun while there is a backlog, so it
-//! holds at most three notices for each recording that runs.
+//! holds at most three notices for each recording that runs, and its markers.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -18,7 +18,7 @@ use super::{
     error::RecordError,
     event::RoomEvent,
     id::{ParticipantId, RecordingId},
-    model::{RecordingState, Role, RoomRecordingView},
+    model::{Marker, RecordingState, Role, RoomRecordingView},
     policy,
 };
 use crate::{
@@ -32,6 +32,8 @@ const NOTE_DEADLINE: Duration = Duration::from_secs(10);
 const END_DEADLINE: Duration = Duration::from_secs(30);
 /// Recordings that are over and still shown in the room's state.
 const MOST_SHOWN: usize = 32;
+/// Markers of one recording.
+const MOST_MARKERS: usize = 500;
 
 /// The recordings of one room, and the way to their keeper.
 pub(super) struct Recordings {
@@ -63,14 +65,26 @@ enum Phase {
 }
 
 /// What of the time that passes is in the file.
-#[derive(Clone, Copy, Default)]
 struct Tape {
+    /// The file's beginning: when the engine was asked for it.
+    begun: Instant,
     paused_at: Option<Instant>,
     /// Pauses that are over, together.
     paused: Duration,
+    /// How many there are.
+    markers: usize,
 }
 
 impl Tape {
+    fn new(begun: Instant) -> Self {
+        Self { begun, paused_at: None, paused: Duration::ZERO, markers: 0 }
+    }
+
+    /// How long the file is.
+    fn position(&self, now: Instant) -> Duration {
+        (self.paused_at.unwrap_or(now) - self.begun).saturating_sub(self.paused)
+    }
+
     fn resume(&mut self, now: Instant) {
         if let Some(at) = self.paused_at.take() {
             self.paused += now - at;
@@ -247,7 +261,7 @@ impl Recording {
     fn deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Noting { until, .. } | Phase::Ending { until } => Some(until),
-            Phase::Writing { stop_at, tape } => stop_at.filter(|_| tape.paused_at.is_none()),
+            Phase::Writing { stop_at, ref tape } => stop_at.filter(|_| tape.paused_at.is_none()),
             Phase::Kept => None,
         }
     }
@@ -344,7 +358,7 @@ impl Room {
         match result {
             Ok(file) => {
                 let stop_at = recording.spec.max_s.map(|seconds| Instant::now() + Duration::from_secs(seconds));
-                recording.phase = Phase::Writing { stop_at, tape: Tape::default() };
+                recording.phase = Phase::Writing { stop_at, tape: Tape::new(Instant::now()) };
                 let (view, spec) = (recording.view.clone(), recording.spec.clone());
                 self.media.start_recording(id.clone(), file, spec, scene);
                 if let Some(answer) = answer {
@@ -420,6 +434,28 @@ impl Room {
         let total = tape.paused;
         self.media.resume_recording(id);
         Ok(self.paused(id, false, total))
+    }
+
+    /// Names this moment of a recording; one of a pause is where the pause is.
+    pub(super) fn mark_recording(
+        &mut self,
+        caller: &Caller,
+        id: &RecordingId,
+        title: Option<String>,
+    ) -> Result<Marker, RecordError> {
+        self.may_record(caller)?;
+        let (tape, _) = self.recordings.tape(id)?;
+        if tape.markers >= MOST_MARKERS {
+            return Err(RecordError::TooManyMarkers { most: MOST_MARKERS });
+        }
+        let title = title.unwrap_or_else(|| (tape.markers + 1).to_string());
+        if !policy::is_marker_title(&title) {
+            return Err(RecordError::BadMarker);
+        }
+        tape.markers += 1;
+        let marker = Marker { at_ms: tape.position(Instant::now()).as_millis() as u64, title };
+        self.recordings.tell_keeper(RecordingNotice::Marked { recording: id.clone(), marker: marker.clone() });
+        Ok(marker)
     }
 
     fn paused(&mut self, id: &RecordingId, paused: bool, total: Duration) -> RoomRecordingView {

@@ -20,7 +20,7 @@ use super::{
         server::health, server::ready, server::metrics, server::openapi, server::describe,
         rooms::list, rooms::create, rooms::get, rooms::change, rooms::close, rooms::graph, rooms::events,
         participants::list, participants::remove,
-        recordings::start, recordings::pause, recordings::resume, recordings::stop, recordings::list,
+        recordings::start, recordings::pause, recordings::resume, recordings::mark, recordings::stop, recordings::list,
         recordings::get, recordings::delete, recordings::file,
     ),
     components(schemas(Problem)),

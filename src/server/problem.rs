@@ -178,6 +178,8 @@ impl From<RecordError> for Problem {
             RecordError::TooMany { .. } => Self::new(StatusCode::CONFLICT, "too_many_recordings", detail),
             RecordError::NoSuchRecording => Self::no_such_recording(),
             RecordError::NotRecording => Self::new(StatusCode::CONFLICT, "not_recording", detail),
+            RecordError::BadMarker => Self::bad_request("bad_marker", detail).field("title"),
+            RecordError::TooManyMarkers { .. } => Self::new(StatusCode::CONFLICT, "too_many_markers", detail),
             RecordError::AlreadyPaused => Self::new(StatusCode::CONFLICT, "already_paused", detail),
             RecordError::NotPaused => Self::new(StatusCode::CONFLICT, "not_paused", detail),
             RecordError::DiskFull { .. } => Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", detail),

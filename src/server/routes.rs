@@ -54,6 +54,7 @@ enum Operation {
     StartRecording,
     PauseRecording,
     ResumeRecording,
+    MarkRecording,
     StopRecording,
     ListRecordings,
     GetRecording,
@@ -66,7 +67,7 @@ const fn route(method: &'static str, path: &'static str, access: Access, operati
 }
 
 /// All of them.
-pub const ROUTES: [Route; 22] = [
+pub const ROUTES: [Route; 23] = [
     route("GET", "/healthz", Access::Open, Operation::Health),
     route("GET", "/readyz", Access::Open, Operation::Ready),
     route("GET", "/metrics", Access::Owner, Operation::Metrics),
@@ -87,6 +88,7 @@ pub const ROUTES: [Route; 22] = [
     route("DELETE", "/api/recordings/{id}", Access::Owner, Operation::DeleteRecording),
     route("POST", "/api/recordings/{id}/pause", Access::Owner, Operation::PauseRecording),
     route("POST", "/api/recordings/{id}/resume", Access::Owner, Operation::ResumeRecording),
+    route("POST", "/api/recordings/{id}/markers", Access::Owner, Operation::MarkRecording),
     route("POST", "/api/recordings/{id}/stop", Access::Owner, Operation::StopRecording),
     route("GET", "/api/recordings/{id}/file", Access::Participant, Operation::RecordingFile),
 ];
@@ -110,6 +112,7 @@ async fn perform(operation: Operation, services: &Services, call: Call) -> Resul
         Operation::StartRecording => recordings::start(services, call).await,
         Operation::PauseRecording => recordings::pause(services, call).await,
         Operation::ResumeRecording => recordings::resume(services, call).await,
+        Operation::MarkRecording => recordings::mark(services, call).await,
         Operation::StopRecording => recordings::stop(services, call).await,
         Operation::ListRecordings => recordings::list(services, call).await,
         Operation::GetRecording => recordings::get(services, call).await,

@@ -9,7 +9,7 @@ use salon::{
         command::Caller,
         error::RecordError,
         event::{CloseReason, RoomEvent},
-        model::{RecordingState, RoomSettings},
+        model::{Marker, RecordingState, RoomSettings},
         policy::RoomPolicy,
     },
 };
@@ -204,6 +204,34 @@ async fn a_pause_is_told_noted_and_not_counted_against_the_limit() {
     }
     let unknown = a.room.pause_recording(Caller::Owner, salon::room::id::RecordingId::random()).await;
     assert_eq!(unknown, Err(RecordError::NoSuchRecording));
+}
+
+#[tokio::test(start_paused = true)]
+async fn markers_are_at_times_of_the_file_and_bounded() {
+    let mut house = house_with(RoomPolicy::default());
+    let a = house.guest("r", "a").await;
+    let id = started(&mut house, &a).await;
+    assert!(matches!(house.notice().await, Some(RecordingNotice::Started { .. })));
+    let mark = |title: Option<&str>| a.room.mark_recording(Caller::Owner, id.clone(), title.map(str::to_owned));
+    advance(Duration::from_secs(10)).await;
+    assert_eq!(mark(Some("one")).await, Ok(Marker { at_ms: 10_000, title: "one".into() }));
+    a.room.pause_recording(Caller::Owner, id.clone()).await.unwrap();
+    advance(Duration::from_secs(60)).await;
+    assert_eq!(mark(None).await, Ok(Marker { at_ms: 10_000, title: "2".into() }));
+    a.room.resume_recording(Caller::Owner, id.clone()).await.unwrap();
+    advance(Duration::from_secs(5)).await;
+    assert_eq!(mark(Some("three")).await, Ok(Marker { at_ms: 15_000, title: "three".into() }));
+    assert_eq!(mark(Some("\u{7}")).await, Err(RecordError::BadMarker));
+    for _ in 3..500 {
+        mark(None).await.unwrap();
+    }
+    assert_eq!(mark(None).await, Err(RecordError::TooManyMarkers { most: 500 }));
+    let mut noted = 0;
+    while noted < 500 {
+        noted += usize::from(matches!(house.notice().await, Some(RecordingNotice::Marked { .. })));
+    }
+    a.room.stop_recording(Caller::Owner, id.clone()).await.unwrap();
+    assert_eq!(mark(None).await, Err(RecordError::NotRecording));
 }
 
 #[tokio::test(start_paused = true)]

@@ -25,7 +25,7 @@ use salon::{
         store::{FinaliseError, Progressive},
     },
     room::{
-        Registry, RoomHandle, command::SessionId, event::RoomEvent, model::JoinRequest, model::Joined,
+        Registry, RoomHandle, command::SessionId, event::RoomEvent, model::JoinRequest, model::Joined, model::Marker,
         policy::RoomPolicy,
     },
     server::{
@@ -178,7 +178,7 @@ pub fn keeping(folder: &Path) -> KeeperSettings {
 }
 
 /// Stands for the rewrite of an MP4: what was fragmented gets the boxes of a finished file.
-fn pretend(source: &Path, target: &Path) -> Result<Progressive, FinaliseError> {
+fn pretend(source: &Path, target: &Path, _markers: &[Marker]) -> Result<Progressive, FinaliseError> {
     let bytes = std::fs::read(source).map_err(|error| FinaliseError::Other(error.to_string()))?;
     let text = String::from_utf8_lossy(&bytes);
     if text.contains("REFUSE") {

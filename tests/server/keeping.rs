@@ -22,6 +22,7 @@ fn entry(id: &RecordingId, state: RecordingState) -> Recording {
         started_at: None,
         ended_at: None,
         paused_ms: 0,
+        markers: Vec::new(),
         duration_ms: None,
         bytes: None,
         participants: vec!["Kim".into()],

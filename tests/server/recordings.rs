@@ -53,6 +53,27 @@ async fn a_recording_is_paused_and_resumed() {
 }
 
 #[tokio::test]
+async fn markers_are_noted_in_the_catalogue_and_beside_the_file() {
+    let server = TestServer::start().await;
+    let (id, file) = server.record("math", &fragmented(1_000)).await;
+    let path = format!("/api/recordings/{id}");
+    let (status, first) = server.json("POST", &format!("{path}/markers"), Some(json!({"title": "질문"}))).await;
+    assert_eq!((status, &first["markers"][0]["title"]), (201, &json!("질문")), "{first}");
+    let (_, second) = server.json("POST", &format!("{path}/markers"), None).await;
+    assert_eq!(second["markers"][1]["title"], "2");
+    for bad in [json!({"title": ""}), json!({"title": "x".repeat(129)}), json!({"title": "a\nb"})] {
+        let refused = server.send("POST", &format!("{path}/markers"), Some(bad)).await;
+        assert_eq!(problem(refused).await, (400, "bad_marker".into()));
+    }
+    let (_, stopped) = server.json("POST", &format!("{path}/stop?wait_s=10"), None).await;
+    assert_eq!(stopped["markers"], second["markers"]);
+    let manifest: Value = serde_json::from_slice(&std::fs::read(file.with_extension("json")).unwrap()).unwrap();
+    assert_eq!(manifest["markers"], second["markers"]);
+    let late = server.send("POST", &format!("{path}/markers"), None).await;
+    assert_eq!(problem(late).await, (409, "not_recording".into()));
+}
+
+#[tokio::test]
 async fn stopping_answers_at_once_unless_asked_to_wait() {
     let server = TestServer::start().await;
     let (id, _) = server.record("math", &fragmented(10)).await;

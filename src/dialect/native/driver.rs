@@ -260,6 +260,7 @@ impl<'a> Driver<'a> {
             | Verb::Record(_)
             | Verb::PauseRecording(_)
             | Verb::ResumeRecording(_)
+            | Verb::MarkRecording(..)
             | Verb::StopRecording(_)
             | Verb::Remove(_)
             | Verb::Leave => match &self.place {
@@ -325,6 +326,9 @@ fn start_inside(room: &RoomHandle, me: ParticipantId, verb: Verb) -> BoxFuture<'
         Verb::Record(spec) => answer(room.record(caller, spec).map(Reply::Recording)),
         Verb::PauseRecording(recording) => answer(room.pause_recording(caller, recording).map(Reply::Recording)),
         Verb::ResumeRecording(recording) => answer(room.resume_recording(caller, recording).map(Reply::Recording)),
+        Verb::MarkRecording(recording, title) => {
+            answer(room.mark_recording(caller, recording, title).map(Reply::Marked))
+        }
         Verb::StopRecording(recording) => answer(room.stop_recording(caller, recording).map(Reply::Recording)),
         Verb::Remove(participant) => answer(room.remove(caller, participant).map(Reply::Changed)),
         Verb::Leave | Verb::Create { .. } | Verb::Join { .. } | Verb::Resume { .. } => {

@@ -191,6 +191,8 @@ impl From<RecordError> for Refusal {
             RecordError::TooMany { .. } => Self::new("too_many_recordings", error),
             RecordError::NoSuchRecording => Self::of("recording", "no_such_recording", error),
             RecordError::NotRecording => Self::of("recording", "not_recording", error),
+            RecordError::BadMarker => Self::of("title", "bad_marker", error),
+            RecordError::TooManyMarkers { .. } => Self::of("recording", "too_many_markers", error),
             RecordError::AlreadyPaused => Self::of("recording", "already_paused", error),
             RecordError::NotPaused => Self::of("recording", "not_paused", error),
             RecordError::DiskFull { .. } => Self::new("disk_full", error),

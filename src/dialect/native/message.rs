@@ -9,7 +9,7 @@
 //! | `connection` | [`ConnectionName`]: a PeerConnection by the client's own name (publish) or ours (subscribe) |
 //! | `create`, `join` | [`crate::room::Registry`] |
 //! | `unpublish`, `unsubscribe {connection}` | the end of one connection |
-//! | `record` | start, pause, resume or stop of a recording |
+//! | `record` | start, pause, resume or stop of a recording, or a marker in it |
 //!
 //! Each way a frame can be wrong has a code of its own; see [`Refusal`].
 
@@ -92,6 +92,8 @@ pub enum Verb {
     PauseRecording(RecordingId),
     /// Go on in the same file.
     ResumeRecording(RecordingId),
+    /// Name this moment of one.
+    MarkRecording(RecordingId, Option<String>),
     /// Stop one.
     StopRecording(RecordingId),
     /// Remove somebody.
@@ -264,8 +266,9 @@ impl Fields {
             "start" => self.recording_spec().map(Verb::Record),
             "pause" => self.required("recording").map(Verb::PauseRecording),
             "resume" => self.required("recording").map(Verb::ResumeRecording),
+            "marker" => Ok(Verb::MarkRecording(self.required("recording")?, self.optional("title")?)),
             "stop" => self.required("recording").map(Verb::StopRecording),
-            _ => Err(Refusal::bad_field("action", "is `start`, `pause`, `resume` or `stop`")),
+            _ => Err(Refusal::bad_field("action", "is `start`, `pause`, `resume`, `marker` or `stop`")),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::room::{
     error::{ChangeError, ConnectionError, CreateError, JoinError, PublishError, RecordError, SubscribeError},
     event::RoomEvent,
     id::ConnectionName,
-    model::{Joined, Published, RoomRecordingView},
+    model::{Joined, Marker, Published, RoomRecordingView},
 };
 
 /// Verbs of one session that may wait for their answers.
@@ -82,6 +82,8 @@ pub enum Reply {
     Connection(Result<(), ConnectionError>),
     Changed(Result<(), ChangeError>),
     Recording(Result<RoomRecordingView, RecordError>),
+    /// Of `record` with `marker`.
+    Marked(Result<Marker, RecordError>),
     Left,
 }
 
@@ -137,7 +139,8 @@ impl Session {
             | Reply::Unsubscribed(_)
             | Reply::Connection(_)
             | Reply::Changed(_)
-            | Reply::Recording(_) => return VecDeque::new(),
+            | Reply::Recording(_)
+            | Reply::Marked(_) => return VecDeque::new(),
         };
         match std::mem::replace(&mut self.state, next) {
             State::Joining { waiting } => waiting,
@@ -233,6 +236,7 @@ impl Session {
             Reply::Unsubscribed(done) => Ok(done.map(|()| Map::new())?),
             Reply::Connection(done) => Ok(done.map(|()| Map::new())?),
             Reply::Changed(done) => Ok(done.map(|()| Map::new())?),
+            Reply::Marked(marker) => Ok(fields([("marker", json!(marker?))])),
             Reply::Recording(recording) => Ok(fields([("recording", json!(recording?))])),
             Reply::Left => Ok(Map::new()),
         }

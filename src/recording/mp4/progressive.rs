@@ -21,9 +21,11 @@ const BUFFER_BYTES: usize = 1 << 20;
 const MDAT_HEADER_BYTES: u64 = 16;
 
 /// Writes `movie`, whose samples are in `source`, to `target`, and has it on the disk.
-pub fn write(movie: &Movie, source: &mut File, target: &Path) -> Result<(), Mp4Error> {
+///
+/// `user_data`: a whole `udta` box for the movie, or nothing.
+pub fn write(movie: &Movie, source: &mut File, target: &Path, user_data: &[u8]) -> Result<(), Mp4Error> {
     let plan = Plan::new(movie);
-    let head = head(movie, &plan)?;
+    let head = head(movie, &plan, user_data)?;
     let file = File::create(target).map_err(Mp4Error::write)?;
     let mut out = BufWriter::with_capacity(BUFFER_BYTES, file);
     out.write_all(&head).map_err(Mp4Error::write)?;
@@ -83,14 +85,14 @@ impl Plan {
 ///
 /// The offsets in it depend on its own length, which depends on them only through their width: so it
 /// is made once to be measured, and once more to be kept.
-fn head(movie: &Movie, plan: &Plan) -> Result<Vec<u8>, Mp4Error> {
-    let mut measured = encode_head(movie, plan, 0, Width::Narrow)?.len() as u64;
+fn head(movie: &Movie, plan: &Plan, user_data: &[u8]) -> Result<Vec<u8>, Mp4Error> {
+    let mut measured = encode_head(movie, plan, 0, Width::Narrow, user_data)?.len() as u64;
     let mut width = Width::Narrow;
     if measured + MDAT_HEADER_BYTES + plan.bytes > u64::from(u32::MAX) {
         width = Width::Wide;
-        measured = encode_head(movie, plan, 0, width)?.len() as u64;
+        measured = encode_head(movie, plan, 0, width, user_data)?.len() as u64;
     }
-    encode_head(movie, plan, measured + MDAT_HEADER_BYTES, width)
+    encode_head(movie, plan, measured + MDAT_HEADER_BYTES, width, user_data)
 }
 
 /// Of a chunk offset: `stco` or `co64`.
@@ -100,7 +102,7 @@ enum Width {
     Wide,
 }
 
-fn encode_head(movie: &Movie, plan: &Plan, origin: u64, width: Width) -> Result<Vec<u8>, Mp4Error> {
+fn encode_head(movie: &Movie, plan: &Plan, origin: u64, width: Width, user_data: &[u8]) -> Result<Vec<u8>, Mp4Error> {
     let mut bytes = Vec::new();
     let ftyp = Ftyp {
         major_brand: b"isom".into(),
@@ -108,7 +110,12 @@ fn encode_head(movie: &Movie, plan: &Plan, origin: u64, width: Width) -> Result<
         compatible_brands: vec![b"isom".into(), b"iso2".into(), b"avc1".into(), b"mp41".into()],
     };
     ftyp.encode(&mut bytes).map_err(unencodable)?;
+    let start = bytes.len();
     moov(movie, plan, origin, width).encode(&mut bytes).map_err(unencodable)?;
+    // mp4-atom has no chapters: they go behind what it has made of the `moov`, whose size grows.
+    bytes.extend_from_slice(user_data);
+    let size = u32::try_from(bytes.len() - start).map_err(|_| unencodable(mp4_atom::Error::InvalidSize))?;
+    bytes[start..start + 4].copy_from_slice(&size.to_be_bytes());
     Ok(bytes)
 }
 
@@ -201,7 +208,7 @@ mod tests {
         for (bytes, wide) in [(3 << 30, false), (4 << 30, true), (9 << 30, true)] {
             let movie = movie_of(bytes);
             let plan = Plan::new(&movie);
-            let head = head(&movie, &plan).unwrap();
+            let head = head(&movie, &plan, &[]).unwrap();
             let kind: &[u8] = if wide { b"co64" } else { b"stco" };
             assert!(head.windows(4).any(|window| window == kind), "{bytes} bytes");
             assert_eq!(plan.bytes, bytes);

@@ -3,9 +3,10 @@
 use std::{fs, path::Path, process::Command, time::Duration};
 
 use super::{
-    Finalised, Mp4Error, finalise,
+    Finalised, Mp4Error, finalise, finalise_with_chapters,
     fragment::{AudioFormat, Fragmenter, TrackKind, VideoFormat},
 };
+use crate::room::model::Marker;
 
 /// Six seconds of picture and tone, in fragments of half a second.
 const FRAGMENTED: &str = "-f lavfi -i testsrc2=size=320x180:rate=25 -f lavfi -i sine=frequency=440:sample_rate=48000 \
@@ -81,6 +82,27 @@ fn every_frame_is_as_it_was_and_the_index_is_in_front() {
         assert!((stated - 6.0).abs() < 0.06, "{name}: {stated}");
         assert!(!folder.path().join("target.mp4.finalising").exists());
     }
+}
+
+#[test]
+fn markers_are_chapters_and_change_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, target) = (folder.path().join("source.mp4"), folder.path().join("target.mp4"));
+    make(&source, FRAGMENTED);
+    finalise(&source, &target).unwrap();
+    let expected = frames(&target, "0:v");
+    let marker = |at_ms, title: &str| Marker { at_ms, title: title.into() };
+    let markers = [marker(0, "Beginn"), marker(1_234, "질문 & <Antwort>"), marker(4_000, &"긴".repeat(128))];
+    let made = finalise_with_chapters(&source, &target, &markers).unwrap();
+    assert_eq!(made.size_bytes, fs::metadata(&target).unwrap().len());
+    assert_eq!(boxes(&target), ["ftyp", "moov", "mdat"]);
+    assert!(frames(&target, "0:v") == expected, "frames differ");
+    let found = probe(&target, "chapter=start_time:chapter_tags=title");
+    let long = "긴".repeat(85);
+    assert_eq!(found, format!("0.000000,Beginn\n1.234000,질문 & <Antwort>\n4.000000,{long}"));
+    let many: Vec<_> = (0..500).map(|index| marker(index * 10, "m")).collect();
+    finalise_with_chapters(&source, &target, &many).unwrap();
+    assert_eq!(probe(&target, "chapter=start_time").lines().count(), 255);
 }
 
 #[test]

@@ -5,6 +5,8 @@
 
 use std::{str::FromStr, time::Duration};
 
+use serde::Deserialize;
+use utoipa::ToSchema;
 use warp::{
     http::{Method, StatusCode},
     reply::Response,
@@ -105,7 +107,7 @@ pub async fn pause(services: &Services, call: Call) -> Result<Response, Problem>
     let recording = find(services, &call).await?;
     let room = room_of(services, &recording)?;
     let view = room.pause_recording(RoomCaller::Owner, recording.id.clone()).await.map_err(of_known)?;
-    as_noted(services, &view, |noted| noted.state != RecordingState::Recording).await
+    as_noted(services, &view.id, StatusCode::OK, |noted| noted.state != RecordingState::Recording).await
 }
 
 /// Resume a recording: it goes on in the same file, without a gap.
@@ -122,7 +124,36 @@ pub async fn resume(services: &Services, call: Call) -> Result<Response, Problem
     let recording = find(services, &call).await?;
     let room = room_of(services, &recording)?;
     let view = room.resume_recording(RoomCaller::Owner, recording.id.clone()).await.map_err(of_known)?;
-    as_noted(services, &view, |noted| noted.state != RecordingState::Paused).await
+    as_noted(services, &view.id, StatusCode::OK, |noted| noted.state != RecordingState::Paused).await
+}
+
+/// A marker as it is asked for.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct NewMarker {
+    /// 1 to 128 printable characters; without it, the marker gets its number.
+    pub title: Option<String>,
+}
+
+/// Name this moment of a recording; the markers become the file's chapters.
+#[utoipa::path(
+    post, path = "/api/recordings/{id}/markers", tag = "recordings",
+    params(("id" = String, Path, description = "which")),
+    request_body = NewMarker,
+    responses(
+        (status = 201, body = Recording),
+        (status = 400, description = "`bad_marker`, `bad_json`", body = Problem),
+        (status = 404, description = "`no_such_recording`", body = Problem),
+        (status = 409, description = "`not_recording`, `too_many_markers`", body = Problem),
+    ),
+)]
+pub async fn mark(services: &Services, mut call: Call) -> Result<Response, Problem> {
+    let NewMarker { title } = call.json().await?;
+    let recording = find(services, &call).await?;
+    let room = room_of(services, &recording)?;
+    let marker = room.mark_recording(RoomCaller::Owner, recording.id.clone(), title).await.map_err(of_known)?;
+    let noted = |recording: &Recording| recording.markers.contains(&marker);
+    as_noted(services, &recording.id, StatusCode::CREATED, noted).await
 }
 
 /// A recording whose room is gone is over.
@@ -141,11 +172,12 @@ fn of_known(error: RecordError) -> Problem {
 /// The recording once the catalogue has what the room has just done.
 async fn as_noted(
     services: &Services,
-    view: &RoomRecordingView,
+    id: &RecordingId,
+    status: StatusCode,
     noted: impl Fn(&Recording) -> bool,
 ) -> Result<Response, Problem> {
-    let noted = services.keeper.wait(&view.id, NOTED_LIMIT, |recording| recording.is_none_or(&noted)).await?;
-    json(StatusCode::OK, &noted.ok_or_else(Problem::no_such_recording)?)
+    let noted = services.keeper.wait(id, NOTED_LIMIT, |recording| recording.is_none_or(&noted)).await?;
+    json(status, &noted.ok_or_else(Problem::no_such_recording)?)
 }
 
 async fn end_in_room(services: &Services, recording: &Recording) -> Result<(), Problem> {
