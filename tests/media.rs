@@ -365,8 +365,8 @@ async fn a_room_is_recorded_and_drawn_as_a_graph() {
     let viewer = hall.watch(&alice.tracks).await;
     viewer.client.sees_and_hears(RED, 440).await;
     let (video, audio) = (alice.tracks[0].clone(), alice.tracks[1].clone());
-    let tile = Tile { participant: ParticipantId::random(), label: "Alice".into(), video: Some(video) };
-    let scene = Scene { tiles: vec![tile], audio: vec![audio] };
+    let tile = Tile { participant: ParticipantId::random(), label: "Alice".into(), video: Some(video), screen: false };
+    let scene = Scene { tiles: vec![tile], audio: vec![audio], ..Scene::default() };
     let folder = tempfile::tempdir().unwrap();
     let (recording, file) = (RecordingId::random(), folder.path().join("recording.mp4"));
     let spec = RecordingSpec { width: 320, height: 180, ..Default::default() };

@@ -4,7 +4,7 @@
 
 use gst::prelude::*;
 use salon::{
-    media::{CodecName, MediaError, RecordingSpec, Scene, gst::live_pipelines, layout},
+    media::{CodecName, LayoutChoice, MediaError, RecordingSpec, Scene, gst::live_pipelines, layout},
     room::id::ParticipantId,
 };
 use tokio::{
@@ -396,7 +396,7 @@ async fn what_cannot_be_recorded_is_an_error_and_not_a_panic() {
         RecordingSpec { width: 641, ..spec() },
         RecordingSpec { height: 8000, ..spec() },
         RecordingSpec { fps: 0, ..spec() },
-        RecordingSpec { layout: "no such layout".into(), ..spec() },
+        RecordingSpec { layout: Some(LayoutChoice::Name("no such layout".into())), ..spec() },
     ] {
         let refused = studio.try_record(&spec, &Scene::default());
         assert!(matches!(refused, Err(MediaError::Unavailable(_))), "{spec:?}");

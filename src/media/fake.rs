@@ -14,7 +14,8 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Capabilities, CodecName, IceCandidate, Kind, MediaEngine, MediaEvent, MediaRoom, Publication, RecordingSpec, Scene,
+    Capabilities, CodecName, IceCandidate, Kind, LayoutKind, MediaEngine, MediaEvent, MediaRoom, Publication,
+    RecordingSpec, Scene,
     graph::{Edge, Graph, Node, NodeKind},
 };
 use crate::room::id::{ConnectionId, RecordingId, TrackId};
@@ -87,7 +88,7 @@ impl FakeEngine {
             forward: CodecName::ALL.to_vec(),
             decode: CodecName::ALL.to_vec(),
             record: true,
-            layouts: vec!["grid".into()],
+            layouts: LayoutKind::ALL.map(|kind| kind.name().to_owned()).to_vec(),
             unavailable: Vec::new(),
         };
         let engine = Self { capabilities, calls, rooms: Mutex::default(), control: Arc::default() };

@@ -13,7 +13,9 @@ use tokio::sync::mpsc;
 use utoipa::ToSchema;
 
 use crate::room::id::{ConnectionId, ParticipantId, RecordingId, TrackId};
+pub use layout::{LayoutChoice, LayoutError, LayoutKind, LayoutSpec};
 
+pub mod colour;
 pub mod description;
 pub mod fake;
 pub mod graph;
@@ -269,8 +271,8 @@ pub struct Unavailable {
 pub struct RecordingSpec {
     /// Only `composite` so far: everybody in one picture and one sound.
     pub mode: RecordingMode,
-    /// A layout's name, from `pipelines/layouts`.
-    pub layout: String,
+    /// A layout of its own; left out, the room's, also when that changes.
+    pub layout: Option<LayoutChoice>,
     /// Canvas width in pixels, even, 160 to 3,840.
     pub width: u32,
     /// Canvas height in pixels, even, 90 to 2,160.
@@ -287,7 +289,7 @@ impl Default for RecordingSpec {
     fn default() -> Self {
         Self {
             mode: RecordingMode::Composite,
-            layout: "grid".into(),
+            layout: None,
             width: 1280,
             height: 720,
             fps: 25,
@@ -312,6 +314,12 @@ pub struct Scene {
     pub tiles: Vec<Tile>,
     /// All audible tracks.
     pub audio: Vec<TrackId>,
+    /// The room's layout, for every mix that has none of its own.
+    pub layout: LayoutSpec,
+    /// Who is shown large where a layout shows the speaker: changes after 1.5 s of speech.
+    pub speaker: Option<ParticipantId>,
+    /// Who speaks at this moment, and how loud, in dBov (−127 to 0).
+    pub voices: Vec<(ParticipantId, i8)>,
 }
 
 /// One picture of the mix.
@@ -323,6 +331,8 @@ pub struct Tile {
     pub label: String,
     /// The track to show; `None` (or a muted track) shows the slate.
     pub video: Option<TrackId>,
+    /// A shared screen, not a person.
+    pub screen: bool,
 }
 
 /// What went wrong in an engine.

@@ -18,6 +18,7 @@ use super::{
     command::{Caller, RoomCommand},
     error::ChangeError,
     event::{CloseReason, RoomEvent},
+    floor::Floor,
     id::{AccessToken, ParticipantId},
     model::{Role, RoomChange, RoomSettings, RoomView},
     participant::{Link, Participant},
@@ -28,7 +29,7 @@ use super::{
     speaking::Speaking,
 };
 use crate::{
-    media::{Capabilities, CodecName, MediaEngine, MediaEvent, MediaRoom, Scene},
+    media::{Capabilities, CodecName, LayoutChoice, LayoutSpec, MediaEngine, MediaEvent, MediaRoom, Scene},
     recording::RecordingNotice,
 };
 
@@ -74,6 +75,8 @@ pub(super) struct Room {
     pub(super) participants: Vec<Participant>,
     pub(super) recordings: Recordings,
     pub(super) speaking: Speaking,
+    pub(super) floor: Floor,
+    layout: LayoutSpec,
     linger: Duration,
     listeners: Vec<mpsc::Sender<RoomEvent>>,
     /// What the engine was last told to show.
@@ -180,6 +183,8 @@ impl Room {
             participants: Vec::new(),
             listeners: Vec::new(),
             speaking: Speaking::default(),
+            floor: Floor::default(),
+            layout: LayoutSpec::default(),
             scene: Scene::default(),
             empty_since: Some(now),
             fresh: true,
@@ -239,6 +244,7 @@ impl Room {
             RoomCommand::Journalled { recording, result } => self.journalled(&recording, result),
             RoomCommand::Kept { recording, state, reason } => self.kept(&recording, state, reason),
             RoomCommand::Change { change, answer } => reply(answer, self.change(change)),
+            RoomCommand::SetLayout { caller, layout, answer } => reply(answer, self.set_layout(&caller, layout)),
             RoomCommand::View { answer } => reply(answer, self.view()),
             RoomCommand::Graph { answer } => reply(answer, self.graph()),
             RoomCommand::Whois { access, answer } => reply(answer, self.whois(&access)),
@@ -269,7 +275,8 @@ impl Room {
             Link::Attached(_) | Link::HungUp | Link::Overrun => None,
         });
         let sweep = (!self.participants.is_empty()).then(|| self.swept + SWEEP);
-        let timers = [self.ends_at(), sweep, self.speaking.deadline(now), self.recordings.deadline()];
+        let timers =
+            [self.ends_at(), sweep, self.speaking.deadline(now), self.floor.deadline(), self.recordings.deadline()];
         // Some timer always runs: an empty room has its linger, any other its sweep.
         timers.into_iter().flatten().chain(resumes).min().unwrap_or(now + SWEEP)
     }
@@ -280,6 +287,7 @@ impl Room {
         self.drop_lost(now);
         self.recording_time(now);
         self.report_speaking(now);
+        self.floor.advance(now);
         self.ends_at().is_some_and(|at| now >= at)
     }
 
@@ -313,7 +321,7 @@ impl Room {
                 tracks: participant.tracks().collect(),
             })
             .collect();
-        let scene = scene::compose(&actors);
+        let scene = scene::compose(&actors, &self.layout, &self.floor);
         if scene != self.scene {
             self.scene = scene.clone();
             self.media.set_scene(scene);
@@ -361,7 +369,26 @@ impl Room {
             max_participants: self.max_participants,
             participants: self.participants.iter().map(Participant::view).collect(),
             recordings: self.recordings.views(),
+            layout: self.layout.clone(),
         }
+    }
+
+    /// The mix, and recordings without a layout of their own, move to it.
+    fn set_layout(&mut self, caller: &Caller, layout: LayoutSpec) -> Result<LayoutSpec, ChangeError> {
+        match self.role_of(caller) {
+            None => return Err(ChangeError::NotInRoom),
+            Some(Role::Viewer | Role::Publisher) => return Err(ChangeError::NotAllowed),
+            Some(Role::Moderator) => {}
+        }
+        let choice = LayoutChoice::Spec(layout);
+        policy::check_layout(Some(&choice), &self.capabilities)?;
+        if let LayoutChoice::Spec(layout) = choice
+            && layout != self.layout
+        {
+            self.layout = layout;
+            self.tell_all(RoomEvent::Layout { layout: self.layout.clone() });
+        }
+        Ok(self.layout.clone())
     }
 
     fn change(&mut self, change: RoomChange) -> Result<RoomView, ChangeError> {

@@ -15,7 +15,7 @@ use super::{
     },
 };
 use crate::{
-    media::{IceCandidate, RecordingSpec, graph::Graph},
+    media::{IceCandidate, LayoutSpec, RecordingSpec, graph::Graph},
     recording::RoomKey,
 };
 
@@ -117,6 +117,8 @@ pub enum RoomCommand {
     Kept { recording: RecordingId, state: RecordingState, reason: Option<String> },
     /// Change settings.
     Change { change: RoomChange, answer: Answer<RoomView, ChangeError> },
+    /// Change the room's layout. Answers with it as it is then.
+    SetLayout { caller: Caller, layout: LayoutSpec, answer: Answer<LayoutSpec, ChangeError> },
     /// The room as it is.
     View { answer: oneshot::Sender<RoomView> },
     /// The media graph as it is, with nicknames filled in.

@@ -3,7 +3,7 @@
 
 use thiserror::Error;
 
-use crate::media::{MediaError, negotiation::NegotiationError};
+use crate::media::{LayoutError, MediaError, negotiation::NegotiationError};
 
 /// The room could not take the request at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -229,6 +229,9 @@ pub enum ChangeError {
         /// What is wrong and what is allowed.
         problem: String,
     },
+    /// The layout cannot be.
+    #[error("the layout's {0}")]
+    Layout(#[from] LayoutError),
     /// You are not, or no longer, in the room.
     #[error("not in the room")]
     NotInRoom,
@@ -251,6 +254,9 @@ pub enum RecordError {
         /// What is wrong and what is allowed.
         problem: String,
     },
+    /// The layout cannot be.
+    #[error("the layout's {0}")]
+    Layout(#[from] LayoutError),
     /// As many recordings of one room as may run at once.
     #[error("at most {most} recordings of a room at once")]
     TooMany {

@@ -7,7 +7,7 @@ use super::{
     id::{ConnectionName, ParticipantId, TrackId},
     model::{OfferedTrack, ParticipantView, RoomRecordingView, Signal, TrackView},
 };
-use crate::media::IceCandidate;
+use crate::media::{IceCandidate, LayoutSpec};
 
 /// Something that happened, told to everybody in the room or (the last group) to one participant.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -62,6 +62,11 @@ pub enum RoomEvent {
     Recording {
         /// As it is now.
         recording: RoomRecordingView,
+    },
+    /// The room's layout changed.
+    Layout {
+        /// As it is now.
+        layout: LayoutSpec,
     },
     /// The room is no more.
     RoomClosed {

@@ -23,7 +23,7 @@ use super::{
     },
 };
 use crate::{
-    media::{IceCandidate, RecordingSpec, graph::Graph},
+    media::{IceCandidate, LayoutSpec, RecordingSpec, graph::Graph},
     recording::RoomKey,
 };
 
@@ -205,6 +205,11 @@ impl RoomHandle {
     /// Change settings.
     pub fn change(&self, change: RoomChange) -> Pending<RoomView, ChangeError> {
         self.ask(|answer| RoomCommand::Change { change, answer })
+    }
+
+    /// Change the layout of the mix and of recordings that follow the room.
+    pub fn set_layout(&self, caller: Caller, layout: LayoutSpec) -> Pending<LayoutSpec, ChangeError> {
+        self.ask(|answer| RoomCommand::SetLayout { caller, layout, answer })
     }
 
     /// The room as it is.

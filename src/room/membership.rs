@@ -244,6 +244,7 @@ impl Room {
             gone.tell(RoomEvent::Removed { reason });
         }
         self.speaking.forget_participant(id);
+        self.floor.forget(id, Instant::now());
         self.participants.iter_mut().for_each(|other| other.follows.forget(id));
         self.tell_all(RoomEvent::ParticipantLeft { participant: id.clone(), reason });
         if gone.role == Role::Moderator {

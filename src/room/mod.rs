@@ -5,6 +5,7 @@ mod bucket;
 pub mod command;
 pub mod error;
 pub mod event;
+pub mod floor;
 mod graph;
 pub mod handle;
 pub mod id;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::id::{AccessToken, ConnectionName, ParticipantId, RecordingId, ResumeToken, TrackId};
-use crate::media::{CodecName, Kind, RecordingSpec};
+use crate::media::{CodecName, Kind, LayoutSpec, RecordingSpec};
 
 /// What a participant may do. The order counts: each role may do all that those before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
@@ -144,6 +144,8 @@ pub struct RoomView {
     pub participants: Vec<ParticipantView>,
     /// Recordings of this room that are not over, or ended while it stood.
     pub recordings: Vec<RoomRecordingView>,
+    /// How the mix, and recordings without a layout of their own, are laid out.
+    pub layout: LayoutSpec,
 }
 
 /// How a room is set up; what is left out takes the server's default.

@@ -6,7 +6,7 @@ use super::{
     error::{ChangeError, CreateError, NameError, RecordError},
     model::RoomSettings,
 };
-use crate::media::{Capabilities, CodecName, RecordingSpec};
+use crate::media::{Capabilities, CodecName, LayoutChoice, LayoutError, RecordingSpec};
 
 /// Characters of a room's name.
 pub const MAX_ROOM_NAME_CHARS: usize = 64;
@@ -148,6 +148,12 @@ impl BadSetting {
     }
 }
 
+impl From<LayoutError> for BadSetting {
+    fn from(LayoutError { field, problem }: LayoutError) -> Self {
+        Self { setting: field, problem }
+    }
+}
+
 impl From<BadSetting> for CreateError {
     fn from(BadSetting { setting, problem }: BadSetting) -> Self {
         Self::Setting { setting, problem }
@@ -227,6 +233,23 @@ pub fn check_guest_linger(settings: &RoomSettings, policy: &RoomPolicy) -> Resul
     settings.linger_s.map_or(Ok(()), |seconds| in_range("linger_s", seconds, 0, most))
 }
 
+/// Checks a layout, and that the engine has its measures.
+///
+/// # Errors
+/// The first field that is wrong.
+pub fn check_layout(layout: Option<&LayoutChoice>, capabilities: &Capabilities) -> Result<(), LayoutError> {
+    let Some(layout) = layout else { return Ok(()) };
+    if !capabilities.layouts.iter().any(|known| known == layout.name()) {
+        let known = capabilities.layouts.join(", ");
+        let field = if matches!(layout, LayoutChoice::Name(_)) { "layout" } else { "kind" };
+        return Err(LayoutError::new(field, format!("must be one of: {known}")));
+    }
+    match layout {
+        LayoutChoice::Name(_) => Ok(()),
+        LayoutChoice::Spec(spec) => spec.check(),
+    }
+}
+
 fn check_codecs(codecs: &[CodecName], capabilities: &Capabilities) -> Result<(), BadSetting> {
     if codecs.is_empty() {
         return Err(BadSetting::new("codecs", "must name at least one codec"));
@@ -247,9 +270,7 @@ pub fn check_recording(spec: &RecordingSpec, capabilities: &Capabilities) -> Res
     if !capabilities.record {
         return Err(BadSetting::new("mode", "cannot be recorded on this machine; `salon doctor` says what is missing"));
     }
-    if !capabilities.layouts.contains(&spec.layout) {
-        return Err(BadSetting::new("layout", format!("must be one of: {}", capabilities.layouts.join(", "))));
-    }
+    check_layout(spec.layout.as_ref(), capabilities)?;
     even_in_range("width", spec.width, 160, 3840)?;
     even_in_range("height", spec.height, 90, 2160)?;
     in_range("fps", spec.fps.into(), 5, 60)?;
@@ -333,7 +354,7 @@ mod tests {
             check_recording(&spec, &capabilities).map_err(|bad| bad.setting)
         };
         assert_eq!(with(|_| ()), Ok(()));
-        assert_eq!(with(|spec| spec.layout = "../x".into()), Err("layout"));
+        assert_eq!(with(|spec| spec.layout = Some(LayoutChoice::Name("../x".into()))), Err("layout"));
         assert_eq!(with(|spec| spec.width = 161), Err("width"));
         assert_eq!(with(|spec| spec.width = 158), Err("width"));
         assert_eq!(with(|spec| spec.height = 2162), Err("height"));

@@ -182,6 +182,7 @@ impl Room {
     pub(super) fn report_speaking(&mut self, now: Instant) {
         let levels = self.speaking.report(now);
         if !levels.is_empty() {
+            self.floor.observe(&levels, now);
             self.tell_all(RoomEvent::Speaking { levels });
         }
     }

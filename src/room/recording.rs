@@ -304,6 +304,7 @@ impl Room {
     }
 
     fn begin(&mut self, spec: RecordingSpec) -> Result<&mut Recording, RecordError> {
+        policy::check_layout(spec.layout.as_ref(), &self.capabilities)?;
         policy::check_recording(&spec, &self.capabilities)?;
         let most = self.policy.max_recordings;
         let running = |r: &&Recording| matches!(r.phase, Phase::Noting { .. } | Phase::Writing { .. });

@@ -1,10 +1,11 @@
 //! Who is seen and heard in the mix, from who is in the room and what they publish. Pure.
 
 use super::{
+    floor::Floor,
     id::ParticipantId,
     model::{Source, TrackView},
 };
-use crate::media::{Kind, Scene, Tile};
+use crate::media::{Kind, LayoutSpec, Scene, Tile};
 
 /// A participant as the mix needs him.
 pub struct Actor<'a> {
@@ -20,7 +21,7 @@ pub struct Actor<'a> {
 ///
 /// A muted picture keeps its tile (`video: None`, the slate). Somebody who only speaks has a tile
 /// without a picture; somebody who publishes nothing, or only shares a screen, has no other.
-pub fn compose(actors: &[Actor<'_>]) -> Scene {
+pub fn compose(actors: &[Actor<'_>], layout: &LayoutSpec, floor: &Floor) -> Scene {
     let screens = actors.iter().flat_map(|actor| actor.tiles(|track| track.source == Source::Screen));
     let people = actors.iter().flat_map(|actor| {
         let cameras = actor.tiles(|track| track.source != Source::Screen);
@@ -33,17 +34,25 @@ pub fn compose(actors: &[Actor<'_>]) -> Scene {
             .filter(|track| track.kind == Kind::Audio && !track.muted)
             .map(|track| track.id.clone())
             .collect(),
+        layout: layout.clone(),
+        speaker: floor.holder().cloned(),
+        voices: floor.voices(),
     }
 }
 
 impl Actor<'_> {
     fn tiles(&self, shown: impl Fn(&TrackView) -> bool) -> Vec<Tile> {
         let pictures = self.tracks.iter().filter(|track| track.kind == Kind::Video && shown(track));
-        pictures.map(|track| self.tile((!track.muted).then(|| track.id.clone()))).collect()
+        pictures.map(|track| self.tile(Some(track))).collect()
     }
 
-    fn tile(&self, video: Option<super::id::TrackId>) -> Tile {
-        Tile { participant: self.id.clone(), label: self.name.to_owned(), video }
+    fn tile(&self, video: Option<&TrackView>) -> Tile {
+        Tile {
+            participant: self.id.clone(),
+            label: self.name.to_owned(),
+            video: video.filter(|track| !track.muted).map(|track| track.id.clone()),
+            screen: video.is_some_and(|track| track.source == Source::Screen),
+        }
     }
 
     /// A voice, not the sound of a screen.
@@ -65,12 +74,16 @@ mod tests {
         TrackView { id: TrackId::random(), connection: ConnectionName::random(), kind, source, codec, muted }
     }
 
+    fn composed(actors: &[Actor<'_>]) -> Scene {
+        compose(actors, &LayoutSpec::default(), &Floor::default())
+    }
+
     #[test]
     fn screens_come_first_then_people_in_the_order_they_came() {
         let (a, b) = (ParticipantId::random(), ParticipantId::random());
         let (a_cam, b_cam) = (track(Kind::Video, Source::Camera, false), track(Kind::Video, Source::Camera, false));
         let b_screen = track(Kind::Video, Source::Screen, false);
-        let scene = compose(&[
+        let scene = composed(&[
             Actor { id: &a, name: "A", tracks: vec![&a_cam] },
             Actor { id: &b, name: "B", tracks: vec![&b_cam, &b_screen] },
         ]);
@@ -85,7 +98,7 @@ mod tests {
         let (voice, silent) = (track(Kind::Audio, Source::Microphone, false), track(Kind::Audio, Source::Other, true));
         let hidden = track(Kind::Video, Source::Camera, true);
         let sound = track(Kind::Audio, Source::Screen, false);
-        let scene = compose(&[
+        let scene = composed(&[
             Actor { id: &ids[0], name: "speaks", tracks: vec![&voice] },
             Actor { id: &ids[1], name: "hides", tracks: vec![&hidden, &silent] },
             Actor { id: &ids[2], name: "watches", tracks: vec![] },

@@ -18,7 +18,7 @@ use super::{
     info(title = "Salon", description = "A room media server: rooms, participants, recordings."),
     paths(
         server::health, server::ready, server::metrics, server::openapi, server::describe,
-        rooms::list, rooms::create, rooms::get, rooms::change, rooms::close, rooms::graph, rooms::events,
+        rooms::list, rooms::create, rooms::get, rooms::change, rooms::close, rooms::set_layout, rooms::graph, rooms::events,
         participants::list, participants::remove,
         recordings::start, recordings::pause, recordings::resume, recordings::mark, recordings::stop, recordings::list,
         recordings::get, recordings::delete, recordings::file,

@@ -10,6 +10,7 @@ use warp::{
 };
 
 use crate::{
+    media::LayoutError,
     recording::{catalogue::CatalogueError, keeper::DeleteError},
     room::error::{ChangeError, CreateError, NameError, RecordError, RoomGone},
 };
@@ -163,6 +164,7 @@ impl From<ChangeError> for Problem {
             ChangeError::TooFast => Self::new(StatusCode::TOO_MANY_REQUESTS, "too_fast", detail),
             ChangeError::TooLong { .. } => Self::bad_request("too_long", detail),
             ChangeError::Setting { setting, problem } => Self::setting(setting, &problem),
+            ChangeError::Layout(layout) => layout.into(),
             ChangeError::NotInRoom => Self::forbidden("not_in_room", detail),
             ChangeError::Gone(gone) => gone.into(),
         }
@@ -175,6 +177,7 @@ impl From<RecordError> for Problem {
         match error {
             RecordError::NotAllowed => Self::forbidden("not_allowed", detail),
             RecordError::Setting { setting, problem } => Self::setting(setting, &problem),
+            RecordError::Layout(layout) => layout.into(),
             RecordError::TooMany { .. } => Self::new(StatusCode::CONFLICT, "too_many_recordings", detail),
             RecordError::NoSuchRecording => Self::no_such_recording(),
             RecordError::NotRecording => Self::new(StatusCode::CONFLICT, "not_recording", detail),
@@ -187,6 +190,12 @@ impl From<RecordError> for Problem {
             RecordError::NotInRoom => Self::forbidden("not_in_room", detail),
             RecordError::Gone(gone) => gone.into(),
         }
+    }
+}
+
+impl From<LayoutError> for Problem {
+    fn from(error: LayoutError) -> Self {
+        Self::bad_request("bad_layout", format!("the layout's {error}")).field(error.field)
     }
 }
 

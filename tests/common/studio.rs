@@ -2,7 +2,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -36,6 +39,7 @@ pub struct Studio {
     presets: Arc<Presets>,
     pub decoders: Decoders,
     metronome: Metronome,
+    takes: AtomicUsize,
 }
 
 /// A track with a test picture or sound, and its pipeline.
@@ -72,6 +76,7 @@ impl Studio {
             decoders: Decoders::new(&clock),
             metronome: Metronome::start(&clock).await,
             presets,
+            takes: AtomicUsize::new(0),
             clock,
         }
     }
@@ -222,7 +227,12 @@ impl Studio {
     }
 
     pub fn try_record(&self, spec: &RecordingSpec, scene: &Scene) -> Result<Take, MediaError> {
-        let file = self.folder.join("recording.mp4.part");
+        let taken = self.takes.fetch_add(1, Relaxed);
+        let file = self.folder.join(if taken == 0 {
+            "recording.mp4.part".into()
+        } else {
+            format!("recording-{taken}.mp4.part")
+        });
         let (sender, events) = mpsc::channel(16);
         let recorder = CompositeRecorder::start(
             &self.clock,
@@ -302,11 +312,16 @@ impl Take {
 
 /// A participant's tile.
 pub fn tile(participant: &ParticipantId, label: &str, video: Option<&Source>) -> Tile {
-    Tile { participant: participant.clone(), label: label.into(), video: video.map(|source| source.id.clone()) }
+    Tile {
+        participant: participant.clone(),
+        label: label.into(),
+        video: video.map(|source| source.id.clone()),
+        screen: false,
+    }
 }
 
 pub fn scene(tiles: Vec<Tile>, audio: &[&Source]) -> Scene {
-    Scene { tiles, audio: audio.iter().map(|source| source.id.clone()).collect() }
+    Scene { tiles, audio: audio.iter().map(|source| source.id.clone()).collect(), ..Default::default() }
 }
 
 fn video_encoder(codec: CodecName) -> &'static str {

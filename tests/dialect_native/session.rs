@@ -8,7 +8,7 @@ use salon::{
         message::{MAX_FRAME_BYTES, Verb, parse},
         session::{Greeting, MAX_PENDING, Output, Reply, Session, Ticket},
     },
-    media::{CodecName, IceCandidate, Kind, RecordingSpec},
+    media::{CodecName, IceCandidate, Kind, LayoutSpec},
     room::{
         error::{ChangeError, JoinError, NameError},
         event::{CloseReason, LeaveReason, RoomEvent, SpeakingLevel},
@@ -29,6 +29,7 @@ fn joined() -> Joined {
         resume: "r_token".parse::<ResumeToken>().unwrap(),
         access: "a_token".parse::<AccessToken>().unwrap(),
         room: RoomView {
+            layout: LayoutSpec::default(),
             name: "r".into(),
             created_at: jiff::Timestamp::UNIX_EPOCH,
             has_pin: false,
@@ -109,7 +110,7 @@ fn verbs_are_read() {
             },
         ),
         (r#"{"type":"signal","kind":"k","data":null}"#, Verb::Signal { kind: "k".into(), to: None, data: Value::Null }),
-        (r#"{"type":"record","action":"start"}"#, Verb::Record(RecordingSpec::default())),
+        (r#"{"type":"record","action":"start"}"#, Verb::Record(Box::default())),
         (r#"{"type":"leave"}"#, Verb::Leave),
     ];
     for (text, expected) in all {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use salon::{
     media::{
-        AudioLevel, CodecName, IceCandidate, Kind, MediaError, MediaEvent, Scene,
+        AudioLevel, CodecName, IceCandidate, Kind, LayoutError, LayoutKind, LayoutSpec, MediaError, MediaEvent, Scene,
         fake::{Call, made_up_offer},
         negotiation::NegotiationError,
     },
@@ -508,4 +508,24 @@ async fn names_and_mutes_count_as_messages_but_a_moderator_always_mutes() {
     own(false).await.unwrap();
     let muted = moderator.room.mute(Caller::Participant(moderator.id.clone()), track.clone(), true).await;
     assert_eq!(muted, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_moderator_lays_out_the_mix_and_everybody_is_told() {
+    let mut house = house();
+    let a = house.guest("r", "a").await;
+    let mut b = house.guest("r", "b").await;
+    let pip = LayoutSpec { pinned: Some(b.id.clone()), ..LayoutSpec::of(LayoutKind::Pip) };
+    let set = |who: &Guest, layout| who.room.set_layout(Caller::Participant(who.id.clone()), layout);
+    assert_eq!(set(&b, pip.clone()).await, Err(ChangeError::NotAllowed));
+    let bad = LayoutSpec::of(LayoutKind::Custom);
+    assert!(matches!(set(&a, bad).await, Err(ChangeError::Layout(LayoutError { field: "regions", .. }))));
+    assert_eq!(set(&a, pip.clone()).await, Ok(pip.clone()));
+    let told = b.find(|event| match event {
+        RoomEvent::Layout { layout } => Some(layout),
+        _ => None,
+    });
+    assert_eq!(told.await, pip);
+    assert_eq!(scene(&mut house).await.layout, pip);
+    assert_eq!(house.guest("r", "late").await.joined.room.layout, pip, "who comes later knows it too");
 }

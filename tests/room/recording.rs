@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use salon::{
-    media::{MediaError, MediaEvent, RecordingSpec, fake::Call},
+    media::{LayoutChoice, LayoutError, MediaError, MediaEvent, RecordingSpec, fake::Call},
     recording::RecordingNotice,
     room::{
         command::Caller,
@@ -70,8 +70,8 @@ async fn only_moderators_record_and_settings_have_ranges() {
     let b = house.guest("r", "b").await;
     let record = |who: &Guest, spec| who.room.record(Caller::Participant(who.id.clone()), spec);
     assert_eq!(record(&b, RecordingSpec::default()).await, Err(RecordError::NotAllowed));
-    let bad = RecordingSpec { layout: "../../etc".into(), ..RecordingSpec::default() };
-    assert!(matches!(record(&host, bad).await, Err(RecordError::Setting { setting: "layout", .. })));
+    let bad = RecordingSpec { layout: Some(LayoutChoice::Name("../../etc".into())), ..RecordingSpec::default() };
+    assert!(matches!(record(&host, bad).await, Err(RecordError::Layout(LayoutError { field: "layout", .. }))));
     let _waiting = record(&host, RecordingSpec::default());
     assert_eq!(record(&host, RecordingSpec::default()).await, Err(RecordError::TooMany { most: 1 }));
     let unknown = host.room.stop_recording(Caller::Owner, salon::room::id::RecordingId::random()).await;

@@ -262,6 +262,7 @@ impl<'a> Driver<'a> {
             | Verb::ResumeRecording(_)
             | Verb::MarkRecording(..)
             | Verb::StopRecording(_)
+            | Verb::Layout(_)
             | Verb::Remove(_)
             | Verb::Leave => match &self.place {
                 Some(place) => start_inside(&place.room, place.participant.clone(), verb),
@@ -323,13 +324,14 @@ fn start_inside(room: &RoomHandle, me: ParticipantId, verb: Verb) -> BoxFuture<'
         Verb::Mute { track, muted } => answer(room.mute(caller, track, muted).map(Reply::Changed)),
         Verb::Rename(name) => answer(room.rename(me, name).map(Reply::Changed)),
         Verb::Signal { kind, to, data } => answer(room.signal(me, kind, to, data).map(Reply::Changed)),
-        Verb::Record(spec) => answer(room.record(caller, spec).map(Reply::Recording)),
+        Verb::Record(spec) => answer(room.record(caller, *spec).map(Reply::Recording)),
         Verb::PauseRecording(recording) => answer(room.pause_recording(caller, recording).map(Reply::Recording)),
         Verb::ResumeRecording(recording) => answer(room.resume_recording(caller, recording).map(Reply::Recording)),
         Verb::MarkRecording(recording, title) => {
             answer(room.mark_recording(caller, recording, title).map(Reply::Marked))
         }
         Verb::StopRecording(recording) => answer(room.stop_recording(caller, recording).map(Reply::Recording)),
+        Verb::Layout(layout) => answer(room.set_layout(caller, *layout).map(|set| Reply::Changed(set.map(drop)))),
         Verb::Remove(participant) => answer(room.remove(caller, participant).map(Reply::Changed)),
         Verb::Leave | Verb::Create { .. } | Verb::Join { .. } | Verb::Resume { .. } => {
             let room = room.clone();

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::message::MAX_FRAME_BYTES;
 use crate::{
-    media::{MediaError, negotiation::NegotiationError},
+    media::{LayoutError, MediaError, negotiation::NegotiationError},
     room::error::{
         ChangeError, ConnectionError, CreateError, JoinError, NameError, PublishError, RecordError, RoomGone,
         SubscribeError,
@@ -177,6 +177,7 @@ impl From<ChangeError> for Refusal {
             ChangeError::TooFast => Self::new("too_fast", error),
             ChangeError::TooLong { what, .. } => Self::of(what, "too_long", error),
             ChangeError::Setting { setting, .. } => Self::of(setting, "bad_setting", error),
+            ChangeError::Layout(LayoutError { field, .. }) => Self::of(field, "bad_layout", error),
             ChangeError::NotInRoom => Self::not_joined(),
             ChangeError::Gone(gone) => gone.into(),
         }
@@ -188,6 +189,7 @@ impl From<RecordError> for Refusal {
         match error {
             RecordError::NotAllowed => Self::new("not_allowed", error),
             RecordError::Setting { setting, .. } => Self::of(setting, "bad_setting", error),
+            RecordError::Layout(LayoutError { field, .. }) => Self::of(field, "bad_layout", error),
             RecordError::TooMany { .. } => Self::new("too_many_recordings", error),
             RecordError::NoSuchRecording => Self::of("recording", "no_such_recording", error),
             RecordError::NotRecording => Self::of("recording", "not_recording", error),
@@ -200,6 +202,12 @@ impl From<RecordError> for Refusal {
             RecordError::NotInRoom => Self::not_joined(),
             RecordError::Gone(gone) => gone.into(),
         }
+    }
+}
+
+impl From<LayoutError> for Refusal {
+    fn from(error: LayoutError) -> Self {
+        Self::of(error.field, "bad_layout", format_args!("the layout's {error}"))
     }
 }
 

@@ -10,6 +10,7 @@
 //! | `create`, `join` | [`crate::room::Registry`] |
 //! | `unpublish`, `unsubscribe {connection}` | the end of one connection |
 //! | `record` | start, pause, resume or stop of a recording, or a marker in it |
+//! | `layout` | the room's layout |
 //!
 //! Each way a frame can be wrong has a code of its own; see [`Refusal`].
 
@@ -23,7 +24,7 @@ use serde_json::{Map, Value};
 
 use super::error::Refusal;
 use crate::{
-    media::{IceCandidate, RecordingSpec},
+    media::{IceCandidate, LayoutChoice, LayoutSpec, RecordingSpec},
     room::{
         id::{ConnectionName, ParticipantId, RecordingId, ResumeToken, TrackId},
         model::{JoinRequest, Role, RoomSettings, Source, Subscribe},
@@ -87,7 +88,7 @@ pub enum Verb {
     /// A message.
     Signal { kind: String, to: Option<Vec<ParticipantId>>, data: Value },
     /// Start a recording.
-    Record(RecordingSpec),
+    Record(Box<RecordingSpec>),
     /// Leave out what happens from now on.
     PauseRecording(RecordingId),
     /// Go on in the same file.
@@ -96,6 +97,8 @@ pub enum Verb {
     MarkRecording(RecordingId, Option<String>),
     /// Stop one.
     StopRecording(RecordingId),
+    /// Lay out the mix.
+    Layout(Box<LayoutSpec>),
     /// Remove somebody.
     Remove(ParticipantId),
     /// Go.
@@ -176,6 +179,7 @@ impl Fields {
             "rename" => Ok(Verb::Rename(self.required("name")?)),
             "signal" => self.signal(),
             "record" => self.record(),
+            "layout" => Ok(Verb::Layout(Box::new(LayoutSpec::from_json(std::mem::take(&mut self.0))?))),
             "remove" => Ok(Verb::Remove(self.required("participant")?)),
             "leave" => Ok(Verb::Leave),
             _ => Err(Refusal::unknown_type(&verb)),
@@ -263,7 +267,7 @@ impl Fields {
     fn record(&mut self) -> Result<Verb, Refusal> {
         let action: String = self.required("action")?;
         match action.as_str() {
-            "start" => self.recording_spec().map(Verb::Record),
+            "start" => self.recording_spec().map(|spec| Verb::Record(Box::new(spec))),
             "pause" => self.required("recording").map(Verb::PauseRecording),
             "resume" => self.required("recording").map(Verb::ResumeRecording),
             "marker" => Ok(Verb::MarkRecording(self.required("recording")?, self.optional("title")?)),
@@ -276,7 +280,7 @@ impl Fields {
         let usual = RecordingSpec::default();
         Ok(RecordingSpec {
             mode: self.optional("mode")?.unwrap_or(usual.mode),
-            layout: self.optional("layout")?.unwrap_or(usual.layout),
+            layout: self.take("layout").map(LayoutChoice::from_json).transpose()?,
             width: self.optional("width")?.unwrap_or(usual.width),
             height: self.optional("height")?.unwrap_or(usual.height),
             fps: self.optional("fps")?.unwrap_or(usual.fps),

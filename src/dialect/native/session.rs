@@ -166,6 +166,7 @@ impl Session {
             | RoomEvent::Signal(_)
             | RoomEvent::Speaking { .. }
             | RoomEvent::Recording { .. }
+            | RoomEvent::Layout { .. }
             | RoomEvent::Offer { .. }
             | RoomEvent::Candidate { .. }
             | RoomEvent::ConnectionClosed { .. } => None,

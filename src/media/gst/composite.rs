@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     media::{
-        MediaError, MediaEvent, RecordingSpec, Scene,
+        LayoutChoice, MediaError, MediaEvent, RecordingSpec, Scene,
         graph::{Edge, Graph, Node, NodeKind},
     },
     room::id::{RecordingId, TrackId},
@@ -85,7 +85,7 @@ impl CompositeRecorder {
         events: mpsc::Sender<MediaEvent>,
     ) -> Result<Self, MediaError> {
         let canvas = canvas(spec)?;
-        presets.layout(&spec.layout)?;
+        presets.resolve(spec.layout.as_ref(), &scene.layout)?;
         presets.slate().and(presets.silence().map(drop)).map(drop)?;
         let encoders = (presets.video_encoder()?.name.clone(), presets.audio_encoder()?.name.clone());
         let first = Wanted { scene: scene.clone(), tracks: tracks.clone() };
@@ -227,7 +227,7 @@ struct Job {
     clock: RoomClock,
     decoders: Decoders,
     presets: Arc<Presets>,
-    layout: String,
+    layout: Option<LayoutChoice>,
     canvas: Canvas,
     file: PathBuf,
     wishes: watch::Receiver<Wanted>,
@@ -283,7 +283,7 @@ impl Job {
     async fn build(&self) -> Result<(Mixer, mpsc::Receiver<PipelineEvent>), MediaError> {
         let (name, clock, decoders) = (self.recording.clone(), self.clock.clone(), self.decoders.clone());
         let (presets, layout, canvas) = (self.presets.clone(), self.layout.clone(), self.canvas);
-        blocking(move || Mixer::new(name.as_str(), &clock, &decoders, &presets, &layout, canvas)).await?
+        blocking(move || Mixer::new(name.as_str(), &clock, &decoders, &presets, layout, canvas)).await?
     }
 
     /// Until the file is closed.

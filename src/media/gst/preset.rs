@@ -12,11 +12,12 @@ use std::{
 use rust_embed::Embed;
 use serde::Deserialize;
 
-use crate::media::{MediaError, Unavailable};
+use crate::media::{LayoutChoice, LayoutKind, LayoutSpec, MediaError, Unavailable, layout::Measures};
 
 mod check;
 mod fragment;
 
+pub use crate::media::colour::Colour;
 pub use fragment::Fragment;
 
 #[derive(Embed)]
@@ -32,7 +33,7 @@ const MAX_FILE_BYTES: u64 = 64 * 1024;
 pub struct Presets {
     video: Vec<VideoEncoder>,
     audio: Vec<AudioEncoder>,
-    layouts: Vec<GridLayout>,
+    layouts: Vec<LayoutStyle>,
     slates: Vec<Slate>,
     silences: Vec<Silence>,
     unavailable: Vec<Unavailable>,
@@ -40,11 +41,16 @@ pub struct Presets {
 
 /// One file, by its `kind`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
+#[serde(tag = "kind", rename_all = "kebab-case")]
 enum Preset {
     Video(VideoEncoder),
     Audio(AudioEncoder),
-    Grid(GridLayout),
+    Grid(LayoutStyle),
+    Speaker(LayoutStyle),
+    Presentation(LayoutStyle),
+    Pip(LayoutStyle),
+    AudioOnly(LayoutStyle),
+    Custom(LayoutStyle),
     Slate(Slate),
     Silence(Silence),
 }
@@ -92,14 +98,22 @@ pub struct AudioEncoder {
     pipeline: Fragment,
 }
 
-/// Equal tiles in rows.
+/// A layout's measures and looks; where its tiles go is [`crate::media::layout::arrange`].
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct GridLayout {
+pub struct LayoutStyle {
     /// What it is called.
     pub name: String,
+    /// How it arranges.
+    #[serde(skip)]
+    pub arrangement: LayoutKind,
     /// Pixels between tiles and around them.
     pub gap_px: u32,
+    /// What the strip, or the picture in the corner, takes of the canvas's side.
+    #[serde(default = "LayoutStyle::usual_side_ratio")]
+    side_ratio: f64,
+    /// Around who speaks, and of his level meter.
+    pub speaking: Colour,
     tile_width: u32,
     tile_height: u32,
     /// Behind the tiles.
@@ -144,18 +158,6 @@ pub struct Silence {
     /// What it is called.
     pub name: String,
     pipeline: Fragment,
-}
-
-/// A colour, sRGB.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Colour {
-    /// Red.
-    pub red: u8,
-    /// Green.
-    pub green: u8,
-    /// Blue.
-    pub blue: u8,
 }
 
 impl Presets {
@@ -220,8 +222,24 @@ impl Presets {
     ///
     /// # Errors
     /// [`MediaError::Unavailable`].
-    pub fn layout(&self, name: &str) -> Result<&GridLayout, MediaError> {
+    pub fn layout(&self, name: &str) -> Result<&LayoutStyle, MediaError> {
         self.layouts.iter().find(|layout| layout.name == name).ok_or_else(|| missing(&format!("a layout `{name}`")))
+    }
+
+    /// The layout of a mix, which is `choice` or else the room's, and its looks.
+    ///
+    /// # Errors
+    /// [`MediaError::Unavailable`].
+    pub fn resolve(
+        &self,
+        choice: Option<&LayoutChoice>,
+        room: &LayoutSpec,
+    ) -> Result<(LayoutSpec, &LayoutStyle), MediaError> {
+        match choice {
+            Some(LayoutChoice::Name(name)) => self.layout(name).map(|style| (LayoutSpec::of(style.arrangement), style)),
+            Some(LayoutChoice::Spec(spec)) => Ok((spec.clone(), self.layout(spec.kind.name())?)),
+            None => Ok((room.clone(), self.layout(room.kind.name())?)),
+        }
     }
 
     /// The slate.
@@ -284,10 +302,21 @@ impl Presets {
         match preset {
             Preset::Video(encoder) => self.video.push(encoder),
             Preset::Audio(encoder) => self.audio.push(encoder),
-            Preset::Grid(layout) => self.layouts.push(layout),
+            Preset::Grid(style) => self.add_layout(style, LayoutKind::Grid),
+            Preset::Speaker(style) => self.add_layout(style, LayoutKind::Speaker),
+            Preset::Presentation(style) => self.add_layout(style, LayoutKind::Presentation),
+            Preset::Pip(style) => self.add_layout(style, LayoutKind::Pip),
+            Preset::AudioOnly(style) => self.add_layout(style, LayoutKind::AudioOnly),
+            Preset::Custom(style) => self.add_layout(style, LayoutKind::Custom),
             Preset::Slate(slate) => self.slates.push(slate),
             Preset::Silence(silence) => self.silences.push(silence),
         }
+    }
+}
+
+impl Presets {
+    fn add_layout(&mut self, style: LayoutStyle, arrangement: LayoutKind) {
+        self.layouts.push(LayoutStyle { arrangement, ..style });
     }
 }
 
@@ -327,10 +356,15 @@ impl AudioEncoder {
     }
 }
 
-impl GridLayout {
-    /// A tile's width over its height.
-    pub fn aspect(&self) -> f64 {
-        f64::from(self.tile_width) / f64::from(self.tile_height)
+impl LayoutStyle {
+    fn usual_side_ratio() -> f64 {
+        0.2
+    }
+
+    /// For [`crate::media::layout::arrange`].
+    pub fn measures(&self) -> Measures {
+        let aspect = f64::from(self.tile_width) / f64::from(self.tile_height);
+        Measures { aspect, gap_px: self.gap_px, side_ratio: self.side_ratio }
     }
 }
 
@@ -355,34 +389,6 @@ impl Silence {
     /// [`MediaError::Unavailable`] if it cannot be built any more.
     pub fn build(&self) -> Result<gst::Bin, MediaError> {
         self.pipeline.build().map_err(MediaError::Unavailable)
-    }
-}
-
-impl Colour {
-    /// As `0xAARRGGBB`, opaque: how GStreamer's text and test elements take colours.
-    pub fn argb(self) -> u32 {
-        u32::from_be_bytes([0xff, self.red, self.green, self.blue])
-    }
-
-    /// As studio-range Y′CbCr of ITU-R BT.601, which is what 8-bit video of unstated colorimetry is.
-    pub fn yuv(self) -> [u8; 3] {
-        let [red, green, blue] = [self.red, self.green, self.blue].map(f64::from);
-        let y = 16.0 + 0.256_788 * red + 0.504_129 * green + 0.097_906 * blue;
-        let u = 128.0 - 0.148_223 * red - 0.290_993 * green + 0.439_216 * blue;
-        let v = 128.0 + 0.439_216 * red - 0.367_788 * green - 0.071_427 * blue;
-        [y, u, v].map(|value| value.round() as u8)
-    }
-}
-
-impl TryFrom<String> for Colour {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let digits = text.strip_prefix('#').filter(|digits| digits.len() == 6 && digits.is_ascii());
-        let number = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
-        let [_, red, green, blue] =
-            number.ok_or_else(|| format!("`{text}` is not a colour; write `#rrggbb`"))?.to_be_bytes();
-        Ok(Self { red, green, blue })
     }
 }
 

@@ -12,9 +12,10 @@ use warp::{
 
 use super::{answer, empty, json};
 use crate::{
-    media::{CodecName, RecordingSpec, graph::Graph},
+    media::{CodecName, LayoutSpec, RecordingSpec, graph::Graph},
     room::{
         RoomHandle,
+        command::Caller,
         event::CloseReason,
         id::random_text,
         model::{RoomChange, RoomSettings, RoomView},
@@ -116,6 +117,22 @@ pub async fn close(services: &Services, call: Call) -> Result<Response, Problem>
         Ok(closed) => closed.map(|()| empty(StatusCode::NO_CONTENT)).map_err(Problem::from),
         Err(_) => Ok(empty(StatusCode::ACCEPTED)),
     }
+}
+
+/// Lay out the mix, and recordings that follow the room, anew.
+#[utoipa::path(
+    put, path = "/api/rooms/{room}/layout", tag = "rooms", params(("room" = String, Path, description = "its name")),
+    request_body = LayoutSpec,
+    responses(
+        (status = 200, body = LayoutSpec),
+        (status = 400, description = "`bad_layout` with its `field`, `bad_json`", body = Problem),
+        (status = 404, description = "`no_such_room`", body = Problem),
+    ),
+)]
+pub async fn set_layout(services: &Services, mut call: Call) -> Result<Response, Problem> {
+    let room = find(services, &call)?;
+    let layout = LayoutSpec::from_json(call.json().await?)?;
+    json(StatusCode::OK, &room.set_layout(Caller::Owner, layout).await?)
 }
 
 /// The room's media graph, as JSON, DOT or SVG (by `format`, else by `Accept`).

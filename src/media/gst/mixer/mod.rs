@@ -20,7 +20,7 @@ use super::{
     preset::Presets,
 };
 use crate::{
-    media::{Kind, MediaError, Scene},
+    media::{Kind, LayoutChoice, MediaError, Scene},
     room::id::TrackId,
 };
 use audio::AudioMix;
@@ -65,6 +65,9 @@ pub struct Mixer {
     pipeline: OwnedPipeline,
     video: VideoMix,
     audio: AudioMix,
+    presets: Arc<Presets>,
+    /// Of its own; the room's if there is none.
+    layout: Option<LayoutChoice>,
     taps: Taps,
     video_out: gst_app::AppSink,
     epoch: Arc<AtomicU64>,
@@ -80,14 +83,14 @@ impl Mixer {
         name: &str,
         clock: &RoomClock,
         decoders: &Decoders,
-        presets: &Presets,
-        layout: &str,
+        presets: &Arc<Presets>,
+        layout: Option<LayoutChoice>,
         canvas: Canvas,
     ) -> Result<(Self, mpsc::Receiver<PipelineEvent>), MediaError> {
         let (video_encoder, audio_encoder) = (presets.video_encoder()?, presets.audio_encoder()?);
         let (pipeline, events) = OwnedPipeline::new(&format!("mix-{name}"), clock);
         let inner = pipeline.pipeline();
-        let video = VideoMix::new(inner, decoders, presets.layout(layout)?, presets.slate()?, canvas)?;
+        let video = VideoMix::new(inner, decoders, presets.slate()?, canvas)?;
         let audio = AudioMix::new(inner, decoders, presets.silence()?)?;
         let taps = Taps::default();
         let h264 = gst::Caps::builder("video/x-h264").field("stream-format", "avc").field("alignment", "au").build();
@@ -96,7 +99,8 @@ impl Mixer {
         let encoder = video_encoder.build(canvas.width, canvas.height, canvas.fps)?;
         let video_out = encode(inner, video.output(), encoder, &h264, Kind::Video, &taps, &epoch)?;
         encode(inner, audio.output(), audio_encoder.build()?, &aac, Kind::Audio, &taps, &epoch)?;
-        Ok((Self { pipeline, video, audio, taps, video_out, epoch }, events))
+        let presets = presets.clone();
+        Ok((Self { pipeline, video, audio, presets, layout, taps, video_out, epoch }, events))
     }
 
     /// Starts it; the first frame is of running time `epoch` of the room, which may have passed
@@ -124,7 +128,10 @@ impl Mixer {
     ///
     /// A track that cannot be mixed is left out and logged: the others are not to suffer for it.
     pub fn set_scene(&mut self, scene: &Scene, tracks: &TrackTable, from: gst::ClockTime) {
-        self.video.set_tiles(&scene.tiles, tracks, from);
+        match self.presets.resolve(self.layout.as_ref(), &scene.layout) {
+            Ok((layout, style)) => self.video.set_scene(scene, &layout, style, tracks, from),
+            Err(error) => tracing::error!("the picture stays as it is: {error}"),
+        }
         self.audio.set_tracks(&scene.audio, tracks);
     }
 

@@ -14,7 +14,7 @@ use super::{
     super::{
         Track, TrackTable,
         decoder::{Decoder, Decoders},
-        preset::{GridLayout, Slate},
+        preset::{Colour, LabelStyle, LayoutStyle, Slate},
     },
     BACKLOG, Canvas, add_behind, live_source, make, make_live,
     picture::{Picture, raw_caps},
@@ -22,27 +22,30 @@ use super::{
 };
 use crate::{
     media::{
-        MediaError, Tile,
-        layout::{self, Rect},
+        LayoutSpec, MediaError, Scene, Tile,
+        layout::{self, Placed, Rect},
     },
     room::id::{ParticipantId, TrackId},
 };
 
-/// Which lies over which.
+/// Which lies over which: each tile takes two, its picture and its name.
 const BACKDROP: u32 = 0;
-const LIVE: u32 = 1;
-const LABEL: u32 = 2;
+const FIRST_TILE: u32 = 1;
+const TITLE: u32 = 1000;
+/// Pixels around who speaks; as many lie between tiles at least, or the border is that much thinner.
+const BORDER: u32 = 4;
+/// A level meter goes from −60 dBov to 0.
+const METER_RANGE_DB: i32 = 60;
 /// Distance of a label from its tile's left and lower edge, in pixels.
 const LABEL_INSET: u32 = 8;
 
-/// A participant, and which of his tiles.
-type TileKey = (ParticipantId, usize);
+/// A participant, whether it is his screen, and which of such tiles.
+type TileKey = (ParticipantId, bool, usize);
 
 #[derive(Debug)]
 pub struct VideoMix {
     pipeline: gst::glib::WeakRef<gst::Pipeline>,
     decoders: Decoders,
-    layout: GridLayout,
     slate: Slate,
     canvas: Canvas,
     compositor: gst::Element,
@@ -50,10 +53,18 @@ pub struct VideoMix {
     epoch: gst::ClockTime,
     backdrop: Still,
     /// What the backdrop shows; `None` before it was drawn.
-    slates: Option<Vec<(Rect, usize)>>,
+    drawn: Option<Backdrop>,
     views: HashMap<TileKey, View>,
+    title: Option<Label>,
     /// Which of the slate's colours comes next.
     next_colour: usize,
+}
+
+/// A colour all over, and rectangles of others on it, the last nearest.
+#[derive(Clone, Debug, PartialEq)]
+struct Backdrop {
+    ground: Colour,
+    fills: Vec<(Rect, Colour)>,
 }
 
 /// What one tile is made of.
@@ -62,6 +73,15 @@ struct View {
     live: Option<Live>,
     label: Option<Label>,
     colour: usize,
+}
+
+/// What is to be drawn where: a text of the mix.
+struct Caption<'a> {
+    text: &'a str,
+    style: &'a LabelStyle,
+    letter_px: u32,
+    max_width: u32,
+    z: u32,
 }
 
 /// A picture that moves.
@@ -97,7 +117,6 @@ impl VideoMix {
     pub fn new(
         pipeline: &gst::Pipeline,
         decoders: &Decoders,
-        layout: &GridLayout,
         slate: &Slate,
         canvas: Canvas,
     ) -> Result<Self, MediaError> {
@@ -113,15 +132,15 @@ impl VideoMix {
         Ok(Self {
             pipeline: pipeline.downgrade(),
             decoders: decoders.clone(),
-            layout: layout.clone(),
             slate: slate.clone(),
             canvas,
             compositor,
             output,
             epoch: gst::ClockTime::ZERO,
             backdrop,
-            slates: None,
+            drawn: None,
             views: HashMap::new(),
+            title: None,
             next_colour: 0,
         })
     }
@@ -141,33 +160,84 @@ impl VideoMix {
         lives.map(|live| (live.track.clone(), live.decoder.clone()))
     }
 
-    /// Exactly these are shown from the room's running time `from` on, in this order. The pipeline must have
-    /// been started: nothing can be sent into one that was not.
-    pub fn set_tiles(&mut self, tiles: &[Tile], tracks: &TrackTable, from: gst::ClockTime) {
+    /// The scene is shown so from the room's running time `from` on. The pipeline must have been
+    /// started: nothing can be sent into one that was not.
+    pub fn set_scene(
+        &mut self,
+        scene: &Scene,
+        layout: &LayoutSpec,
+        style: &LayoutStyle,
+        tracks: &TrackTable,
+        from: gst::ClockTime,
+    ) {
         let Some(pipeline) = self.pipeline.upgrade() else { return };
         let from = from.saturating_sub(self.epoch);
-        let tiles = &tiles[..tiles.len().min(layout::MAX_TILES)];
-        let rects =
-            layout::grid(self.canvas.width, self.canvas.height, tiles.len(), self.layout.aspect(), self.layout.gap_px);
-        let keys = keys(tiles);
-        let gone: Vec<_> = self.views.keys().filter(|key| !keys.contains(key)).cloned().collect();
+        let places = layout::arrange(layout, scene, self.canvas.width, self.canvas.height, &style.measures());
+        let all_keys = keys(&scene.tiles);
+        let shown: Vec<_> = places.iter().map(|place| all_keys[place.tile].clone()).collect();
+        let gone: Vec<_> = self.views.keys().filter(|key| !shown.contains(key)).cloned().collect();
         for key in gone {
             if let Some(view) = self.views.remove(&key) {
                 self.end(&pipeline, view);
             }
         }
-        let mut slates = Vec::new();
-        for ((tile, rect), key) in tiles.iter().zip(rects).zip(keys) {
+        let mut fills = Vec::new();
+        for (index, (place, key)) in places.iter().zip(shown).enumerate() {
+            let tile = &scene.tiles[place.tile];
+            let z = FIRST_TILE + 2 * index as u32;
             let mut view = self.views.remove(&key).unwrap_or_else(|| self.new_view());
-            self.show(&pipeline, &mut view, tile, rect, tracks);
-            self.name(&pipeline, &mut view, &tile.label, rect, from);
-            slates.push((rect, view.colour));
+            self.show(&pipeline, &mut view, tile, place, z, tracks);
+            let name = if layout.labels { tile.label.as_str() } else { "" };
+            self.name(&pipeline, &mut view, name, style, place.rect, z + 1, from);
+            let slate = self.slate.colours[view.colour % self.slate.colours.len()];
+            let voice = scene.voices.iter().find(|(who, _)| *who == tile.participant && !tile.screen);
+            fills.extend(self.ground_of(place, slate, style, voice.map(|(_, level_db)| *level_db)));
             self.views.insert(key, view);
         }
-        if self.slates.as_ref() != Some(&slates) {
-            self.draw_backdrop(&slates, from);
-            self.slates = Some(slates);
+        self.show_title(&pipeline, layout.title.as_deref().unwrap_or_default(), style, from);
+        self.draw_backdrop(Backdrop { ground: layout.background.unwrap_or(style.background), fills }, from);
+    }
+
+    /// What lies behind a tile: a border while he speaks, his slate, and where there are no pictures
+    /// his loudness.
+    fn ground_of(
+        &self,
+        place: &Placed,
+        slate: Colour,
+        style: &LayoutStyle,
+        voice_db: Option<i8>,
+    ) -> Vec<(Rect, Colour)> {
+        let rect = place.rect;
+        let mut fills = Vec::new();
+        if voice_db.is_some() {
+            let (left, top) = (rect.x.min(BORDER), rect.y.min(BORDER));
+            let (width, height) = (rect.width + left + BORDER, rect.height + top + BORDER);
+            fills.push((Rect { x: rect.x - left, y: rect.y - top, width, height }, style.speaking));
         }
+        fills.push((rect, slate));
+        if let Some(level_db) = voice_db.filter(|_| !place.picture) {
+            let height = (rect.height / 16).max(4) & !1;
+            let share = f64::from(i32::from(level_db) + METER_RANGE_DB).clamp(0.0, f64::from(METER_RANGE_DB));
+            let width = (f64::from(rect.width) * share / f64::from(METER_RANGE_DB)) as u32 & !1;
+            fills.push((Rect { width, height, ..rect }, style.speaking));
+        }
+        fills
+    }
+
+    fn show_title(&mut self, pipeline: &gst::Pipeline, title: &str, style: &LayoutStyle, from: gst::ClockTime) {
+        let mut label = self.title.take();
+        let max_width = self.canvas.width.saturating_sub(4 * LABEL_INSET) & !1;
+        let letter_px = style.label.letter_px(self.canvas.height);
+        let caption = Caption { text: title, style: &style.label, letter_px, max_width, z: TITLE };
+        if let Err(error) = self.caption(pipeline, &mut label, &caption, from) {
+            tracing::warn!("a title cannot be drawn: {error}");
+        }
+        if let Some(label) = &label {
+            let (width, height) = label.size;
+            let x = (self.canvas.width.saturating_sub(width) / 2) & !1;
+            place(&label.still.pad, Rect { x, y: LABEL_INSET, width, height });
+        }
+        self.title = label;
     }
 
     fn new_view(&mut self) -> View {
@@ -176,14 +246,15 @@ impl VideoMix {
         View { colour, ..Default::default() }
     }
 
-    fn show(&self, pipeline: &gst::Pipeline, view: &mut View, tile: &Tile, rect: Rect, tracks: &TrackTable) {
-        let wanted = tile.video.as_ref().and_then(|id| tracks.get(id));
-        if let Some(live) = view.live.take_if(|live| wanted.is_none_or(|track| track.id != live.track)) {
+    fn show(&self, pipeline: &gst::Pipeline, view: &mut View, tile: &Tile, at: &Placed, z: u32, tracks: &TrackTable) {
+        let wanted = tile.video.as_ref().filter(|_| at.picture).and_then(|id| tracks.get(id));
+        let is_other = |live: &mut Live| wanted.is_none_or(|track| track.id != live.track);
+        if let Some(live) = view.live.take_if(is_other) {
             self.end_live(pipeline, live);
         }
         match (&mut view.live, wanted) {
-            (Some(live), _) => live.place(rect),
-            (none, Some(track)) => match self.add_live(pipeline, track, rect) {
+            (Some(live), _) => live.place(at.rect, z),
+            (none, Some(track)) => match self.add_live(pipeline, track, at, z) {
                 Ok(live) => *none = Some(live),
                 Err(error) => tracing::warn!(track.id = %track.id, "cannot be seen in the mix: {error}"),
             },
@@ -191,7 +262,8 @@ impl VideoMix {
         }
     }
 
-    fn add_live(&self, pipeline: &gst::Pipeline, track: &Arc<Track>, rect: Rect) -> Result<Live, MediaError> {
+    fn add_live(&self, pipeline: &gst::Pipeline, track: &Arc<Track>, at: &Placed, z: u32) -> Result<Live, MediaError> {
+        let rect = at.rect;
         let decoder = self.decoders.get(track)?;
         let source = live_source(self.epoch);
         let convert = make("videoconvertscale")?;
@@ -203,12 +275,14 @@ impl VideoMix {
         let size = make("capsfilter")?;
         size.set_property("caps", raw_caps(rect.width, rect.height).build());
         pipeline.add(&source).map_err(|error| failed(&error))?;
-        add_behind(pipeline, source.upcast_ref(), &[convert.clone(), size.clone()])?;
-        let pad = request_pad(&self.compositor, LIVE)?;
+        let row = [convert, size.clone()];
+        add_behind(pipeline, source.upcast_ref(), &row)?;
+        let pad = request_pad(&self.compositor, z)?;
         pad.set_property("max-last-buffer-repeat", self.slate.freeze().as_nanos() as u64);
         let out = size.static_pad("src").expect("a capsfilter has a source pad");
         out.link(&pad).map_err(|error| failed(&error))?;
-        let elements = vec![source.clone().upcast(), convert, size];
+        let mut elements = vec![source.clone().upcast()];
+        elements.extend(row);
         place(&pad, rect);
         for element in elements.iter().rev() {
             element.sync_state_with_parent().map_err(|error| failed(&error))?;
@@ -218,57 +292,75 @@ impl VideoMix {
         Ok(Live { track: track.id.clone(), link, decoder, elements, pad, rect })
     }
 
-    fn name(&self, pipeline: &gst::Pipeline, view: &mut View, text: &str, rect: Rect, from: gst::ClockTime) {
-        if let Err(error) = self.label(pipeline, view, text, rect, from) {
-            tracing::warn!("a nickname cannot be drawn: {error}");
-        }
-    }
-
-    /// Draws the nickname again if it, or the room for it, has changed; else only moves it.
-    fn label(
+    #[expect(clippy::too_many_arguments, reason = "a view, what it is called, and how, where and when that is drawn")]
+    fn name(
         &self,
         pipeline: &gst::Pipeline,
         view: &mut View,
         text: &str,
+        style: &LayoutStyle,
         rect: Rect,
+        z: u32,
         from: gst::ClockTime,
-    ) -> Result<(), MediaError> {
-        let style = &self.layout.label;
-        let letter_px = style.letter_px(rect.height);
+    ) {
+        let letter_px = style.label.letter_px(rect.height);
         let max_width = rect.width.saturating_sub(2 * LABEL_INSET) & !1;
-        let same =
-            |label: &mut Label| label.text == text && label.letter_px == letter_px && label.max_width == max_width;
-        if !view.label.as_mut().is_some_and(same) {
-            let Some(picture) = text::draw(text, style, letter_px, max_width)? else {
-                if let Some(label) = view.label.take() {
-                    self.end_still(pipeline, label.still);
-                }
-                return Ok(());
-            };
-            let still = match view.label.take() {
-                Some(label) => label.still,
-                None => Still::new(pipeline, &self.compositor, LABEL)?,
-            };
-            still.pad.set_property("alpha", style.opacity);
-            still.show(&picture, from)?;
-            view.label = Some(Label { still, text: text.into(), letter_px, max_width, size: picture.size() });
+        let caption = Caption { text, style: &style.label, letter_px, max_width, z };
+        if let Err(error) = self.caption(pipeline, &mut view.label, &caption, from) {
+            tracing::warn!("a nickname cannot be drawn: {error}");
         }
         if let Some(label) = &view.label {
             let (width, height) = label.size;
             let y = (rect.y + rect.height).saturating_sub(height + LABEL_INSET) & !1;
             place(&label.still.pad, Rect { x: rect.x + LABEL_INSET, y, width, height });
         }
+    }
+
+    /// Draws a text again if it, or the room for it, has changed; takes it away if there is none.
+    fn caption(
+        &self,
+        pipeline: &gst::Pipeline,
+        label: &mut Option<Label>,
+        caption: &Caption<'_>,
+        from: gst::ClockTime,
+    ) -> Result<(), MediaError> {
+        let Caption { text, style, letter_px, max_width, z } = *caption;
+        let same = |label: &Label| label.text == text && label.letter_px == letter_px && label.max_width == max_width;
+        if let Some(label) = label.as_ref().filter(|label| same(label)) {
+            label.still.pad.set_property("zorder", z);
+            return Ok(());
+        }
+        let picture = text::draw(text, style, letter_px, max_width)?;
+        let before = label.take().map(|label| label.still);
+        let Some(picture) = picture else {
+            if let Some(still) = before {
+                self.end_still(pipeline, still);
+            }
+            return Ok(());
+        };
+        let still = match before {
+            Some(still) => still,
+            None => Still::new(pipeline, &self.compositor, z)?,
+        };
+        still.pad.set_property("zorder", z);
+        still.pad.set_property("alpha", style.opacity);
+        still.show(&picture, from)?;
+        *label = Some(Label { still, text: text.into(), letter_px, max_width, size: picture.size() });
         Ok(())
     }
 
-    fn draw_backdrop(&self, slates: &[(Rect, usize)], from: gst::ClockTime) {
-        let mut picture = Picture::new(self.canvas.width, self.canvas.height, self.layout.background);
-        for (rect, colour) in slates {
-            picture.fill(*rect, self.slate.colours[colour % self.slate.colours.len()]);
+    fn draw_backdrop(&mut self, backdrop: Backdrop, from: gst::ClockTime) {
+        if self.drawn.as_ref() == Some(&backdrop) {
+            return;
+        }
+        let mut picture = Picture::new(self.canvas.width, self.canvas.height, backdrop.ground);
+        for (rect, colour) in &backdrop.fills {
+            picture.fill(*rect, *colour);
         }
         if let Err(error) = self.backdrop.show(&picture, from) {
             tracing::error!("the backdrop cannot be shown: {error}");
         }
+        self.drawn = Some(backdrop);
     }
 
     fn end(&self, pipeline: &gst::Pipeline, view: View) {
@@ -292,12 +384,13 @@ impl VideoMix {
 }
 
 impl Live {
-    fn place(&mut self, rect: Rect) {
+    fn place(&mut self, rect: Rect, z: u32) {
         if (rect.width, rect.height) != (self.rect.width, self.rect.height) {
             let size = &self.elements[self.elements.len() - 1];
             size.set_property("caps", raw_caps(rect.width, rect.height).build());
         }
         self.rect = rect;
+        self.pad.set_property("zorder", z);
         place(&self.pad, rect);
     }
 }
@@ -327,13 +420,15 @@ impl Still {
 
 /// Tells the tiles of one participant apart by their order.
 fn keys(tiles: &[Tile]) -> Vec<TileKey> {
-    let mut seen: HashMap<&ParticipantId, usize> = HashMap::new();
-    let number = |tile| {
-        let count = seen.entry(tile).or_default();
+    let mut seen: HashMap<(&ParticipantId, bool), usize> = HashMap::new();
+    let key = |tile: &'_ Tile, count: usize| (tile.participant.clone(), tile.screen, count);
+    let mut keys = Vec::with_capacity(tiles.len());
+    for tile in tiles {
+        let count = seen.entry((&tile.participant, tile.screen)).or_default();
         *count += 1;
-        (tile.clone(), *count)
-    };
-    tiles.iter().map(|tile| &tile.participant).map(number).collect()
+        keys.push(key(tile, *count));
+    }
+    keys
 }
 
 fn request_pad(compositor: &gst::Element, z: u32) -> Result<gst::Pad, MediaError> {

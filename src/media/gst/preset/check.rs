@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::{AudioEncoder, Fragment, GridLayout, LabelStyle, Preset, Slate, VideoEncoder};
+use super::{AudioEncoder, Fragment, LabelStyle, LayoutStyle, Preset, Slate, VideoEncoder};
 
 /// Why a file is not used.
 #[derive(Debug, PartialEq)]
@@ -25,7 +25,12 @@ pub(super) fn parse(text: &str) -> Result<Preset, Refusal> {
     match &preset {
         Preset::Video(encoder) => video(encoder)?,
         Preset::Audio(encoder) => audio(encoder)?,
-        Preset::Grid(layout) => grid(layout)?,
+        Preset::Grid(style)
+        | Preset::Speaker(style)
+        | Preset::Presentation(style)
+        | Preset::Pip(style)
+        | Preset::AudioOnly(style)
+        | Preset::Custom(style) => layout(style)?,
         Preset::Slate(found) => slate(found)?,
         Preset::Silence(_) => {}
     }
@@ -38,7 +43,7 @@ pub(super) fn try_out(preset: &Preset) -> Result<(), Refusal> {
     installed(fragment)?;
     match preset {
         Preset::Video(encoder) => drop(encoder.build(1280, 720, 25).map_err(|error| error.to_string())?),
-        Preset::Audio(_) | Preset::Silence(_) | Preset::Grid(_) | Preset::Slate(_) => drop(fragment.build()?),
+        _ => drop(fragment.build()?),
     }
     Ok(())
 }
@@ -48,7 +53,12 @@ impl Preset {
         match self {
             Self::Video(encoder) => &encoder.name,
             Self::Audio(encoder) => &encoder.name,
-            Self::Grid(layout) => &layout.name,
+            Self::Grid(style)
+            | Self::Speaker(style)
+            | Self::Presentation(style)
+            | Self::Pip(style)
+            | Self::AudioOnly(style)
+            | Self::Custom(style) => &style.name,
             Self::Slate(slate) => &slate.name,
             Self::Silence(silence) => &silence.name,
         }
@@ -59,7 +69,13 @@ impl Preset {
             Self::Video(encoder) => Some(&encoder.pipeline),
             Self::Audio(encoder) => Some(&encoder.pipeline),
             Self::Silence(silence) => Some(&silence.pipeline),
-            Self::Grid(_) | Self::Slate(_) => None,
+            Self::Grid(_)
+            | Self::Speaker(_)
+            | Self::Presentation(_)
+            | Self::Pip(_)
+            | Self::AudioOnly(_)
+            | Self::Custom(_)
+            | Self::Slate(_) => None,
         }
     }
 }
@@ -105,8 +121,9 @@ fn audio(encoder: &AudioEncoder) -> Result<(), Refusal> {
     within("priming_samples", encoder.priming_samples, 0..=10_000)
 }
 
-fn grid(layout: &GridLayout) -> Result<(), Refusal> {
+fn layout(layout: &LayoutStyle) -> Result<(), Refusal> {
     within("gap_px", layout.gap_px, 0..=100)?;
+    within("side_ratio", layout.side_ratio, 0.05..=0.5)?;
     within("tile_width", layout.tile_width, 1..=100)?;
     within("tile_height", layout.tile_height, 1..=100)?;
     label(&layout.label)

@@ -1,0 +1,163 @@
+//! Layouts of the mix, changed while it is recorded, judged by where which colour is.
+#![cfg(feature = "gstreamer")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests too")]
+
+use salon::{
+    media::{
+        CodecName, LayoutChoice, LayoutKind, LayoutSpec, RecordingSpec, Scene,
+        layout::{Region, Show},
+    },
+    room::id::ParticipantId,
+};
+
+#[path = "common/content.rs"]
+#[allow(dead_code, reason = "shared with other tests")]
+mod content;
+#[path = "common/studio.rs"]
+#[allow(dead_code, reason = "shared with other tests")]
+mod studio;
+
+use content::{Content, bright_extent, luma};
+use studio::{Studio, scene, tile};
+
+const RED: u32 = 0xffff_0000;
+const BLUE: u32 = 0xff00_00ff;
+const GREEN: u32 = 0xff00_ff00;
+const RED_YUV: [f64; 3] = [81.0, 90.0, 240.0];
+const BLUE_YUV: [f64; 3] = [41.0, 240.0, 110.0];
+const GREEN_YUV: [f64; 3] = [145.0, 54.0, 34.0];
+/// `#3fb950`, the border of who speaks.
+const SPEAKING_YUV: [f64; 3] = [133.0, 101.0, 77.0];
+/// `#203040`, asked for as background.
+const SLATE_BLUE: [f64; 3] = [55.0, 137.0, 120.0];
+
+#[track_caller]
+fn assert_colour(found: [f64; 3], expected: [f64; 3], what: &str) {
+    let near = found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 16.0);
+    assert!(near, "{what}: {found:.0?}, expected {expected:.0?}");
+}
+
+fn region(x: f64, y: f64, width: f64, height: f64, z: i32, show: Show) -> Region {
+    Region { x, y, width, height, z, show }
+}
+
+#[tokio::test]
+async fn layouts_change_while_they_are_recorded_and_no_frame_is_missing() {
+    let mut studio = Studio::open().await;
+    let red = studio.colour(CodecName::Vp8, RED, 640, 360).await;
+    // Upright, so that it has borders.
+    let blue = studio.colour(CodecName::H264, BLUE, 360, 640).await;
+    let green = studio.colour(CodecName::Vp8, GREEN, 640, 360).await;
+    let [anna, bert, cleo] = [(); 3].map(|()| ParticipantId::random());
+    let with = |layout: LayoutSpec, speaker: Option<&ParticipantId>, screen: bool| {
+        let mut tiles = vec![tile(&anna, "", Some(&red)), tile(&bert, "", Some(&blue)), tile(&cleo, "", Some(&green))];
+        tiles[2].screen = screen;
+        let voices = speaker.map(|id| (id.clone(), -20)).into_iter().collect();
+        Scene { layout, speaker: speaker.cloned(), voices, ..scene(tiles, &[]) }
+    };
+    let custom = LayoutSpec {
+        background: Some("#203040".to_owned().try_into().unwrap()),
+        regions: vec![
+            region(0.5, 0.5, 0.4, 0.4, 5, Show::Participant(bert.clone())),
+            region(0.1, 0.1, 0.6, 0.6, 1, Show::Next),
+        ],
+        ..LayoutSpec::of(LayoutKind::Custom)
+    };
+    let begin = studio.now();
+    let spec = RecordingSpec { width: 640, height: 360, ..Default::default() };
+    let of = LayoutSpec::of;
+    let mut take = studio.record(&spec, &with(of(LayoutKind::Speaker), Some(&cleo), false));
+    take.started().await;
+    let mut changes = vec![begin];
+    let mut at = 3.0;
+    for scene in [
+        with(of(LayoutKind::Speaker), Some(&anna), false),
+        with(of(LayoutKind::Presentation), None, true),
+        with(of(LayoutKind::Pip), Some(&anna), true),
+        with(of(LayoutKind::AudioOnly), Some(&anna), false),
+        with(custom, None, false),
+        with(LayoutSpec { title: Some("수학 & <b>".into()), ..of(LayoutKind::Grid) }, Some(&bert), false),
+    ] {
+        studio.reach(begin + at).await;
+        changes.push(studio.now());
+        take.recorder.set_scene(&scene, &studio.tracks);
+        at += 2.5;
+    }
+    studio.reach(begin + at).await;
+    let file = take.stop().await;
+    let target = studio.finalise(&file).0;
+    let content = Content::read(&target);
+    assert_eq!(content.holes(), []);
+    assert!(
+        (content.frames() as f64 / 25.0 - content.duration.as_secs_f64()).abs() < 0.1,
+        "{} frames",
+        content.frames()
+    );
+    // Two seconds into each.
+    let seen = |change: usize, region: [usize; 4]| content.colour(changes[change] - begin + 2.0, region);
+    let (stage, corner) = ([240, 80, 160, 80], [540, 280, 40, 30]);
+
+    assert_colour(seen(0, stage), GREEN_YUV, "Cleo speaks, and is large");
+    assert_colour(seen(0, [230, 310, 60, 16]), RED_YUV, "Anna in the strip");
+    assert_colour(seen(0, [372, 310, 12, 16]), BLUE_YUV, "Bert in the strip");
+    assert_colour(seen(1, stage), RED_YUV, "Anna speaks, and is large");
+    assert_colour(seen(2, [120, 100, 200, 100]), GREEN_YUV, "the screen is large");
+    assert_colour(seen(2, [540, 100, 60, 40]), RED_YUV, "Anna beside the screen");
+    assert_colour(seen(3, [80, 80, 200, 100]), GREEN_YUV, "the screen fills the canvas");
+    assert_colour(seen(3, corner), RED_YUV, "who speaks is in the corner");
+    let nobody = seen(4, [60, 60, 200, 60]);
+    assert!([RED_YUV, BLUE_YUV, GREEN_YUV].iter().all(|colour| (nobody[2] - colour[2]).abs() > 20.0), "{nobody:.0?}");
+    assert_colour(seen(5, [90, 60, 200, 100]), RED_YUV, "the next in the large region");
+    assert_colour(seen(5, [430, 190, 36, 120]), BLUE_YUV, "Bert lies over it");
+    assert_colour(seen(5, [10, 320, 40, 30]), SLATE_BLUE, "the background that was asked for");
+    assert_colour(seen(6, [80, 80, 160, 40]), RED_YUV, "Anna in the grid");
+    assert_colour(seen(6, [452, 60, 40, 40]), BLUE_YUV, "Bert in the grid");
+    let title = bright_extent(&luma(&target, changes[6] - begin + 2.0, [200, 8, 240, 40]));
+    assert!(title.is_some_and(|(first, last, pixels)| last - first > 40 && pixels > 60), "{title:?}");
+    for source in [red, blue, green] {
+        source.end().await;
+    }
+    studio.close().await;
+}
+
+#[tokio::test]
+async fn who_speaks_has_a_border_and_a_recording_of_its_own_layout_keeps_it() {
+    let mut studio = Studio::open().await;
+    let red = studio.colour(CodecName::Vp8, RED, 640, 360).await;
+    let blue = studio.colour(CodecName::Vp8, BLUE, 640, 360).await;
+    let [anna, bert] = [(); 2].map(|()| ParticipantId::random());
+    let tiles = vec![tile(&anna, "", Some(&red)), tile(&bert, "", Some(&blue))];
+    let speaks = Scene { voices: vec![(bert.clone(), -25)], ..scene(tiles.clone(), &[]) };
+    let spec = RecordingSpec { width: 640, height: 360, ..Default::default() };
+    let own = RecordingSpec { layout: Some(LayoutChoice::Name("audio-only".into())), ..spec.clone() };
+    let begin = studio.now();
+    let (mut follows, mut keeps) = (studio.record(&spec, &speaks), studio.record(&own, &speaks));
+    follows.started().await;
+    keeps.started().await;
+    studio.reach(begin + 3.0).await;
+    let silent = Scene { layout: LayoutSpec::of(LayoutKind::Pip), ..scene(tiles, &[]) };
+    follows.recorder.set_scene(&silent, &studio.tracks);
+    keeps.recorder.set_scene(&silent, &studio.tracks);
+    studio.reach(begin + 5.5).await;
+    let (follows, keeps) = (follows.stop().await, keeps.stop().await);
+    let [follows, keeps] = [follows, keeps].map(|file| {
+        let (target, _) = studio.finalise(&file);
+        let content = Content::read(&target);
+        std::fs::remove_file(target).unwrap();
+        content
+    });
+    let grid = salon::media::layout::grid(640, 360, 2, 16.0 / 9.0, 8);
+    let [x, y, width] = [grid[1].x, grid[1].y, grid[1].width].map(|side| side as usize);
+    assert_colour(follows.colour(2.5, [x + 40, y - 4, width - 80, 4]), SPEAKING_YUV, "Bert's border");
+    let quiet = follows.colour(2.5, [grid[0].x as usize + 40, y - 4, width - 80, 4]);
+    assert!(quiet[0] < 60.0, "Anna's has none: {quiet:.0?}");
+    assert_colour(follows.colour(5.0, [100, 100, 200, 100]), RED_YUV, "the room's layout is followed");
+    for time in [2.5, 5.0] {
+        let picture = keeps.colour(time, [x + 40, y + 60, width - 80, 40]);
+        assert!((picture[1] - BLUE_YUV[1]).abs() > 40.0, "no picture where only names are: {picture:.0?}");
+    }
+    assert_colour(keeps.colour(2.5, [x, y, 40, 4]), SPEAKING_YUV, "Bert's level meter");
+    red.end().await;
+    blue.end().await;
+    studio.close().await;
+}
