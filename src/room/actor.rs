@@ -380,11 +380,8 @@ impl Room {
             Some(Role::Viewer | Role::Publisher) => return Err(ChangeError::NotAllowed),
             Some(Role::Moderator) => {}
         }
-        let choice = LayoutChoice::Spec(layout);
-        policy::check_layout(Some(&choice), &self.capabilities)?;
-        if let LayoutChoice::Spec(layout) = choice
-            && layout != self.layout
-        {
+        policy::check_layout(Some(&LayoutChoice::Spec(Box::new(layout.clone()))), &self.capabilities)?;
+        if layout != self.layout {
             self.layout = layout;
             self.tell_all(RoomEvent::Layout { layout: self.layout.clone() });
         }

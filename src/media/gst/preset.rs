@@ -237,7 +237,7 @@ impl Presets {
     ) -> Result<(LayoutSpec, &LayoutStyle), MediaError> {
         match choice {
             Some(LayoutChoice::Name(name)) => self.layout(name).map(|style| (LayoutSpec::of(style.arrangement), style)),
-            Some(LayoutChoice::Spec(spec)) => Ok((spec.clone(), self.layout(spec.kind.name())?)),
+            Some(LayoutChoice::Spec(spec)) => Ok((LayoutSpec::clone(spec), self.layout(spec.kind.name())?)),
             None => Ok((room.clone(), self.layout(room.kind.name())?)),
         }
     }

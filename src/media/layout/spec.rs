@@ -138,7 +138,7 @@ pub enum LayoutChoice {
     /// A file in `pipelines/layouts`.
     Name(String),
     /// Spelled out.
-    Spec(LayoutSpec),
+    Spec(Box<LayoutSpec>),
 }
 
 impl LayoutChoice {
@@ -279,7 +279,7 @@ impl LayoutChoice {
         match value {
             Value::String(name) if is_short(&name) => Ok(Self::Name(name)),
             Value::String(_) => Err(LayoutError::new("layout", "is too long for a name")),
-            Value::Object(fields) => LayoutSpec::from_json(fields).map(Self::Spec),
+            Value::Object(fields) => LayoutSpec::from_json(fields).map(|spec| Self::Spec(Box::new(spec))),
             _ => Err(LayoutError::new("layout", "must be a name or an object")),
         }
     }
