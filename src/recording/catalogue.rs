@@ -60,6 +60,15 @@ const MIGRATIONS: [&str; 3] = [
     "ALTER TABLE recordings ADD COLUMN markers TEXT NOT NULL DEFAULT '[]';",
 ];
 
+/// What is read of a recording. Not `*`: a connection that was opened before a migration prepares that
+/// for the old columns, gets the new ones, and sqlx panics over the difference.
+macro_rules! columns {
+    () => {
+        "id, room, room_key, state, spec, created_at, started_at, ended_at, paused_ms, duration_ms, bytes, \
+         participants, reason, file"
+    };
+}
+
 /// A recording, as the catalogue has it.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = Recording)]
@@ -320,8 +329,10 @@ impl Catalogue {
     /// # Errors
     /// [`CatalogueError::Database`].
     pub async fn get(&self, id: &RecordingId) -> Result<Option<Recording>, CatalogueError> {
-        let row =
-            sqlx::query("SELECT * FROM recordings WHERE id = ?").bind(id.as_str()).fetch_optional(&self.pool).await?;
+        let row = sqlx::query(concat!("SELECT ", columns!(), " FROM recordings WHERE id = ?"))
+            .bind(id.as_str())
+            .fetch_optional(&self.pool)
+            .await?;
         Ok(row.as_ref().map(read_row).transpose()?)
     }
 
@@ -330,10 +341,12 @@ impl Catalogue {
     /// # Errors
     /// [`CatalogueError::Database`].
     pub async fn list(&self, room: Option<&str>, key: Option<KeyHash>) -> Result<Vec<Recording>, CatalogueError> {
-        let rows = sqlx::query(
-            "SELECT * FROM recordings WHERE (?1 IS NULL OR room = ?1) AND (?2 IS NULL OR room_key = ?2)
-             ORDER BY created_at DESC, id LIMIT ?3",
-        )
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM recordings WHERE (?1 IS NULL OR room = ?1)
+                 AND (?2 IS NULL OR room_key = ?2) ORDER BY created_at DESC, id LIMIT ?3",
+        ))
         .bind(room)
         .bind(key.map(|key| key.0.to_vec()))
         .bind(MAX_LISTED)
@@ -347,10 +360,13 @@ impl Catalogue {
     /// # Errors
     /// [`CatalogueError::Database`].
     pub async fn unfinished(&self) -> Result<Vec<Recording>, CatalogueError> {
-        let rows =
-            sqlx::query("SELECT * FROM recordings WHERE state NOT IN ('ready', 'failed') ORDER BY created_at, id")
-                .fetch_all(&self.pool)
-                .await?;
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM recordings WHERE state NOT IN ('ready', 'failed') ORDER BY created_at, id",
+        ))
+        .fetch_all(&self.pool)
+        .await?;
         Ok(rows.iter().map(read_row).collect::<Result<_, _>>()?)
     }
 

@@ -307,8 +307,9 @@ impl Room {
         policy::check_layout(spec.layout.as_ref(), &self.capabilities)?;
         policy::check_recording(&spec, &self.capabilities)?;
         let most = self.policy.max_recordings;
-        let running = |r: &&Recording| matches!(r.phase, Phase::Noting { .. } | Phase::Writing { .. });
-        if self.recordings.list.iter().filter(running).count() >= most {
+        // One whose file is being closed has its pipelines still: starting and stopping in a loop must
+        // not get past the limit.
+        if self.recordings.list.iter().filter(|recording| !matches!(recording.phase, Phase::Kept)).count() >= most {
             return Err(RecordError::TooMany { most });
         }
         if self.recordings.has_backlog() {

@@ -340,3 +340,14 @@ async fn closing_ends_recordings_in_every_state() {
     expected.sort();
     assert_eq!(ended, expected);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_recording_whose_file_is_being_closed_still_counts() {
+    let mut house = house_with(RoomPolicy { max_recordings: 1, ..RoomPolicy::default() });
+    let host = house.guest("r", "host").await;
+    let id = started(&mut house, &host).await;
+    house.engine.set_silent(true);
+    host.room.stop_recording(Caller::Owner, id).await.unwrap();
+    let again = host.room.record(Caller::Participant(host.id.clone()), RecordingSpec::default()).await;
+    assert_eq!(again, Err(RecordError::TooMany { most: 1 }));
+}
