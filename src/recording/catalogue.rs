@@ -65,7 +65,7 @@ const MIGRATIONS: [&str; 3] = [
 macro_rules! columns {
     () => {
         "id, room, room_key, state, spec, created_at, started_at, ended_at, paused_ms, duration_ms, bytes, \
-         participants, reason, file"
+         participants, reason, markers, file"
     };
 }
 

@@ -68,7 +68,7 @@ const fn route(method: &'static str, path: &'static str, access: Access, operati
 }
 
 /// All of them.
-pub const ROUTES: [Route; 23] = [
+pub const ROUTES: [Route; 24] = [
     route("GET", "/healthz", Access::Open, Operation::Health),
     route("GET", "/readyz", Access::Open, Operation::Ready),
     route("GET", "/metrics", Access::Owner, Operation::Metrics),
