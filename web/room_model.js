@@ -2,7 +2,7 @@
 // Plain values, no sockets and no elements: it runs in tests without a browser.
 
 /** Recordings in these states are being taken now. */
-export const LIVE = ['starting', 'recording'];
+export const LIVE = ['starting', 'recording', 'paused'];
 
 export class RoomModel {
   name = '';
@@ -83,6 +83,11 @@ const CHANGES = {
   },
   recording: (model, { recording }) => model.recordings.set(recording.id, recording),
 };
+
+/** Milliseconds that are in the file of a recording that is being taken; `nowMs` is the server's time. */
+export function recordedMs({ started_at: started, paused_at: pausedAt, paused_ms: paused }, nowMs) {
+  return Math.max(0, (pausedAt ? Date.parse(pausedAt) : nowMs) - Date.parse(started) - paused);
+}
 
 function putTrack(model, { participant, track }) {
   changeTracks(model, participant, (tracks) => {

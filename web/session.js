@@ -93,6 +93,14 @@ export class Session extends EventTarget {
     return this.#signalling.request('record', { action: 'start' });
   }
 
+  pauseRecording(recording) {
+    return this.#signalling.request('record', { action: 'pause', recording });
+  }
+
+  resumeRecording(recording) {
+    return this.#signalling.request('record', { action: 'resume', recording });
+  }
+
   stopRecording(recording) {
     return this.#signalling.request('record', { action: 'stop', recording });
   }

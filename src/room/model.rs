@@ -2,6 +2,8 @@
 //!
 //! The live state, with its channels and timers, is private to [`super::actor`]; these are its views.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -84,9 +86,23 @@ pub struct RoomRecordingView {
     /// When its first frame was taken, or the request if there is none yet.
     #[schema(value_type = String)]
     pub started_at: Timestamp,
+    /// How long its pauses were, in milliseconds, without one that lasts.
+    pub paused_ms: u64,
+    /// Since when the pause lasts, if it is paused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub paused_at: Option<Timestamp>,
     /// Why it failed, in a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+impl RoomRecordingView {
+    /// Notes how long the pauses that are over were, and since when one lasts.
+    pub(super) fn note_pauses(&mut self, total: Duration, since: Option<Timestamp>) {
+        self.paused_ms = total.as_millis().try_into().unwrap_or(u64::MAX);
+        self.paused_at = since;
+    }
 }
 
 /// A named moment of a recording; a chapter of its file.

@@ -175,6 +175,9 @@ impl Recordings {
         if tape.paused_at.is_some() {
             tape.resume(Instant::now());
             let total = tape.paused;
+            if let Some(recording) = self.get(id) {
+                recording.view.note_pauses(total, None);
+            }
             self.tell_keeper(RecordingNotice::Paused { recording: id.clone(), paused: false, total });
         }
     }
@@ -335,7 +338,14 @@ impl Room {
         }
         let people = self.participants.iter().map(|participant| (participant.id.clone(), participant.name.clone()));
         self.recordings.list.push(Recording {
-            view: RoomRecordingView { id, state: RecordingState::Starting, started_at: Timestamp::now(), reason: None },
+            view: RoomRecordingView {
+                id,
+                state: RecordingState::Starting,
+                started_at: Timestamp::now(),
+                paused_ms: 0,
+                paused_at: None,
+                reason: None,
+            },
             spec,
             phase: Phase::Noting { until: Instant::now() + NOTE_DEADLINE, answer: None },
             people: people.collect(),
@@ -463,6 +473,7 @@ impl Room {
     fn paused(&mut self, id: &RecordingId, paused: bool, total: Duration) -> RoomRecordingView {
         let recording = self.recordings.get(id).expect("the caller has just found it");
         recording.view.state = if paused { RecordingState::Paused } else { RecordingState::Recording };
+        recording.view.note_pauses(total, paused.then(Timestamp::now));
         let view = recording.view.clone();
         self.recordings.tell_keeper(RecordingNotice::Paused { recording: id.clone(), paused, total });
         self.tell_all(RoomEvent::Recording { recording: view.clone() });

@@ -140,6 +140,15 @@ for (const device of [DESK, PHONE]) {
             assert.match(await app.get('record-time').textContent(), /0:0[3-9]/);
             await app.fits();
             await app.screenshot('room');
+            await app.press('pause');
+            await bob.waitFor({ type: 'recording', recording: { state: 'paused' } });
+            const stood = await app.get('record-time').textContent();
+            await app.screenshot('paused');
+            await lasts(bob, 2);
+            assert.equal(await app.get('record-time').textContent(), stood);
+            await app.press('pause');
+            await until('the time goes on', 5_000, async () => (await app.get('record-time').textContent()) !== stood);
+            await lasts(bob, 2);
             await app.press('record');
             await app.press('recordings-toggle');
             const item = app.get('recording-item', '[data-state="ready"]');

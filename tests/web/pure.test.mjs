@@ -11,7 +11,7 @@ const read = (path) => readFileSync(new URL(path, WEB), 'utf8');
 const load = (path) => import(`data:text/javascript;base64,${Buffer.from(read(path)).toString('base64')}`);
 
 const { fitGrid, fitStage } = await load('arrange.js');
-const { RoomModel, tilesOf } = await load('room_model.js');
+const { recordedMs, RoomModel, tilesOf } = await load('room_model.js');
 const { hueOf, initialsOf } = await load('faces.js');
 const texts = { en: JSON.parse(read('texts/en.json')), ko: JSON.parse(read('texts/ko.json')) };
 
@@ -138,6 +138,14 @@ test('events change the model', () => {
   room.apply({ type: 'participant-left', participant: 'ada', reason: 'left' });
   assert.deepEqual([room.others.length, room.speaking.size], [0, 0]);
   assert.equal(room.apply({ type: 'something-newer' }), false);
+});
+
+test('the time of a recording leaves its pauses out, and stands in one', () => {
+  const time = (changes) => recordedMs({ started_at: '2026-01-01T00:00:00Z', paused_ms: 0, ...changes }, Date.parse('2026-01-01T00:01:00Z'));
+  assert.equal(time({}), 60_000);
+  assert.equal(time({ paused_ms: 20_000 }), 40_000);
+  assert.equal(time({ paused_ms: 5_000, paused_at: '2026-01-01T00:00:30Z' }), 25_000);
+  assert.equal(time({ started_at: '2026-01-01T00:01:30Z' }), 0);
 });
 
 test('initials suit names of many kinds', () => {

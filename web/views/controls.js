@@ -4,10 +4,11 @@ import { canShareScreen } from '/devices.js';
 import { clockText, el, iconButton, setIcon } from '/dom.js';
 import { label, say } from '/i18n.js';
 import { icon } from '/icons.js';
+import { recordedMs } from '/room_model.js';
 import { showSwitch } from '/views/lobby.js';
 
 /**
- * `actions`: what the buttons do, by name (`mic`, `camera`, `screen`, `record`, `chat`, `people`, `recordings`,
+ * `actions`: what the buttons do, by name (`mic`, `camera`, `screen`, `record`, `pause`, `chat`, `people`, `recordings`,
  * `invite`, `fullscreen`, `settings`, `help`, `leave`).
  */
 export function controls(session, media, actions) {
@@ -15,6 +16,7 @@ export function controls(session, media, actions) {
   const camera = worded('camera', 'camera.off', 'camera', actions.camera);
   const screen = worded('screen', 'screen.on', 'screen', actions.screen);
   const record = worded('record', 'record.start', 'record', actions.record);
+  const pause = worded('pause', 'record.pause', 'pause', actions.pause);
   const chat = worded('chat', 'panel.chat', 'chat-toggle', actions.chat);
   const people = worded('people', 'panel.people', 'people-toggle', actions.people);
   const recordings = worded('film', 'panel.recordings', 'recordings-toggle', actions.recordings);
@@ -24,7 +26,7 @@ export function controls(session, media, actions) {
   chat.append(unread);
   people.append(present);
   const rest = el('div', { class: 'bar-group rest', id: 'more-controls' },
-    record, people, recordings,
+    record, pause, people, recordings,
     worded('invite', 'invite', 'invite', actions.invite),
     document.fullscreenEnabled ? fullscreen : null,
     worded('gear', 'settings', 'settings', actions.settings),
@@ -53,6 +55,7 @@ export function controls(session, media, actions) {
     showSwitch(camera, 'camera', Boolean(media.camera.on && media.camera.track));
     showSharing(screen, sending.sharing);
     showRecording(record, model);
+    showPause(pause, model);
     const count = model.participants.size;
     present.textContent = String(count);
     label(people, 'panel.people.count', { count });
@@ -104,6 +107,19 @@ function showRecording(button, model) {
   label(button, !model.isModerator ? 'record.moderators-only' : live ? 'record.stop' : 'record.start');
 }
 
+// For who may record, while there is something to pause.
+function showPause(button, model) {
+  const paused = model.liveRecording?.state === 'paused';
+  const hidden = !model.isModerator || !['recording', 'paused'].includes(model.liveRecording?.state);
+  // The focus does not fall out of the bar with the button.
+  if (hidden && button === document.activeElement) button.previousElementSibling.focus();
+  button.hidden = hidden;
+  setIcon(button, paused ? 'resume' : 'pause');
+  label(button, paused ? 'record.resume' : 'record.pause');
+  say(button.querySelector('.word'), paused ? 'word.resume' : 'word.pause');
+  button.classList.toggle('active', paused);
+}
+
 /** The badge that tells everybody that the room is recorded, with the running time. */
 export function recordingBadge(session, clockAhead) {
   const time = el('time', { class: 'time', testid: 'record-time' });
@@ -117,13 +133,14 @@ export function recordingBadge(session, clockAhead) {
     element.hidden = !live;
     clearInterval(timer);
     if (!live) return;
-    say(words, live.state === 'starting' ? 'recording.starting' : 'recording.recording');
+    say(words, `recording.${live.state}`);
+    element.classList.toggle('paused', live.state === 'paused');
     time.hidden = live.state === 'starting';
     const tick = async () => {
-      time.textContent = clockText((Date.now() + (await clockAhead) - Date.parse(live.started_at)) / 1000);
+      time.textContent = clockText(recordedMs(live, Date.now() + (await clockAhead)) / 1000);
     };
     tick();
-    timer = setInterval(tick, 1_000);
+    if (live.state !== 'paused') timer = setInterval(tick, 1_000);
   }
 
   return { element, refresh, close: () => clearInterval(timer) };

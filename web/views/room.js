@@ -72,6 +72,7 @@ function roomActions(session, media, togglePanel) {
     camera: ifPublisher(() => media.setCamera(!(media.camera.on && media.camera.track))),
     screen: ifPublisher(() => (session.sending.sharing ? session.sending.stopScreen() : session.sending.startScreen())),
     record: () => toggleRecording(session),
+    pause: () => pauseOrResume(session),
     chat: () => togglePanel('chat'),
     people: () => togglePanel('people'),
     recordings: () => togglePanel('recordings'),
@@ -86,8 +87,17 @@ function roomActions(session, media, togglePanel) {
 async function toggleRecording(session) {
   if (!session.model.isModerator) return notify(['record.moderators-only'], 'warning');
   const live = session.model.liveRecording;
+  await tryTo(() => (live ? session.stopRecording(live.id) : session.startRecording()));
+}
+
+async function pauseOrResume(session) {
+  const live = session.model.liveRecording;
+  if (live) await tryTo(() => (live.state === 'paused' ? session.resumeRecording(live.id) : session.pauseRecording(live.id)));
+}
+
+async function tryTo(request) {
   try {
-    await (live ? session.stopRecording(live.id) : session.startRecording());
+    await request();
   } catch (error) {
     notify(textOfError(error), 'warning');
   }
@@ -95,8 +105,9 @@ async function toggleRecording(session) {
 
 function tellWhatHappens(session) {
   let wasModerator = session.model.isModerator;
+  const states = new Map([...session.model.recordings.values()].map(({ id, state }) => [id, state]));
   session.addEventListener('changed', ({ detail }) => {
-    if (detail.type === 'recording') tellRecording(detail.recording);
+    if (detail.type === 'recording') tellRecording(detail.recording, states);
     const isModerator = session.model.isModerator;
     if (isModerator && !wasModerator) notify(['notice.moderator']);
     wasModerator = isModerator;
@@ -116,7 +127,11 @@ function tellWhatHappens(session) {
   });
 }
 
-function tellRecording({ state, reason }) {
+function tellRecording({ id, state, reason }, states) {
+  // Not every news of it is one of its state.
+  if (states.get(id) === state) return;
+  states.set(id, state);
+  if (state === 'paused') notify(['notice.recording-paused']);
   if (state === 'recording') notify(['notice.being-recorded']);
   if (state === 'ready') notify(['notice.recording-ready']);
   if (state === 'failed') notify(['notice.recording-failed', { reason: reason ?? '' }], 'warning');
