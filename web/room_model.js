@@ -12,6 +12,8 @@ export class RoomModel {
   participants = new Map();
   /** By id. */
   recordings = new Map();
+  /** What recordings show, as the verb `layout` takes it. */
+  layout = null;
   /** Ids of those who speak now. */
   speaking = new Set();
 
@@ -22,6 +24,7 @@ export class RoomModel {
     this.selfId = selfId;
     this.participants = new Map(room.participants.map((one) => [one.id, one]));
     this.recordings = new Map(room.recordings.map((one) => [one.id, one]));
+    this.layout = room.layout;
     this.speaking = new Set();
   }
 
@@ -81,6 +84,7 @@ const CHANGES = {
       else model.speaking.delete(participant);
     }
   },
+  layout: (model, { layout }) => { model.layout = layout; },
   recording: (model, { recording }) => model.recordings.set(recording.id, recording),
 };
 

@@ -1,6 +1,7 @@
 // One stay in one room: joins, keeps the model true, hands events to what they are for, and comes back
 // when the connection was lost. Views listen to it and call its verbs.
 
+import { changedLayout } from '/layout.js';
 import { RoomModel } from '/room_model.js';
 import { Sending } from '/sending.js';
 import { Signalling } from '/signalling.js';
@@ -103,6 +104,11 @@ export class Session extends EventTarget {
 
   stopRecording(recording) {
     return this.#signalling.request('record', { action: 'stop', recording });
+  }
+
+  /** Changes some fields of the room's layout; the others stay. */
+  changeLayout(change) {
+    return this.#signalling.request('layout', changedLayout(this.model.layout, change));
   }
 
   muteOther(track) {

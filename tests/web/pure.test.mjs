@@ -12,6 +12,7 @@ const load = (path) => import(`data:text/javascript;base64,${Buffer.from(read(pa
 
 const { fitGrid, fitStage } = await load('arrange.js');
 const { recordedMs, RoomModel, tilesOf } = await load('room_model.js');
+const { changedLayout, DRAWINGS, KINDS } = await load('layout.js');
 const { hueOf, initialsOf } = await load('faces.js');
 const texts = { en: JSON.parse(read('texts/en.json')), ko: JSON.parse(read('texts/ko.json')) };
 
@@ -34,7 +35,7 @@ test('every text that the code names exists', () => {
 test('every text is used', () => {
   const code = sources.join('\n');
   // Keys that are put together: the code holds their beginning.
-  const made = /^(error|device|ended|notice|word|role|recording|theme|lobby|panel|people|tile|mic|camera)\./;
+  const made = /^(error|device|ended|notice|word|role|recording|theme|lobby|panel|people|tile|mic|camera|layout\.kind)\./;
   const unused = Object.keys(texts.en).map((key) => key.replace(/_(one|other)$/, ''))
     .filter((key) => !code.includes(`'${key}'`) && !made.test(key));
   assert.deepEqual(unused, []);
@@ -95,7 +96,7 @@ const person = (id, tracks = [], role = 'publisher') => ({ id, name: id, role, j
 
 function model(...participants) {
   const room = new RoomModel();
-  room.reset({ name: 'r', has_pin: false, participants, recordings: [] }, 'me');
+  room.reset({ name: 'r', has_pin: false, participants, recordings: [], layout: { kind: 'grid', labels: true } }, 'me');
   return room;
 }
 
@@ -140,12 +141,33 @@ test('events change the model', () => {
   assert.equal(room.apply({ type: 'something-newer' }), false);
 });
 
+test('the layout is known from the join on, and follows the room', () => {
+  const room = model(person('me', [], 'moderator'));
+  assert.deepEqual(room.layout, { kind: 'grid', labels: true });
+  assert.equal(room.apply({ type: 'layout', layout: { kind: 'pip', labels: false } }), true);
+  assert.deepEqual(room.layout, { kind: 'pip', labels: false });
+});
+
 test('the time of a recording leaves its pauses out, and stands in one', () => {
   const time = (changes) => recordedMs({ started_at: '2026-01-01T00:00:00Z', paused_ms: 0, ...changes }, Date.parse('2026-01-01T00:01:00Z'));
   assert.equal(time({}), 60_000);
   assert.equal(time({ paused_ms: 20_000 }), 40_000);
   assert.equal(time({ paused_ms: 5_000, paused_at: '2026-01-01T00:00:30Z' }), 25_000);
   assert.equal(time({ started_at: '2026-01-01T00:01:30Z' }), 0);
+});
+
+test('a change of the layout keeps the rest of it, but no regions without `custom`', () => {
+  const custom = { kind: 'custom', labels: false, title: 'A', regions: [{ x: 0, y: 0, width: 1, height: 1, show: 'next' }] };
+  assert.deepEqual(changedLayout(custom, { pinned: 'p' }), { ...custom, pinned: 'p' });
+  assert.deepEqual(changedLayout({ ...custom, pinned: 'p' }, { pinned: null }), custom);
+  assert.deepEqual(changedLayout(custom, { kind: 'grid' }), { kind: 'grid', labels: false, title: 'A' });
+});
+
+test('the drawings of layouts stay on their canvas', () => {
+  assert.deepEqual(Object.keys(DRAWINGS), KINDS);
+  for (const [x, y, width, height] of Object.values(DRAWINGS).flat()) {
+    assert.ok(x >= 0 && y >= 0 && width > 0 && height > 0 && x + width <= 64 && y + height <= 36);
+  }
 });
 
 test('initials suit names of many kinds', () => {

@@ -9,7 +9,7 @@ import { showSwitch } from '/views/lobby.js';
 
 /**
  * `actions`: what the buttons do, by name (`mic`, `camera`, `screen`, `record`, `pause`, `chat`, `people`, `recordings`,
- * `invite`, `fullscreen`, `settings`, `help`, `leave`).
+ * `layout`, `invite`, `fullscreen`, `settings`, `help`, `leave`).
  */
 export function controls(session, media, actions) {
   const mic = worded('mic', 'mic.off', 'mic', actions.mic);
@@ -17,6 +17,7 @@ export function controls(session, media, actions) {
   const screen = worded('screen', 'screen.on', 'screen', actions.screen);
   const record = worded('record', 'record.start', 'record', actions.record);
   const pause = worded('pause', 'record.pause', 'pause', actions.pause);
+  const layout = worded('layout', 'layout', 'layout', actions.layout);
   const chat = worded('chat', 'panel.chat', 'chat-toggle', actions.chat);
   const people = worded('people', 'panel.people', 'people-toggle', actions.people);
   const recordings = worded('film', 'panel.recordings', 'recordings-toggle', actions.recordings);
@@ -26,7 +27,7 @@ export function controls(session, media, actions) {
   chat.append(unread);
   people.append(present);
   const rest = el('div', { class: 'bar-group rest', id: 'more-controls' },
-    record, pause, people, recordings,
+    record, pause, layout, people, recordings,
     worded('invite', 'invite', 'invite', actions.invite),
     document.fullscreenEnabled ? fullscreen : null,
     worded('gear', 'settings', 'settings', actions.settings),
@@ -56,6 +57,7 @@ export function controls(session, media, actions) {
     showSharing(screen, sending.sharing);
     showRecording(record, model);
     showPause(pause, model);
+    layout.hidden = !model.isModerator;
     const count = model.participants.size;
     present.textContent = String(count);
     label(people, 'panel.people.count', { count });

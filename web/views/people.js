@@ -39,9 +39,20 @@ function row(session, participant) {
     moderates && isOn(microphone)
       ? iconButton('mic', ['people.mute', { name: participant.name }], 'person-mute', () => act(session.muteOther(microphone.id)))
       : participant.role === 'viewer' ? null : state('mic', isOn(microphone)),
+    pin(session, participant),
     moderates
       ? iconButton('remove', ['people.remove', { name: participant.name }], 'person-remove', () => act(session.remove(participant.id)), { class: 'icon-button danger' })
       : null);
+}
+
+// Large in the recording, for a moderator; the stage here has pins of its own.
+function pin(session, { id, name, role }) {
+  const { model } = session;
+  if (!model.isModerator || role === 'viewer') return null;
+  const pinned = model.layout.pinned === id;
+  return iconButton('pin', [pinned ? 'people.unpin' : 'people.pin', { name }], 'person-pin',
+    () => act(session.changeLayout({ pinned: pinned ? null : id })),
+    { class: `icon-button${pinned ? ' pinned' : ''}`, 'aria-pressed': String(pinned) });
 }
 
 function isOn(track) {

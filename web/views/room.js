@@ -12,6 +12,7 @@ import { chatView } from '/views/chat.js';
 import { preferences, wordmark } from '/views/chrome.js';
 import { controls, recordingBadge } from '/views/controls.js';
 import { copyLink, invitationLink, openHelp, openInvitation, openSettings } from '/views/dialogs.js';
+import { openLayoutPicker } from '/views/layout_picker.js';
 import { panel } from '/views/panel.js';
 import { peopleView } from '/views/people.js';
 import { recordingsView } from '/views/recordings.js';
@@ -73,6 +74,7 @@ function roomActions(session, media, togglePanel) {
     screen: ifPublisher(() => (session.sending.sharing ? session.sending.stopScreen() : session.sending.startScreen())),
     record: () => toggleRecording(session),
     pause: () => pauseOrResume(session),
+    layout: () => openLayoutPicker(session),
     chat: () => togglePanel('chat'),
     people: () => togglePanel('people'),
     recordings: () => togglePanel('recordings'),
