@@ -102,6 +102,11 @@ export class Session extends EventTarget {
     return this.#signalling.request('record', { action: 'resume', recording });
   }
 
+  /** Notes this moment in the recording; the title may be empty. */
+  markRecording(recording, title) {
+    return this.#signalling.request('record', { action: 'marker', recording, title: title || undefined });
+  }
+
   stopRecording(recording) {
     return this.#signalling.request('record', { action: 'stop', recording });
   }

@@ -167,6 +167,10 @@ for (const device of [DESK, PHONE]) {
             assert.equal(await app.get('record-time').textContent(), stood);
             await app.press('pause');
             await until('the time goes on', 5_000, async () => (await app.get('record-time').textContent()) !== stood);
+            await app.press('marker');
+            await app.get('marker-note').fill('결정 <b>');
+            await app.get('marker-save').click();
+            await app.get('marker-dialog').waitFor({ state: 'detached' });
             await lasts(bob, 2);
             await app.press('record');
             await app.press('recordings-toggle');
@@ -188,6 +192,10 @@ for (const device of [DESK, PHONE]) {
             await until('the recording plays', 15_000, () =>
                 app.page.evaluate(() => document.querySelector('[data-testid="recording-player"]').currentTime > 1));
             await app.screenshot('player');
+            const chapter = app.get('chapter', ':has-text("결정 <b>")');
+            await chapter.click();
+            await until('the chapter is reached', 5_000, async () => (await chapter.getAttribute('aria-current')) === 'true');
+            assert.ok(await app.page.evaluate(() => document.querySelector('[data-testid="recording-player"]').currentTime) > 3);
             await app.page.keyboard.press('Escape');
             // On a phone the list covers the buttons.
             await app.get('panel-close').click();

@@ -8,7 +8,7 @@ import { recordedMs } from '/room_model.js';
 import { showSwitch } from '/views/lobby.js';
 
 /**
- * `actions`: what the buttons do, by name (`mic`, `camera`, `screen`, `record`, `pause`, `chat`, `people`, `recordings`,
+ * `actions`: what the buttons do, by name (`mic`, `camera`, `screen`, `record`, `pause`, `marker`, `chat`, `people`, `recordings`,
  * `layout`, `invite`, `fullscreen`, `settings`, `help`, `leave`).
  */
 export function controls(session, media, actions) {
@@ -17,6 +17,7 @@ export function controls(session, media, actions) {
   const screen = worded('screen', 'screen.on', 'screen', actions.screen);
   const record = worded('record', 'record.start', 'record', actions.record);
   const pause = worded('pause', 'record.pause', 'pause', actions.pause);
+  const marker = worded('marker', 'marker', 'marker', actions.marker);
   const layout = worded('layout', 'layout', 'layout', actions.layout);
   const chat = worded('chat', 'panel.chat', 'chat-toggle', actions.chat);
   const people = worded('people', 'panel.people', 'people-toggle', actions.people);
@@ -27,7 +28,7 @@ export function controls(session, media, actions) {
   chat.append(unread);
   people.append(present);
   const rest = el('div', { class: 'bar-group rest', id: 'more-controls' },
-    record, pause, layout, people, recordings,
+    record, pause, marker, layout, people, recordings,
     worded('invite', 'invite', 'invite', actions.invite),
     document.fullscreenEnabled ? fullscreen : null,
     worded('gear', 'settings', 'settings', actions.settings),
@@ -57,6 +58,7 @@ export function controls(session, media, actions) {
     showSharing(screen, sending.sharing);
     showRecording(record, model);
     showPause(pause, model);
+    marker.hidden = pause.hidden;
     layout.hidden = !model.isModerator;
     const count = model.participants.size;
     present.textContent = String(count);

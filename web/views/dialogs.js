@@ -35,6 +35,21 @@ export async function copyLink(link, input = null) {
   }
 }
 
+/** Asks for a note, and marks the moment at which it is saved. */
+export function openMarker(mark) {
+  const note = el('input', { id: 'marker-note', maxlength: '128', autocomplete: 'off', testid: 'marker-note' });
+  const form = el('form', { class: 'marker-form', on: { submit } },
+    el('label', { for: 'marker-note', t: 'marker.note' }), note,
+    el('button', { type: 'submit', class: 'primary', t: 'marker.save', testid: 'marker-save' }));
+  const dialog = openDialog('marker', 'marker-dialog', el('p', { class: 'muted', t: 'marker.words' }), form);
+  note.focus();
+
+  async function submit(event) {
+    event.preventDefault();
+    if (await mark(note.value.trim())) dialog.close();
+  }
+}
+
 export function openSettings(media) {
   const picker = devicePicker(media);
   openDialog('settings', 'settings-dialog', picker.element, el('hr'), languageSelect()).addEventListener('close', () => picker.close());

@@ -57,7 +57,7 @@ function row(session, recording) {
       el('span', { class: 'recording-facts' },
         el('span', { class: `chip state-${state}`, t: `recording.${state}`, testid: 'recording-state' }), el('small', {}, facts(recording))),
       reason ? el('small', { class: 'reason' }, reason) : null),
-    ready ? iconButton('play', ['recordings.play', { title }], 'recording-play', () => openPlayer(session, id, title)) : null,
+    ready ? iconButton('play', ['recordings.play', { title }], 'recording-play', () => openPlayer(session, recording, title)) : null,
     ready ? el('a', {
       class: 'icon-button', href: fileUrl(id, session.access, true), download: true, label: ['recordings.download', { title }], testid: 'recording-download',
     }, icon('download')) : null);
@@ -81,14 +81,40 @@ function sizeText(bytes) {
   return bytes < 1e9 ? `${format.format(bytes / 1e6)} MB` : `${format.format(bytes / 1e9)} GB`;
 }
 
-function openPlayer(session, id, title) {
+function openPlayer(session, { id, markers = [] }, title) {
   const failed = el('p', { class: 'form-error', role: 'alert', t: 'recordings.unplayable', hidden: true });
   const video = el('video', {
     class: 'player', controls: true, autoplay: true, playsinline: true, src: fileUrl(id, session.access), testid: 'recording-player',
     'aria-label': t('recordings.play', { title }), on: { error: () => { failed.hidden = false; } },
   });
-  const dialog = openDialog('recordings.player', 'player-dialog', el('p', { class: 'muted' }, title), video, failed);
+  const dialog = openDialog('recordings.player', 'player-dialog', el('p', { class: 'muted' }, title), video, failed, chapters(video, markers));
   dialog.classList.add('wide');
   // Ends the transfer too.
   dialog.addEventListener('close', () => { video.removeAttribute('src'); video.load(); });
+}
+
+// The markers, to go to; the one that is passing is marked.
+function chapters(video, markers) {
+  if (!markers.length) return null;
+  const items = markers.map(({ at_ms: at, title }, index) => {
+    const words = title || t('recordings.marker', { number: index + 1 });
+    const button = el('button', { type: 'button', class: 'chapter', testid: 'chapter', on: { click: () => goTo(at) } },
+      el('span', { class: 'chapter-time' }, clockText(at / 1000)), el('span', {}, words));
+    return { at, button };
+  });
+
+  function goTo(at) {
+    video.currentTime = at / 1000;
+    video.play().catch(() => {});
+  }
+
+  video.addEventListener('timeupdate', () => {
+    const now = items.findLast(({ at }) => at / 1000 <= video.currentTime + 0.05);
+    for (const item of items) {
+      if (item === now) item.button.setAttribute('aria-current', 'true');
+      else item.button.removeAttribute('aria-current');
+    }
+  });
+  return el('div', { class: 'chapters' }, el('h3', { id: 'chapters-title', t: 'recordings.chapters' }),
+    el('ol', { 'aria-labelledby': 'chapters-title', testid: 'chapters' }, items.map(({ button }) => el('li', {}, button))));
 }

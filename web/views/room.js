@@ -11,7 +11,7 @@ import { Tiles } from '/tiles.js';
 import { chatView } from '/views/chat.js';
 import { preferences, wordmark } from '/views/chrome.js';
 import { controls, recordingBadge } from '/views/controls.js';
-import { copyLink, invitationLink, openHelp, openInvitation, openSettings } from '/views/dialogs.js';
+import { copyLink, invitationLink, openHelp, openInvitation, openMarker, openSettings } from '/views/dialogs.js';
 import { openLayoutPicker } from '/views/layout_picker.js';
 import { panel } from '/views/panel.js';
 import { peopleView } from '/views/people.js';
@@ -74,6 +74,7 @@ function roomActions(session, media, togglePanel) {
     screen: ifPublisher(() => (session.sending.sharing ? session.sending.stopScreen() : session.sending.startScreen())),
     record: () => toggleRecording(session),
     pause: () => pauseOrResume(session),
+    marker: () => openMarker((title) => mark(session, title)),
     layout: () => openLayoutPicker(session),
     chat: () => togglePanel('chat'),
     people: () => togglePanel('people'),
@@ -97,11 +98,24 @@ async function pauseOrResume(session) {
   if (live) await tryTo(() => (live.state === 'paused' ? session.resumeRecording(live.id) : session.pauseRecording(live.id)));
 }
 
+async function mark(session, title) {
+  const live = session.model.liveRecording;
+  if (!live) {
+    notify(['error.not_recording'], 'warning');
+    return false;
+  }
+  const marked = await tryTo(() => session.markRecording(live.id, title));
+  if (marked) notify(['notice.marked']);
+  return marked;
+}
+
 async function tryTo(request) {
   try {
     await request();
+    return true;
   } catch (error) {
     notify(textOfError(error), 'warning');
+    return false;
   }
 }
 
@@ -130,7 +144,7 @@ function tellWhatHappens(session) {
 }
 
 function tellRecording({ id, state, reason }, states) {
-  // Not every news of it is one of its state.
+  // News of its markers are no news of its state.
   if (states.get(id) === state) return;
   states.set(id, state);
   if (state === 'paused') notify(['notice.recording-paused']);
