@@ -43,6 +43,11 @@ export function controls(session, media, actions) {
     el('div', { class: 'bar-group' }, chat, more, leave));
   element.removeAttribute('title');
   rest.addEventListener('click', () => setMore(false));
+  rest.addEventListener('keydown', (event) => {
+    if (event.key !== 'Escape' || !rest.classList.contains('open')) return;
+    setMore(false);
+    more.focus();
+  });
 
   function setMore(open) {
     rest.classList.toggle('open', open);

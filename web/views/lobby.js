@@ -20,8 +20,8 @@ export function lobbyView(room, media, enter) {
   const form = entryForm(room, enter);
   const element = el('div', { class: 'page' }, pageHeader(),
     el('main', { class: 'lobby' },
-      el('section', { class: 'lobby-devices', label: 'lobby.devices' }, preview.element, picker.element),
-      form.element));
+      preview.element, form.element,
+      el('section', { class: 'lobby-devices', label: 'lobby.devices' }, picker.element)));
   for (const region of element.querySelectorAll('section')) region.removeAttribute('title');
   return {
     element,

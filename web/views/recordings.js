@@ -56,6 +56,7 @@ function row(session, recording) {
       el('strong', {}, title),
       el('span', { class: 'recording-facts' },
         el('span', { class: `chip state-${state}`, t: `recording.${state}`, testid: 'recording-state' }), el('small', {}, facts(recording))),
+      recording.participants?.length && !LIVE.includes(state) ? el('small', {}, recording.participants.join(', ')) : null,
       reason ? el('small', { class: 'reason' }, reason) : null),
     ready ? iconButton('play', ['recordings.play', { title }], 'recording-play', () => openPlayer(session, recording, title)) : null,
     ready ? el('a', {
@@ -63,12 +64,11 @@ function row(session, recording) {
     }, icon('download')) : null);
 }
 
-function facts({ duration_ms: duration, bytes, participants, state }) {
+function facts({ duration_ms: duration, bytes, state }) {
   if (LIVE.includes(state)) return '';
   const parts = [];
   if (duration) parts.push(clockText(duration / 1000));
   if (bytes) parts.push(sizeText(bytes));
-  if (participants?.length) parts.push(participants.join(', '));
   return parts.join(' · ');
 }
 

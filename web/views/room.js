@@ -26,7 +26,7 @@ export function roomView(session, media) {
   const alone = aloneCard(session);
   const stage = el('div', { class: 'stage', testid: 'stage' });
   const element = el('div', { class: 'room' },
-    el('header', { class: 'top' }, wordmark(true), el('h1', { testid: 'room-title' }, session.room), badge.element, preferences()),
+    el('header', { class: 'top' }, wordmark(true), el('h1', { testid: 'room-title', tabindex: '-1' }, session.room), badge.element, preferences()),
     el('main', { class: 'middle' }, el('div', { class: 'stage-frame' }, stage, alone.element), side.separator, side.element),
     bar.element);
   const tiles = new Tiles(stage, session, media);
@@ -51,7 +51,8 @@ export function roomView(session, media) {
 
   return {
     element,
-    focus: () => element.querySelector('[data-testid="leave"]').focus({ preventScroll: true }),
+    // Not a button: the space bar that somebody still presses would do what it says.
+    focus: () => element.querySelector('[data-testid="room-title"]').focus({ preventScroll: true }),
     close() {
       unbind();
       tiles.close();
