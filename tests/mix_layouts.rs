@@ -131,7 +131,8 @@ async fn who_speaks_has_a_border_and_a_recording_of_its_own_layout_keeps_it() {
     let spec = RecordingSpec { width: 640, height: 360, ..Default::default() };
     let own = RecordingSpec { layout: Some(LayoutChoice::Name("audio-only".into())), ..spec.clone() };
     let begin = studio.now();
-    let (mut follows, mut keeps) = (studio.record(&spec, &speaks), studio.record(&own, &speaks));
+    let (mut follows, mut keeps) =
+        (studio.record(&spec, &speaks), studio.record_into("own.mp4.part", &own, &speaks).unwrap());
     follows.started().await;
     keeps.started().await;
     studio.reach(begin + 3.0).await;
@@ -157,7 +158,8 @@ async fn who_speaks_has_a_border_and_a_recording_of_its_own_layout_keeps_it() {
         let picture = keeps.colour(time, [x + 40, y + 60, width - 80, 40]);
         assert!((picture[1] - BLUE_YUV[1]).abs() > 40.0, "no picture where only names are: {picture:.0?}");
     }
-    assert_colour(keeps.colour(2.5, [x + 8, y, 32, 8]), SPEAKING_YUV, "Bert's level meter");
+    let meter = keeps.colour(2.5, [x + 8, y, 32, 8])[0];
+    assert!((meter - SPEAKING_YUV[0]).abs() < 16.0, "Bert's level meter: {meter:.0}");
     red.end().await;
     blue.end().await;
     studio.close().await;

@@ -15,6 +15,7 @@ use tokio::{
 #[path = "common/content.rs"]
 mod content;
 #[path = "common/studio.rs"]
+#[allow(dead_code, reason = "shared with other tests")]
 mod studio;
 
 use content::{Content, bright_extent, luma, offsets, playable_seconds};

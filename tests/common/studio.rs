@@ -2,10 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -39,7 +36,6 @@ pub struct Studio {
     presets: Arc<Presets>,
     pub decoders: Decoders,
     metronome: Metronome,
-    takes: AtomicUsize,
 }
 
 /// A track with a test picture or sound, and its pipeline.
@@ -76,7 +72,6 @@ impl Studio {
             decoders: Decoders::new(&clock),
             metronome: Metronome::start(&clock).await,
             presets,
-            takes: AtomicUsize::new(0),
             clock,
         }
     }
@@ -227,12 +222,12 @@ impl Studio {
     }
 
     pub fn try_record(&self, spec: &RecordingSpec, scene: &Scene) -> Result<Take, MediaError> {
-        let taken = self.takes.fetch_add(1, Relaxed);
-        let file = self.folder.join(if taken == 0 {
-            "recording.mp4.part".into()
-        } else {
-            format!("recording-{taken}.mp4.part")
-        });
+        self.record_into("recording.mp4.part", spec, scene)
+    }
+
+    /// Into a file of that name, beside others.
+    pub fn record_into(&self, name: &str, spec: &RecordingSpec, scene: &Scene) -> Result<Take, MediaError> {
+        let file = self.folder.join(name);
         let (sender, events) = mpsc::channel(16);
         let recorder = CompositeRecorder::start(
             &self.clock,
