@@ -19,7 +19,7 @@ pub use self::{
     ice::{IceServer, for_clients},
     secret::Secret,
 };
-use crate::room::policy::RoomPolicy;
+use crate::{media::EdgeChoice, room::policy::RoomPolicy};
 
 mod ice;
 mod parse;
@@ -56,6 +56,8 @@ pub struct Settings {
     pub media_ip: Option<IpAddr>,
     /// UDP ports for media, both included; `None`: the system chooses.
     pub media_ports: Option<(u16, u16)>,
+    /// Through which edge people's media goes.
+    pub edge: EdgeChoice,
     /// STUN and TURN servers that clients are told to use.
     pub ice_servers: Vec<IceServer>,
     /// What is logged, as `tracing-subscriber` filters are written.
@@ -83,6 +85,7 @@ impl Default for Settings {
             media_bind: Vec::new(),
             media_ip: None,
             media_ports: None,
+            edge: EdgeChoice::Auto,
             ice_servers: Vec::new(),
             log: "info".into(),
             shutdown: seconds(20),
@@ -187,7 +190,7 @@ const fn key(name: &'static str, value: &'static str, allowed: &'static str, hel
 }
 
 /// All keys, in the order of `config.example.toml`.
-pub const KEYS: [Key; 28] = [
+pub const KEYS: [Key; 29] = [
     key("http_listen", "ADDR:PORT", LISTEN, "Plain HTTP; empty turns it off [default: 127.0.0.1:8080]"),
     key("https_listen", "ADDR:PORT", LISTEN, "HTTPS; empty turns it off [default: 0.0.0.0:4443,[::]:4443]"),
     key("tls_cert", "FILE", PATH, "Certificate chain, PEM [default: a self-signed one, made and kept]"),
@@ -205,6 +208,7 @@ pub const KEYS: [Key; 28] = [
     key("media_bind", "ADDR,…", ADDRESSES, "Addresses of media sockets [default: all but loopback]"),
     key("media_ip", "ADDR", "an IP address, e.g. 203.0.113.7", "Address announced to clients, behind NAT"),
     key("media_ports", "FIRST-LAST", PORTS, "UDP ports for media [default: the system chooses]"),
+    key("edge", "auto|webrtcbin|fanout", EDGE, "Through which edge people's media goes [default: auto]"),
     Key { secret: true, ..key("ice_servers", "LIST", ICE, "STUN and TURN servers for clients") },
     key("log", "FILTER", LOG, "What is logged to stderr [default: info]"),
     key("max_rooms", "N", "1 to 10000", "Rooms at once [default: 200]"),
@@ -228,6 +232,7 @@ const ORIGINS: &str = "origins separated by commas, e.g. https://school.example"
 const DATABASE: &str = "a path, or sqlite:PATH";
 const ADDRESSES: &str = "IP addresses separated by commas";
 const PORTS: &str = "FIRST-LAST, e.g. 40000-49999, at least 10 ports from 1024 up";
+const EDGE: &str = "auto, webrtcbin or fanout";
 const ICE: &str = "stun:, turn: or turns: URLs separated by commas, or a JSON list of RTCIceServer objects";
 const LOG: &str = "a level (error, warn, info, debug, trace) or filters like salon=debug,info";
 

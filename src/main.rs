@@ -149,6 +149,7 @@ fn start_engine(settings: &Settings) -> anyhow::Result<GstEngine> {
         announce: settings.media_ip,
         ports: settings.media_ports,
         pipelines: settings.pipelines_dir.clone(),
+        edge: settings.edge,
     };
     GstEngine::new(media).context("the media engine did not start")
 }
@@ -184,6 +185,7 @@ fn media_readings() -> Vec<Reading> {
         reading("packets_dropped", "RTP packets not handed to subscribers that were behind", true, now.packets_dropped),
         reading("keyframe_requests", "Keyframe requests sent to publishers", true, now.keyframe_requests),
         reading("live_pipelines", "GStreamer pipelines in use", false, now.live_pipelines as u64),
+        reading("live_viewers", "Viewers on the fan-out edge", false, now.live_viewers as u64),
     ]
 }
 

@@ -22,6 +22,7 @@ pub(super) fn apply(settings: &mut Settings, key: &'static str, text: &str) -> R
         "media_bind" => settings.media_bind = list(text)?,
         "media_ip" => settings.media_ip = optional(text)?,
         "media_ports" => settings.media_ports = ports(text)?,
+        "edge" => settings.edge = text.parse()?,
         "ice_servers" => settings.ice_servers = ice::parse(text)?,
         "log" => settings.log = log_filter(text)?,
         "max_rooms" => rooms.max_rooms = number(text, 1, 10_000)?,

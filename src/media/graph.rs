@@ -45,6 +45,19 @@ pub enum NodeKind {
     Subscriber,
 }
 
+/// Where a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The other side's description is not there yet.
+    Negotiating,
+    /// ICE and DTLS are coming up.
+    Connecting,
+    /// Media flows.
+    Connected,
+    /// It is over, and about to be struck out.
+    Ended,
+}
+
 /// Media flows from one node to another.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Edge {

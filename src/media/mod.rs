@@ -14,8 +14,10 @@ use utoipa::ToSchema;
 
 use crate::room::id::{ConnectionId, ParticipantId, RecordingId, TrackId};
 
+pub mod addresses;
 pub mod description;
 pub mod fake;
+pub mod fanout;
 pub mod graph;
 #[cfg(feature = "gstreamer")]
 pub mod gst;
@@ -87,6 +89,38 @@ pub struct PublishedMedia {
     pub track: TrackId,
     /// Place in the SDP, codec, payload numbers and header extensions.
     pub section: negotiation::AcceptedSection,
+}
+
+/// Through which edge peers reach a room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EdgeChoice {
+    /// Each through the one that serves it best.
+    #[default]
+    Auto,
+    /// Everybody through a webrtcbin of his own.
+    Webrtcbin,
+    /// Everybody through the fan-out edge who can be served there.
+    Fanout,
+}
+
+impl EdgeChoice {
+    /// Viewers of forwarded tracks are served by the fan-out edge.
+    pub fn viewers_fan_out(self) -> bool {
+        self == Self::Fanout
+    }
+}
+
+impl std::str::FromStr for EdgeChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "webrtcbin" => Ok(Self::Webrtcbin),
+            "fanout" => Ok(Self::Fanout),
+            _ => Err("there is no such edge".into()),
+        }
+    }
 }
 
 /// What an engine tells its room.

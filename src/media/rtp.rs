@@ -276,6 +276,11 @@ fn extension<'a>(packet: &'a RtpPacket<'_>, wanted: u8) -> Option<&'a [u8]> {
     None
 }
 
+/// How loud a packet in Salon's numbers is, if it says so.
+pub fn level(packet: &RtpPacket<'_>) -> Option<AudioLevel> {
+    extension(packet, AUDIO_LEVEL_ID).and_then(audio_level)
+}
+
 /// RFC 6464 §3: a bit for voice, seven for the level below full scale.
 fn audio_level(value: &[u8]) -> Option<AudioLevel> {
     let byte = *value.first()?;

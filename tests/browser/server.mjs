@@ -53,6 +53,8 @@ class Server {
             SALON_RECORDINGS_DIR: this.recordings,
             SALON_DATA_DIR: folder,
             SALON_LOG: process.env.SALON_LOG ?? 'info',
+            // All of these tests are to pass over both edges.
+            ...(process.env.SALON_EDGE && { SALON_EDGE: process.env.SALON_EDGE }),
             ...(process.env.GST_DEBUG && { GST_DEBUG: process.env.GST_DEBUG }),
             ...env,
         };

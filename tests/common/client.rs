@@ -11,6 +11,7 @@ use salon::media::{
     CodecName, IceCandidate,
     sender_clock::{SenderReport, sender_reports},
 };
+use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, watch};
 
 use super::soon;
@@ -68,6 +69,35 @@ pub struct Client {
     seen: watch::Receiver<Seen>,
     /// The last sender report of each source, of those it sends or of those it receives.
     pub reports: watch::Receiver<HashMap<u32, SenderReport>>,
+    identity: Identity,
+}
+
+/// An ECDSA certificate, as browsers make one. webrtcbin's own is RSA, which the fan-out edge's DTLS does
+/// not know.
+struct Identity {
+    /// Certificate and key.
+    pem: String,
+    /// As in `a=fingerprint`.
+    fingerprint: String,
+}
+
+impl Identity {
+    fn new() -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+        let hash = Sha256::digest(certificate.der());
+        let fingerprint = hash.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":");
+        Self { pem: format!("{}{}", certificate.pem(), key.serialize_pem()), fingerprint }
+    }
+
+    /// webrtcbin tells the hash of the whole PEM.
+    fn correct(&self, sdp: &str) -> String {
+        let line = |line: &str| match line.strip_prefix("a=fingerprint:sha-256 ") {
+            Some(_) => format!("a=fingerprint:sha-256 {}\r\n", self.fingerprint),
+            None => format!("{line}\r\n"),
+        };
+        sdp.lines().map(line).collect()
+    }
 }
 
 impl Client {
@@ -136,11 +166,16 @@ impl Client {
         let pipeline = gst::Pipeline::new();
         let (reports_sender, reports) = watch::channel(HashMap::new());
         let reports_sender = Arc::new(reports_sender);
+        let identity = Identity::new();
+        let pem = identity.pem.clone();
         pipeline.connect_deep_element_added(move |_, _, element| {
             if element.factory().is_some_and(|factory| factory.name() == "rtpsession") {
                 // Browsers report when media was captured, not when it was sent.
                 element.set_property("rtcp-sync-send-time", false);
                 read_reports(element, &reports_sender);
+            }
+            if element.factory().is_some_and(|factory| factory.name() == "dtlssrtpdec") {
+                element.set_property("pem", &pem);
             }
         });
         let bin = gst::parse::bin_from_description(launch, false).unwrap();
@@ -183,7 +218,7 @@ impl Client {
         });
         pipeline.set_state(gst::State::Playing).unwrap();
         let candidates = std::sync::Mutex::new(Some(candidates));
-        Arc::new(Self { pipeline, webrtc, candidates, state, seen, reports })
+        Arc::new(Self { pipeline, webrtc, candidates, state, seen, reports, identity })
     }
 
     /// An offer of what it sends, already set. Waits until the encoders have given their caps.
@@ -264,7 +299,7 @@ impl Client {
         let description = reply.unwrap().get::<WebRTCSessionDescription>(field).unwrap();
         let sdp = description.sdp().as_text().unwrap();
         self.set("set-local-description", description.type_(), &sdp).await;
-        sdp
+        self.identity.correct(&sdp)
     }
 
     async fn set(&self, signal: &str, kind: WebRTCSDPType, sdp: &str) {

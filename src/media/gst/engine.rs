@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::{MediaSettings, decoder, preset::Presets, room::GstRoom};
-use crate::media::{Capabilities, CodecName, MediaEngine, MediaError, MediaEvent, MediaRoom};
+use crate::media::{Capabilities, CodecName, MediaEngine, MediaError, MediaEvent, MediaRoom, fanout::Edge};
 
 /// Without these no media flows at all, and the packages they come in.
 const ESSENTIAL: [(&str, &str); 6] = [
@@ -21,6 +21,8 @@ const ESSENTIAL: [(&str, &str); 6] = [
 pub struct GstEngine {
     settings: Arc<MediaSettings>,
     presets: Arc<Presets>,
+    /// If viewers are served there.
+    edge: Option<Arc<Edge>>,
     capabilities: Capabilities,
 }
 
@@ -28,7 +30,8 @@ impl GstEngine {
     /// Initialises GStreamer and looks at what is there. Takes some 100 ms.
     ///
     /// # Errors
-    /// [`MediaError::Unavailable`] if GStreamer or an element without which nothing works is missing.
+    /// [`MediaError::Unavailable`] if GStreamer or an element without which nothing works is missing, or
+    /// if the port for viewers cannot be had.
     pub fn new(settings: MediaSettings) -> Result<Self, MediaError> {
         gst::init().map_err(|error| MediaError::Unavailable(format!("GStreamer: {error}")))?;
         for (factory, package) in ESSENTIAL {
@@ -37,15 +40,16 @@ impl GstEngine {
             }
         }
         let presets = Presets::load(settings.pipelines.as_deref());
+        let edge = if settings.edge.viewers_fan_out() { Some(Edge::start(&settings.fanout())?) } else { None };
         let capabilities = capabilities(&presets);
-        Ok(Self { settings: Arc::new(settings), presets: Arc::new(presets), capabilities })
+        Ok(Self { settings: Arc::new(settings), presets: Arc::new(presets), edge, capabilities })
     }
 }
 
 impl MediaEngine for GstEngine {
     /// Must be called on a tokio runtime, as must the room's verbs.
     fn open_room(&self, room: &str, events: mpsc::Sender<MediaEvent>) -> Box<dyn MediaRoom> {
-        Box::new(GstRoom::new(room, self.settings.clone(), self.presets.clone(), events))
+        Box::new(GstRoom::new(room, self.settings.clone(), self.presets.clone(), self.edge.clone(), events))
     }
 
     fn capabilities(&self) -> &Capabilities {

@@ -1,6 +1,9 @@
 //! One subscriber's end of one track: takes packets from the publisher's thread, never makes it wait.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
+    time::Instant,
+};
 
 use super::counters;
 use crate::media::Kind;
@@ -17,6 +20,8 @@ const ASK_AGAIN_AFTER: gst::ClockTime = gst::ClockTime::from_seconds(1);
 pub struct Packet {
     /// The whole RTP packet; its timestamp is running time of the room.
     pub buffer: gst::Buffer,
+    /// When it came: the same moment as the buffer's timestamp at first.
+    pub arrived: Instant,
     /// A decoder can begin here.
     pub starts_keyframe: bool,
 }
@@ -152,7 +157,8 @@ mod tests {
     use super::*;
 
     fn packet(starts_keyframe: bool) -> Packet {
-        Packet { buffer: gst::Buffer::from_slice([0x80, 0x80 | 96, 0, 1]), starts_keyframe }
+        let buffer = gst::Buffer::from_slice([0x80, 0x80 | 96, 0, 1]);
+        Packet { buffer, arrived: Instant::now(), starts_keyframe }
     }
 
     /// A source whose one thread is held up, so that nobody empties it.

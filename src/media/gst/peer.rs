@@ -16,7 +16,7 @@ use super::{
     webrtc::{Signal, WebRtc},
 };
 use crate::{
-    media::{IceCandidate, MediaError, MediaEvent},
+    media::{IceCandidate, MediaError, MediaEvent, graph::Stage},
     room::id::ConnectionId,
 };
 
@@ -38,15 +38,6 @@ pub(super) enum Command {
     Answer(String),
     /// A candidate of the client.
     Candidate(IceCandidate),
-}
-
-/// Where a connection stands; for the graph.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    Negotiating,
-    Connecting,
-    Connected,
-    Ended,
 }
 
 /// The room's end of a peer's task.

@@ -2,20 +2,24 @@
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
 
 use super::{
     MediaSettings, RoomClock, Track, TrackTable,
     composite::CompositeRecorder,
     decoder::Decoders,
-    peer::{Command, Context, Peer, Stage},
+    peer::{Command, Context, Peer},
     preset::Presets,
     publisher, subscriber,
 };
 use crate::{
     media::{
         IceCandidate, MediaEvent, MediaRoom, Publication, RecordingSpec, Scene,
-        graph::{Edge, Graph, Node, NodeKind},
+        fanout::{Edge, Viewer},
+        graph::{self, Graph, Node, NodeKind, Stage},
     },
     room::id::{ConnectionId, RecordingId, TrackId},
 };
@@ -32,13 +36,44 @@ pub(super) struct GstRoom {
     tracks: TrackTable,
     publishers: HashMap<ConnectionId, Connected>,
     subscribers: HashMap<ConnectionId, Connected>,
+    /// If viewers are served there.
+    edge: Option<Arc<Edge>>,
     recordings: HashMap<RecordingId, CompositeRecorder>,
 }
 
 /// A connection: its task, and the tracks that it publishes or reads.
 struct Connected {
-    peer: Peer,
+    peer: Link,
     tracks: Vec<TrackId>,
+}
+
+/// Through which edge a connection goes. The room does not care.
+enum Link {
+    Webrtcbin(Peer),
+    Fanout(Viewer),
+}
+
+impl Link {
+    fn stage(&self) -> Stage {
+        match self {
+            Self::Webrtcbin(peer) => peer.stage(),
+            Self::Fanout(viewer) => viewer.stage(),
+        }
+    }
+
+    fn edge(&self) -> &'static str {
+        match self {
+            Self::Webrtcbin(_) => "webrtcbin",
+            Self::Fanout(_) => "fanout",
+        }
+    }
+
+    fn close(self) -> JoinHandle<()> {
+        match self {
+            Self::Webrtcbin(peer) => peer.close(),
+            Self::Fanout(viewer) => viewer.close(),
+        }
+    }
 }
 
 impl GstRoom {
@@ -46,6 +81,7 @@ impl GstRoom {
         name: &str,
         settings: Arc<MediaSettings>,
         presets: Arc<Presets>,
+        edge: Option<Arc<Edge>>,
         events: mpsc::Sender<MediaEvent>,
     ) -> Self {
         let clock = RoomClock::new();
@@ -59,6 +95,7 @@ impl GstRoom {
             tracks: TrackTable::new(),
             publishers: HashMap::new(),
             subscribers: HashMap::new(),
+            edge,
             recordings: HashMap::new(),
         }
     }
@@ -67,7 +104,7 @@ impl GstRoom {
         Context { connection, clock: self.clock.clone(), settings: self.settings.clone(), events: self.events.clone() }
     }
 
-    fn peer(&self, connection: &ConnectionId) -> Option<&Peer> {
+    fn link(&self, connection: &ConnectionId) -> Option<&Link> {
         self.publishers.get(connection).or_else(|| self.subscribers.get(connection)).map(|connected| &connected.peer)
     }
 
@@ -95,7 +132,7 @@ impl MediaRoom for GstRoom {
         self.tracks.extend(tracks.iter().map(|track| (track.id.clone(), track.clone())));
         let ids = tracks.iter().map(|track| track.id.clone()).collect();
         let peer = publisher::spawn(self.context(connection.clone()), publication, tracks);
-        self.publishers.insert(connection, Connected { peer, tracks: ids });
+        self.publishers.insert(connection, Connected { peer: Link::Webrtcbin(peer), tracks: ids });
     }
 
     fn subscribe(&mut self, connection: ConnectionId, tracks: Vec<TrackId>) {
@@ -103,18 +140,27 @@ impl MediaRoom for GstRoom {
         self.close(&connection);
         let found: Vec<Arc<Track>> = tracks.iter().filter_map(|id| self.tracks.get(id).cloned()).collect();
         let ids = found.iter().map(|track| track.id.clone()).collect();
-        let peer = subscriber::spawn(self.context(connection.clone()), found);
+        let peer = match &self.edge {
+            Some(edge) => {
+                let sources = found.iter().map(|track| (track.id.clone(), track.source.clone())).collect();
+                Link::Fanout(edge.subscribe(connection.clone(), sources, self.events.clone()))
+            }
+            None => Link::Webrtcbin(subscriber::spawn(self.context(connection.clone()), found)),
+        };
         self.subscribers.insert(connection, Connected { peer, tracks: ids });
     }
 
     fn answer(&mut self, connection: &ConnectionId, sdp: String) {
-        if let Some(peer) = self.peer(connection) {
-            peer.tell(Command::Answer(sdp));
+        match self.link(connection) {
+            Some(Link::Webrtcbin(peer)) => peer.tell(Command::Answer(sdp)),
+            Some(Link::Fanout(viewer)) => viewer.answer(sdp),
+            None => {}
         }
     }
 
     fn candidate(&mut self, connection: &ConnectionId, candidate: IceCandidate) {
-        if let Some(peer) = self.peer(connection) {
+        // Where we only answer, the client's checks tell where he is.
+        if let Some(Link::Webrtcbin(peer)) = self.link(connection) {
             peer.tell(Command::Candidate(candidate));
         }
     }
@@ -215,7 +261,9 @@ impl MediaRoom for GstRoom {
 
 fn connection_node(id: &ConnectionId, connected: &Connected, kind: NodeKind) -> Node {
     let stage = format!("{:?}", connected.peer.stage()).to_lowercase();
-    Node { id: id.to_string(), kind, label: id.to_string(), facts: [("state".to_owned(), stage)].into() }
+    let facts = [("state", stage), ("edge", connected.peer.edge().to_owned())];
+    let facts = facts.map(|(name, value)| (name.to_owned(), value)).into();
+    Node { id: id.to_string(), kind, label: id.to_string(), facts }
 }
 
 fn track_node(track: &Track) -> Node {
@@ -233,6 +281,6 @@ fn node_id(track: &Track) -> String {
     format!("track-{}", track.id)
 }
 
-fn edge(from: String, to: String, track: &Track) -> Edge {
-    Edge { from, to, label: format!("{} rtp", track.codec.encoding_name()) }
+fn edge(from: String, to: String, track: &Track) -> graph::Edge {
+    graph::Edge { from, to, label: format!("{} rtp", track.codec.encoding_name()) }
 }

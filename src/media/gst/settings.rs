@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
+use crate::media::{EdgeChoice, fanout::EdgeSettings};
+
 /// What the engine needs to know of the configuration.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MediaSettings {
@@ -14,4 +16,13 @@ pub struct MediaSettings {
     pub ports: Option<(u16, u16)>,
     /// A folder whose files override the embedded `pipelines/`.
     pub pipelines: Option<PathBuf>,
+    /// Through which edge viewers are served.
+    pub edge: EdgeChoice,
+}
+
+impl MediaSettings {
+    /// What the fan-out edge needs of them.
+    pub(super) fn fanout(&self) -> EdgeSettings {
+        EdgeSettings { bind: self.bind.clone(), announce: self.announce, ports: self.ports }
+    }
 }

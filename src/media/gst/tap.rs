@@ -112,7 +112,7 @@ impl TappedTrack {
         let level = normalised.level.and_then(|level| state.loudest_of_window(level, now.into()));
         let mut buffer = gst::Buffer::from_slice(normalised.bytes);
         buffer.get_mut().expect("nobody else has it yet").set_pts(now);
-        let packet = Packet { buffer, starts_keyframe: normalised.starts_keyframe };
+        let packet = Packet { buffer, arrived: clock.moment(now), starts_keyframe: normalised.starts_keyframe };
         let ready = match &mut state.resequencer {
             Some(resequencer) => resequencer.push(normalised.sequence, packet, now.into()),
             None => Released { items: vec![packet], gap: false },
@@ -179,7 +179,7 @@ mod tests {
         let ingress = Ingress::new(CodecName::Vp8, 1, None);
         let mut state = State { ingress, resequencer: None, loudest: None, told: Duration::ZERO, keyframe_asked: None };
         let mut due = |gap, starts_keyframe, ms: u64| {
-            let packet = Packet { buffer: gst::Buffer::new(), starts_keyframe };
+            let packet = Packet { buffer: gst::Buffer::new(), arrived: std::time::Instant::now(), starts_keyframe };
             state.keyframe_is_due(&Released { items: vec![packet], gap }, Duration::from_millis(ms))
         };
         assert!(!due(false, false, 9_000), "nothing is missing");

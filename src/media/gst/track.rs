@@ -17,7 +17,7 @@ use super::{
     rtp_caps,
 };
 use crate::{
-    media::{CodecName, Kind, negotiation::AUDIO_LEVEL, rtp, sender_clock::CaptureTimes},
+    media::{CodecName, Kind, fanout, negotiation::AUDIO_LEVEL, rtp, sender_clock::CaptureTimes},
     room::id::TrackId,
 };
 
@@ -40,6 +40,8 @@ pub struct Track {
     /// RTP in order, after the jitter buffer, with the publisher's own payload number (the samples'
     /// caps say which). Timestamps are running time of the room, as received.
     pub producer: StreamProducer,
+    /// The same packets as subscribers get, for viewers on the fan-out edge.
+    pub source: Arc<fanout::Source>,
     ssrc: u32,
     keyframe_wanted: Arc<Notify>,
     /// As the publisher's last report has them; `None` before the first.
@@ -67,11 +69,13 @@ impl Track {
         let producer = StreamProducer::with(&appsink, ProducerSettings { sync: false });
         // Decoders that have seen an end decode no more; that a track is over is the room's to tell.
         producer.set_forward_events([gst::EventType::Gap]);
+        let source = fanout::Source::new(codec, fmtp, keyframe_wanted.clone());
         Arc::new(Self {
             id,
             codec,
             caps,
             producer,
+            source,
             ssrc,
             keyframe_wanted,
             capture_times: ArcSwapOption::empty(),
@@ -118,10 +122,17 @@ impl Track {
     /// Gives a packet to every subscriber. Called on the publisher's streaming thread; never waits.
     pub fn forward(&self, packet: &Packet) {
         let feeds = self.feeds.load();
-        if feeds.is_empty() {
+        let has_viewers = self.source.viewers() > 0;
+        if feeds.is_empty() && !has_viewers {
             return;
         }
+        let arrived = packet.buffer.pts();
         let packet = self.as_captured(packet);
+        if has_viewers && let Ok(bytes) = packet.buffer.map_readable() {
+            let age = arrived.zip(packet.buffer.pts()).and_then(|(arrived, captured)| arrived.checked_sub(captured));
+            let captured = packet.arrived - Duration::from(age.unwrap_or_default());
+            self.source.forward(&bytes, captured, packet.starts_keyframe);
+        }
         for feed in feeds.iter() {
             if feed.push(&packet) == Fed::WantsKeyframe {
                 self.request_keyframe();
@@ -147,7 +158,7 @@ impl Track {
 
     /// How many subscribers read it.
     pub fn subscribers(&self) -> usize {
-        self.feeds.load().len()
+        self.feeds.load().len() + self.source.viewers()
     }
 
     /// Adds a subscriber's end.

@@ -14,7 +14,7 @@ use gst_webrtc::{WebRTCPeerConnectionState, WebRTCRTPTransceiver, WebRTCSDPType,
 use tokio::sync::mpsc;
 
 use super::{MediaSettings, OwnedPipeline, PipelineEvent, RoomClock};
-use crate::media::{MediaError, negotiation, rtp};
+use crate::media::{MediaError, addresses, negotiation, rtp};
 
 /// What webrtcbin may take for one step of negotiation.
 const NEGOTIATION_DEADLINE: Duration = Duration::from_secs(10);
@@ -209,7 +209,7 @@ fn set_up_ice(bin: &gst::Element, settings: &MediaSettings) {
     }
     let agent = ice.property::<glib::Object>("agent");
     agent.set_property("upnp", false);
-    for address in settings.local_addresses() {
+    for address in addresses::local(&settings.bind) {
         if !ice.emit_by_name::<bool>("add-local-ip-address", &[&address.to_string()]) {
             tracing::warn!(%address, "libnice does not take the address");
         }
@@ -277,22 +277,6 @@ fn listen(element: &gst::Element, heard: &Arc<AtomicU64>, clock: &RoomClock) {
 }
 
 impl MediaSettings {
-    /// The addresses that media sockets are bound to.
-    fn local_addresses(&self) -> Vec<IpAddr> {
-        if !self.bind.is_empty() {
-            return self.bind.clone();
-        }
-        let all: Vec<IpAddr> = if_addrs::get_if_addrs()
-            .inspect_err(|error| tracing::warn!("cannot list network interfaces: {error}"))
-            .unwrap_or_default()
-            .iter()
-            .filter(|interface| !interface.is_link_local())
-            .map(if_addrs::Interface::ip)
-            .collect();
-        let (loopback, others): (Vec<IpAddr>, Vec<IpAddr>) = all.into_iter().partition(IpAddr::is_loopback);
-        if others.is_empty() { loopback } else { others }
-    }
-
     /// A candidate line of ours as the client is to see it: host candidates with the announced
     /// address, if there is one; `None` if it is of no use then.
     pub(super) fn announced(&self, candidate: &str) -> Option<String> {

@@ -1,0 +1,24 @@
+//! The fan-out edge: viewers of forwarded tracks, without a pipeline and without a thread for each.
+//!
+//! A viewer is a sans-I/O WebRTC session (str0m). A few media threads drive all of them, over one UDP
+//! port: a [`Source`] hands each of a track's packets once to every thread that has viewers of it, and
+//! the thread writes it to each viewer with his own numbers. Payload bytes are shared by all of them,
+//! also in what is kept to be sent again. ICE is lite: clients check, we answer.
+//!
+//! Nothing here names GStreamer; tracks come from wherever somebody calls [`Source::forward`].
+
+mod counters;
+mod demux;
+mod edge;
+mod gate;
+mod inbox;
+mod numbering;
+mod peer;
+mod sockets;
+mod source;
+mod worker;
+
+pub use counters::{Counters, counters};
+pub use demux::{Demux, PeerKey};
+pub use edge::{Edge, EdgeSettings, Viewer};
+pub use source::Source;

@@ -1,0 +1,254 @@
+//! A published track as the edge reads it: each packet is taken apart once and handed to every media
+//! thread that has viewers of it.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use arc_swap::ArcSwap;
+use rtp_types::RtpPacket;
+use tokio::sync::Notify;
+
+use super::{
+    counters,
+    gate::{Gate, Passage},
+    inbox::{Inbox, Item},
+    numbering::extended,
+};
+use crate::media::{AudioLevel, CodecName, Kind, rtp};
+
+/// Tells sources apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct SourceKey(u64);
+
+/// A packet on its way to viewers; one for all of them.
+#[derive(Debug)]
+pub(super) struct Packet {
+    /// The track's sequence number, without wrap-around.
+    pub(super) sequence: u64,
+    /// RTP timestamp.
+    pub(super) timestamp: u32,
+    pub(super) marker: bool,
+    pub(super) level: Option<AudioLevel>,
+    /// A decoder can begin here.
+    pub(super) starts_keyframe: bool,
+    /// When it was captured, or, if that is not known, when it came.
+    pub(super) captured: Instant,
+    pub(super) payload: Arc<[u8]>,
+}
+
+/// A published track. Its publisher calls [`forward`](Self::forward); viewers come and go.
+#[derive(Debug)]
+pub struct Source {
+    pub(super) key: SourceKey,
+    /// Its codec.
+    pub codec: CodecName,
+    /// The codec's parameters, as the publisher gave them.
+    pub fmtp: Option<String>,
+    keyframe_wanted: Arc<Notify>,
+    newest: AtomicU64,
+    outlets: ArcSwap<Vec<Outlet>>,
+    /// Taken to change `outlets`, never to read it.
+    change: Mutex<()>,
+}
+
+/// A media thread that has viewers of the track.
+#[derive(Clone, Debug)]
+struct Outlet {
+    inbox: Arc<Inbox>,
+    viewers: usize,
+    /// Shut when the thread had no room. Only the publisher's thread takes the lock.
+    gate: Arc<Mutex<Gate>>,
+}
+
+impl Outlet {
+    /// True if a keyframe should be asked for.
+    fn push(&self, source: SourceKey, packet: &Arc<Packet>) -> bool {
+        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let rejoins = match gate.pass(packet.starts_keyframe, Instant::now()) {
+            Passage::Pass => false,
+            Passage::First => true,
+            Passage::Skip => return false,
+            Passage::Ask => return true,
+        };
+        if self.inbox.push(Item::Packet(source, packet.clone(), rejoins)) {
+            return false;
+        }
+        counters::dropped(1);
+        gate.shut(Instant::now());
+        true
+    }
+}
+
+impl Source {
+    /// `keyframe_wanted` is notified when a viewer needs a keyframe.
+    pub fn new(codec: CodecName, fmtp: Option<&str>, keyframe_wanted: Arc<Notify>) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Arc::new(Self {
+            key: SourceKey(NEXT.fetch_add(1, Relaxed)),
+            codec,
+            fmtp: fmtp.map(str::to_owned),
+            keyframe_wanted,
+            newest: AtomicU64::new(1 << 16),
+            outlets: ArcSwap::default(),
+            change: Mutex::default(),
+        })
+    }
+
+    /// Audio or video.
+    pub fn kind(&self) -> Kind {
+        self.codec.kind()
+    }
+
+    /// How many viewers read it.
+    pub fn viewers(&self) -> usize {
+        self.outlets.load().iter().map(|outlet| outlet.viewers).sum()
+    }
+
+    /// Gives an RTP packet in Salon's numbers ([`rtp::Ingress`]) to all viewers. Called on the publisher's
+    /// thread; never waits. `captured`: when, or the time of arrival; never in the future.
+    pub fn forward(&self, packet: &[u8], captured: Instant, starts_keyframe: bool) {
+        let outlets = self.outlets.load();
+        if outlets.is_empty() {
+            return;
+        }
+        let Some(packet) = self.take_apart(packet, captured, starts_keyframe) else { return };
+        for outlet in outlets.iter() {
+            if outlet.push(self.key, &packet) {
+                self.request_keyframe();
+            }
+        }
+    }
+
+    fn take_apart(&self, bytes: &[u8], captured: Instant, starts_keyframe: bool) -> Option<Arc<Packet>> {
+        let packet = RtpPacket::parse(bytes).ok()?;
+        let newest = self.newest.load(Relaxed);
+        let sequence = extended(newest, packet.sequence_number());
+        self.newest.store(newest.max(sequence), Relaxed);
+        Some(Arc::new(Packet {
+            sequence,
+            timestamp: packet.timestamp(),
+            marker: packet.marker_bit(),
+            level: rtp::level(&packet),
+            starts_keyframe,
+            captured,
+            payload: packet.payload().into(),
+        }))
+    }
+
+    /// A viewer needs a keyframe. Sound has none to ask for.
+    pub(super) fn request_keyframe(&self) {
+        if self.kind() == Kind::Video {
+            self.keyframe_wanted.notify_one();
+        }
+    }
+
+    /// A viewer of the thread behind `inbox` begins to read.
+    pub(super) fn attach(&self, inbox: &Arc<Inbox>) {
+        self.change_outlets(|outlets| {
+            match outlets.iter_mut().find(|outlet| Arc::ptr_eq(&outlet.inbox, inbox)) {
+                Some(outlet) => outlet.viewers += 1,
+                None => {
+                    // Open: nothing was lost yet, and each viewer waits for a keyframe of his own.
+                    let gate = Arc::new(Mutex::new(Gate::open(self.kind())));
+                    outlets.push(Outlet { inbox: inbox.clone(), viewers: 1, gate });
+                }
+            }
+        });
+        self.request_keyframe();
+    }
+
+    /// A viewer of that thread reads no more.
+    pub(super) fn detach(&self, inbox: &Arc<Inbox>) {
+        self.change_outlets(|outlets| {
+            for outlet in outlets.iter_mut().filter(|outlet| Arc::ptr_eq(&outlet.inbox, inbox)) {
+                outlet.viewers = outlet.viewers.saturating_sub(1);
+            }
+            outlets.retain(|outlet| outlet.viewers > 0);
+        });
+    }
+
+    /// The list is copied, not locked: the publisher's thread reads it for every packet.
+    fn change_outlets(&self, change: impl FnOnce(&mut Vec<Outlet>)) {
+        let _one_at_a_time = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outlets = Vec::clone(&self.outlets.load());
+        change(&mut outlets);
+        self.outlets.store(Arc::new(outlets));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+    use rtp_types::RtpPacketBuilder;
+
+    use super::*;
+
+    fn packet(sequence: u16) -> Vec<u8> {
+        RtpPacketBuilder::new()
+            .payload_type(96)
+            .sequence_number(sequence)
+            .timestamp(9)
+            .marker_bit(true)
+            .payload(&b"picture"[..])
+            .write_vec()
+            .unwrap()
+    }
+
+    fn taken(inbox: &Inbox) -> Vec<(u64, bool)> {
+        let mut items = Vec::new();
+        inbox.take(&mut items, Instant::now());
+        let numbers = items.into_iter().map(|item| match item {
+            Item::Packet(_, packet, rejoins) => (packet.sequence & 0xFFFF, rejoins),
+            other => panic!("{other:?}"),
+        });
+        numbers.collect()
+    }
+
+    #[test]
+    fn each_thread_with_viewers_gets_a_packet_once() {
+        let wanted = Arc::new(Notify::new());
+        let source = Source::new(CodecName::Vp8, None, wanted.clone());
+        let inboxes = [Arc::new(Inbox::default()), Arc::new(Inbox::default())];
+        source.forward(&packet(1), Instant::now(), true);
+        assert_eq!(wanted.notified().now_or_never(), None, "nobody is there");
+        for inbox in [&inboxes[0], &inboxes[1], &inboxes[1]] {
+            source.attach(inbox);
+        }
+        assert_eq!(wanted.notified().now_or_never(), Some(()));
+        assert_eq!(source.viewers(), 3);
+        source.forward(&packet(2), Instant::now(), false);
+        source.forward(b"junk", Instant::now(), false);
+        source.detach(&inboxes[0]);
+        source.detach(&inboxes[1]);
+        source.forward(&packet(3), Instant::now(), false);
+        assert_eq!(taken(&inboxes[0]), [(2, false)]);
+        assert_eq!(taken(&inboxes[1]), [(2, false), (3, false)]);
+    }
+
+    #[test]
+    fn a_thread_that_is_behind_gets_pictures_again_from_the_next_keyframe() {
+        let wanted = Arc::new(Notify::new());
+        let source = Source::new(CodecName::Vp8, None, wanted.clone());
+        let inbox = Arc::new(Inbox::default());
+        source.attach(&inbox);
+        assert_eq!(wanted.notified().now_or_never(), Some(()));
+        let later = Instant::now() + Duration::from_millis(1);
+        let mut sequence = 0;
+        while wanted.notified().now_or_never().is_none() {
+            source.forward(&packet(sequence), later, false);
+            sequence += 1;
+        }
+        assert_eq!(taken(&inbox).len(), usize::from(sequence) - 1, "the last one found no room");
+        source.forward(&packet(sequence), later, false);
+        source.forward(&packet(sequence + 1), later, true);
+        source.forward(&packet(sequence + 2), later, false);
+        assert_eq!(taken(&inbox), [(u64::from(sequence) + 1, true), (u64::from(sequence) + 2, false)]);
+    }
+}
