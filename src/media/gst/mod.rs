@@ -9,6 +9,7 @@ pub mod decoder;
 mod engine;
 mod feed;
 pub mod mixer;
+pub mod offline;
 mod peer;
 mod pipeline;
 pub mod preset;

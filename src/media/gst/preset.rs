@@ -56,9 +56,45 @@ pub struct VideoEncoder {
     /// What it is called.
     pub name: String,
     rank: u32,
+    #[serde(default)]
+    purpose: Purpose,
     pipeline: Fragment,
     bitrate: BitrateRule,
     keyframes: KeyframeRule,
+    /// Where the wanted speed is set, if it has such a thing.
+    speed: Option<Place>,
+    /// Where the number of threads is set, if it can be.
+    threads: Option<Place>,
+}
+
+/// What an encoder is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Purpose {
+    /// A frame is out before the next comes.
+    #[default]
+    Live,
+    /// May look ahead.
+    Offline,
+}
+
+/// A property of a named element.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Place {
+    element: String,
+    property: String,
+}
+
+/// What may be asked of a video encoder, instead of what its file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EncoderOptions {
+    /// Bits a second.
+    pub bitrate_bps: Option<u32>,
+    /// In the encoder's own words, e.g. x264's `veryfast`.
+    pub speed: Option<String>,
+    /// Threads of the encoder.
+    pub threads: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -205,7 +241,16 @@ impl Presets {
     /// # Errors
     /// [`MediaError::Unavailable`] if none works here; so for the others.
     pub fn video_encoder(&self) -> Result<&VideoEncoder, MediaError> {
-        self.video.first().ok_or_else(|| missing("an H.264 encoder"))
+        self.video.iter().find(|encoder| encoder.purpose == Purpose::Live).ok_or_else(|| missing("an H.264 encoder"))
+    }
+
+    /// The preferred video encoder for what is not live: one made for that, or else the live one.
+    ///
+    /// # Errors
+    /// [`MediaError::Unavailable`].
+    pub fn offline_video_encoder(&self) -> Result<&VideoEncoder, MediaError> {
+        let offline = self.video.iter().find(|encoder| encoder.purpose == Purpose::Offline);
+        offline.map_or_else(|| self.video_encoder(), Ok)
     }
 
     /// The preferred audio encoder.
@@ -297,14 +342,40 @@ impl VideoEncoder {
     /// # Errors
     /// [`MediaError::Unavailable`] if it cannot be built any more.
     pub fn build(&self, width: u32, height: u32, fps: u32) -> Result<gst::Bin, MediaError> {
+        self.build_with(width, height, fps, &EncoderOptions::default())
+    }
+
+    /// The same, as the options ask for.
+    ///
+    /// # Errors
+    /// [`MediaError::Unavailable`], also for an option that this encoder does not have.
+    pub fn build_with(
+        &self,
+        width: u32,
+        height: u32,
+        fps: u32,
+        options: &EncoderOptions,
+    ) -> Result<gst::Bin, MediaError> {
         let bin = self.pipeline.build().map_err(MediaError::Unavailable)?;
-        let rate = self.bitrate.for_canvas(width, height, fps) / self.bitrate.unit_bps;
+        if let Some(speed) = &options.speed {
+            self.set(&bin, self.speed.as_ref(), "speed", &speed.as_str().into())?;
+        }
+        if let Some(threads) = options.threads {
+            self.set(&bin, self.threads.as_ref(), "number of threads", &i64::from(threads).into())?;
+        }
+        let bps = options.bitrate_bps.unwrap_or_else(|| self.bitrate.for_canvas(width, height, fps));
+        let rate = bps / self.bitrate.unit_bps;
         fragment::set(&bin, &self.bitrate.element, &self.bitrate.property, &i64::from(rate).into())
             .map_err(MediaError::Unavailable)?;
         let frames = (self.keyframes.interval_s * f64::from(fps)).round().max(1.0) as i64;
         fragment::set(&bin, &self.keyframes.element, &self.keyframes.property, &frames.into())
             .map_err(MediaError::Unavailable)?;
         Ok(bin)
+    }
+
+    fn set(&self, bin: &gst::Bin, place: Option<&Place>, what: &str, value: &toml::Value) -> Result<(), MediaError> {
+        let place = place.ok_or_else(|| MediaError::Unavailable(format!("a {what} for the encoder {}", self.name)))?;
+        fragment::set(bin, &place.element, &place.property, value).map_err(MediaError::Unavailable)
     }
 }
 

@@ -57,6 +57,9 @@ pub struct Recorder {
 #[derive(Debug)]
 pub struct StopTime(AtomicU64);
 
+/// A stop that waits for the tap's end.
+const ALL: u64 = u64::MAX - 1;
+
 impl Default for StopTime {
     fn default() -> Self {
         Self(AtomicU64::new(u64::MAX))
@@ -68,6 +71,12 @@ impl StopTime {
     /// seconds.
     pub fn set(&self, time: gst::ClockTime) {
         self.0.fetch_min(time.nseconds(), Relaxed);
+    }
+
+    /// Ends the file when every sender of the tap is gone, and all they sent is written: for media
+    /// that ends by itself. → [`RecorderEvent::Ended`].
+    pub fn when_all_is_written(&self) {
+        self.0.fetch_min(ALL, Relaxed);
     }
 
     fn get(&self) -> Option<u64> {
@@ -260,7 +269,7 @@ impl Stopping {
     }
 
     fn is_over(&self) -> bool {
-        (self.video_over && self.audio_over) || Instant::now() >= self.deadline
+        (self.video_over && self.audio_over) || (self.at != ALL && Instant::now() >= self.deadline)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Mixes a room's scene into one picture and one sound, and encodes them once for all who read.
 
 mod audio;
-mod picture;
-mod text;
+pub(super) mod picture;
+pub(super) mod text;
 mod video;
 
 use std::sync::{
