@@ -149,6 +149,7 @@ fn start_engine(settings: &Settings) -> anyhow::Result<GstEngine> {
         announce: settings.media_ip,
         ports: settings.media_ports,
         pipelines: settings.pipelines_dir.clone(),
+        connect_timeout: settings.rooms.connect_timeout,
     };
     GstEngine::new(media).context("the media engine did not start")
 }

@@ -11,12 +11,12 @@ use std::{
 
 use common::{
     client::{BLUE, Client, GREEN, RED, Sends},
-    hall::{Hall, new_connection},
+    hall::{CONNECT_TIMEOUT, Hall, new_connection},
     soon,
 };
 use salon::media::{
     CodecName, MediaError, MediaEvent, Publication, PublishedMedia, RecordingSpec, Scene, Tile, description,
-    gst::{CONNECT_TIMEOUT, counters, live_pipelines},
+    gst::{counters, live_pipelines},
     negotiation,
     sender_clock::SenderReport,
 };

@@ -18,6 +18,9 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::{client::Client, client::Sends, soon};
 
+/// Not the usual one, so that the setting is seen to work.
+pub const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(12);
+
 /// Empty once the room was shut down.
 type Room = Arc<Mutex<Option<Box<dyn MediaRoom>>>>;
 type Clients = Arc<Mutex<HashMap<ConnectionId, Arc<Client>>>>;
@@ -40,7 +43,8 @@ pub struct Attendee {
 impl Hall {
     pub fn open() -> Self {
         super::log();
-        let settings = MediaSettings { bind: vec!["127.0.0.1".parse().unwrap()], ..Default::default() };
+        let bind = vec!["127.0.0.1".parse().unwrap()];
+        let settings = MediaSettings { bind, connect_timeout: CONNECT_TIMEOUT, ..Default::default() };
         let engine = GstEngine::new(settings).unwrap();
         let (sender, receiver) = mpsc::channel(256);
         let room = Arc::new(Mutex::new(Some(engine.open_room("hall", sender))));

@@ -27,7 +27,6 @@ pub use clock::RoomClock;
 pub use counters::{Counters, counters};
 pub use engine::GstEngine;
 pub use feed::{Feed, Packet};
-pub use peer::CONNECT_TIMEOUT;
 pub use pipeline::{OwnedPipeline, START_DEADLINE, live_pipelines};
 pub use settings::MediaSettings;
 pub use track::{KEYFRAME_HOLDOFF, Track, TrackTable};

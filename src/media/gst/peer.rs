@@ -20,8 +20,6 @@ use crate::{
     room::id::ConnectionId,
 };
 
-/// ICE and DTLS must be up this long after the task began.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// A client that sends nothing for so long, not even RTCP, is gone.
 const SILENCE_LIMIT: Duration = Duration::from_secs(20);
 /// How often that is looked at.
@@ -182,7 +180,7 @@ pub(super) struct Connection<'a> {
 
 impl<'a> Connection<'a> {
     fn new(inside: &'a mut Inside, webrtc: &'a mut WebRtc) -> Self {
-        let connect_by = Instant::now() + CONNECT_TIMEOUT;
+        let connect_by = Instant::now() + inside.context.settings.connect_timeout;
         let silence_check = tokio::time::interval(SILENCE_CHECK);
         Self { inside, webrtc, early: Some(Vec::new()), transport: ("0".into(), 0), connect_by, silence_check }
     }
@@ -234,7 +232,7 @@ impl<'a> Connection<'a> {
                     }
                 }
                 () = tokio::time::sleep_until(self.connect_by), if !connected => {
-                    return Err(MediaError::ConnectTimeout(CONNECT_TIMEOUT));
+                    return Err(MediaError::ConnectTimeout(self.inside.context.settings.connect_timeout));
                 }
             }
         }
