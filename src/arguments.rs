@@ -24,7 +24,8 @@ Examples:
   salon doctor                              what is missing here, and how to install it
   salon --tls-cert fullchain.pem --tls-key privkey.pem
   SALON_API_SECRET=… salon --config /etc/salon.toml
-  salon recover recordings                  finalise recordings of a server that is gone";
+  salon recover recordings                  finalise recordings of a server that is gone
+  salon record a.mp4 b.webm -o both.mp4     compose files and cameras into one file, without a server";
 
 /// What was asked for.
 pub struct Arguments {
@@ -50,6 +51,36 @@ pub enum Task {
         /// The folder.
         folder: PathBuf,
     },
+    /// `record URI… -o FILE`.
+    Record(RecordArguments),
+}
+
+/// What `record` is to do, as it was typed.
+pub struct RecordArguments {
+    /// Files and addresses, in the order of their tiles.
+    pub inputs: Vec<String>,
+    /// Names for the tiles, in the same order; those that are missing are made from the inputs.
+    pub names: Vec<String>,
+    /// The file to write.
+    pub output: PathBuf,
+    /// Take the place of a file that is there.
+    pub force: bool,
+    /// A layout's name.
+    pub layout: String,
+    /// `WIDTHxHEIGHT`.
+    pub size: (u32, u32),
+    /// Frames a second.
+    pub fps: u32,
+    /// Draw names.
+    pub labels: bool,
+    /// Draw this at the top.
+    pub title: Option<String>,
+    /// Seconds; no more is recorded.
+    pub max_s: Option<u64>,
+    /// In the encoder's own words.
+    pub speed: Option<String>,
+    /// Of the picture, in kbit/s.
+    pub bitrate_kbps: Option<u32>,
 }
 
 /// Reads the command line; ends the program for `--help`, `--version` and what cannot be read.
@@ -76,9 +107,76 @@ fn command() -> Command {
         .args(KEYS.iter().map(setting))
         .subcommand(Command::new("serve").about("Serve (what salon does without a command)"))
         .subcommand(Command::new("doctor").about("Say what is missing on this machine, and how to mend it").arg(json))
+        .subcommand(record())
         .subcommand(
             Command::new("recover").about("Finalise the interrupted recordings in a folder, in place").arg(folder),
         )
+}
+
+fn record() -> Command {
+    let number = |name: &'static str, value: &'static str| {
+        Arg::new(name).long(name).value_name(value).value_parser(value_parser!(u32).range(1..))
+    };
+    Command::new("record")
+        .about("Compose files and cameras into one MP4, as fast as this machine can; Ctrl-C ends the file properly")
+        .arg(
+            Arg::new("input").value_name("URI").required(true).num_args(1..).help(
+                "A file, or a file://, http(s)://, rtsp(s):// or v4l2:// address; what has no picture is only heard",
+            ),
+        )
+        .arg(
+            Arg::new("output")
+                .short('o')
+                .long("output")
+                .value_name("FILE")
+                .required(true)
+                .value_parser(value_parser!(PathBuf))
+                .help("The MP4 to write"),
+        )
+        .arg(
+            Arg::new("force")
+                .short('f')
+                .long("force")
+                .action(ArgAction::SetTrue)
+                .help("Replace the file if it is there"),
+        )
+        .arg(Arg::new("layout").long("layout").value_name("NAME").default_value("grid").help(
+            "grid, speaker, presentation, pip, audio-only, or a file's in pipelines/layouts; the first picture is the \
+             large one",
+        ))
+        .arg(
+            Arg::new("size")
+                .long("size")
+                .value_name("WxH")
+                .default_value("1280x720")
+                .value_parser(size)
+                .help("Of the picture"),
+        )
+        .arg(number("fps", "N").default_value("25").help("Frames a second"))
+        .arg(
+            Arg::new("name")
+                .long("name")
+                .value_name("NAME")
+                .action(ArgAction::Append)
+                .help("What stands on a tile, in the order of the inputs [default: the file's name]"),
+        )
+        .arg(Arg::new("no-labels").long("no-labels").action(ArgAction::SetTrue).help("Draw no names"))
+        .arg(Arg::new("title").long("title").value_name("TEXT").help("Draw this at the top"))
+        .arg(
+            Arg::new("max-s")
+                .long("max-s")
+                .value_name("S")
+                .value_parser(value_parser!(u64).range(1..))
+                .help("End after so many seconds"),
+        )
+        .arg(Arg::new("speed").long("speed").value_name("PRESET").help("Of the encoder, e.g. veryfast or slow"))
+        .arg(number("bitrate", "KBPS").help("Of the picture [default: from its size]"))
+}
+
+fn size(text: &str) -> Result<(u32, u32), String> {
+    let sides = text.split_once(['x', '×']);
+    let sides = sides.and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
+    sides.ok_or_else(|| "a size is written as 1280x720".into())
 }
 
 /// A flag may have an empty value (`--https-listen=` is off), so no parser of clap's is in the way.
@@ -100,6 +198,7 @@ fn read(matches: &ArgMatches) -> Arguments {
             Some(folder) => Task::Recover { folder: folder.clone() },
             None => unreachable!("clap asks for it"),
         },
+        Some(("record", matches)) => Task::Record(read_record(matches)),
         _ => Task::Serve,
     };
     // Global flags are found wherever they were written, before the command or behind it.
@@ -108,4 +207,23 @@ fn read(matches: &ArgMatches) -> Arguments {
     let usual = || Some(PathBuf::from(USUAL_FILE)).filter(|file| file.exists());
     let config = matches.get_one::<PathBuf>("config").cloned().or_else(usual);
     Arguments { task, config, flags }
+}
+
+fn read_record(matches: &ArgMatches) -> RecordArguments {
+    let texts = |name: &str| matches.get_many::<String>(name).into_iter().flatten().cloned().collect();
+    let text = |name: &str| matches.get_one::<String>(name).cloned();
+    RecordArguments {
+        inputs: texts("input"),
+        names: texts("name"),
+        output: matches.get_one::<PathBuf>("output").cloned().unwrap_or_default(),
+        force: matches.get_flag("force"),
+        layout: text("layout").unwrap_or_default(),
+        size: matches.get_one("size").copied().unwrap_or_default(),
+        fps: matches.get_one("fps").copied().unwrap_or_default(),
+        labels: !matches.get_flag("no-labels"),
+        title: text("title"),
+        max_s: matches.get_one("max-s").copied(),
+        speed: text("speed"),
+        bitrate_kbps: matches.get_one("bitrate").copied(),
+    }
 }

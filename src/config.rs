@@ -14,12 +14,13 @@ use std::{
 };
 
 use thiserror::Error;
+use url::Url;
 
 pub use self::{
     ice::{IceServer, for_clients},
     secret::Secret,
 };
-use crate::room::policy::RoomPolicy;
+use crate::{ingest::AllowList, media::EdgeChoice, recording::removal::Retention, room::policy::RoomPolicy};
 
 mod ice;
 mod parse;
@@ -32,6 +33,8 @@ pub struct Settings {
     pub http_listen: Vec<SocketAddr>,
     /// Where HTTPS listens; empty: nowhere.
     pub https_listen: Vec<SocketAddr>,
+    /// Where RTSP for players listens; empty: nowhere.
+    pub rtsp_listen: Vec<SocketAddr>,
     /// Certificate chain, PEM. With [`Settings::tls_key`]; without both a self-signed one is made.
     pub tls_cert: Option<PathBuf>,
     /// The certificate's private key, PEM.
@@ -40,6 +43,10 @@ pub struct Settings {
     pub api_secret: Option<Secret>,
     /// Other origins (`https://host[:port]`) whose pages may open the WebSocket.
     pub origins: Vec<String>,
+    /// Who is told by HTTP of what happens in rooms.
+    pub webhook_urls: Vec<Url>,
+    /// What signs those messages.
+    pub webhook_secret: Option<Secret>,
     /// Where the server keeps what is its own: the self-signed certificate, the catalogue.
     pub data_dir: PathBuf,
     /// The catalogue's SQLite file; `None`: `salon.db` in [`Settings::data_dir`].
@@ -48,6 +55,8 @@ pub struct Settings {
     pub recordings_dir: PathBuf,
     /// Space that recordings leave free on their disk, in MiB.
     pub recordings_reserve_mib: u64,
+    /// How long recordings are kept.
+    pub retention: Retention,
     /// A folder whose files override the embedded `pipelines/`.
     pub pipelines_dir: Option<PathBuf>,
     /// Addresses that media sockets bind; empty: every interface but loopback.
@@ -56,8 +65,16 @@ pub struct Settings {
     pub media_ip: Option<IpAddr>,
     /// UDP ports for media, both included; `None`: the system chooses.
     pub media_ports: Option<(u16, u16)>,
+    /// Hosts and networks that cameras may be fetched from though they are not public.
+    pub ingest_allow: AllowList,
+    /// Through which edge people's media goes.
+    pub edge: EdgeChoice,
+    /// A folder whose files may be fetched into rooms.
+    pub ingest_folder: Option<PathBuf>,
     /// STUN and TURN servers that clients are told to use.
     pub ice_servers: Vec<IceServer>,
+    /// Mixes at once, in those of 1280×720 at 25 frames a second; `None`: as many as the cores allow.
+    pub max_mixes: Option<u64>,
     /// What is logged, as `tracing-subscriber` filters are written.
     pub log: String,
     /// How long a shutdown may take, recordings included.
@@ -71,19 +88,27 @@ impl Default for Settings {
         Self {
             http_listen: vec![([127, 0, 0, 1], 8080).into()],
             https_listen: vec![([0, 0, 0, 0], 4443).into(), ([0u16; 8], 4443).into()],
+            rtsp_listen: vec![([127, 0, 0, 1], 8554).into()],
             tls_cert: None,
             tls_key: None,
             api_secret: None,
             origins: Vec::new(),
+            webhook_urls: Vec::new(),
+            webhook_secret: None,
             data_dir: "data".into(),
             database: None,
             recordings_dir: "recordings".into(),
             recordings_reserve_mib: 256,
+            retention: Retention::default(),
             pipelines_dir: None,
             media_bind: Vec::new(),
             media_ip: None,
             media_ports: None,
+            ingest_allow: AllowList::default(),
+            edge: EdgeChoice::Auto,
+            ingest_folder: None,
             ice_servers: Vec::new(),
+            max_mixes: None,
             log: "info".into(),
             shutdown: seconds(20),
             rooms: RoomPolicy::default(),
@@ -92,6 +117,18 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Free space of the disk that recordings leave alone.
+    pub fn recordings_reserve_bytes(&self) -> u64 {
+        self.recordings_reserve_mib.saturating_mul(1024 * 1024)
+    }
+
+    /// Mixes at once, in those of 1280×720 at 25 frames a second. By itself it is about twice what the
+    /// cores can encode: a limit for those who would bring everything to a stop.
+    pub fn max_mixes(&self) -> u64 {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+        self.max_mixes.unwrap_or(8 * cores)
+    }
+
     /// The catalogue's file.
     pub fn database_path(&self) -> PathBuf {
         self.database.clone().unwrap_or_else(|| self.data_dir.join("salon.db"))
@@ -187,9 +224,10 @@ const fn key(name: &'static str, value: &'static str, allowed: &'static str, hel
 }
 
 /// All keys, in the order of `config.example.toml`.
-pub const KEYS: [Key; 28] = [
+pub const KEYS: [Key; 39] = [
     key("http_listen", "ADDR:PORT", LISTEN, "Plain HTTP; empty turns it off [default: 127.0.0.1:8080]"),
     key("https_listen", "ADDR:PORT", LISTEN, "HTTPS; empty turns it off [default: 0.0.0.0:4443,[::]:4443]"),
+    key("rtsp_listen", "ADDR:PORT", LISTEN, "RTSP for players; empty turns it off [default: 127.0.0.1:8554]"),
     key("tls_cert", "FILE", PATH, "Certificate chain, PEM [default: a self-signed one, made and kept]"),
     key("tls_key", "FILE", PATH, "The certificate's private key, PEM"),
     Key {
@@ -197,14 +235,26 @@ pub const KEYS: [Key; 28] = [
         ..key("api_secret", "TEXT", SECRET, "What callers of the API show; without it, loopback only")
     },
     key("origins", "URL,…", ORIGINS, "Other origins whose pages may open the WebSocket"),
+    Key { secret: true, ..key("webhook_urls", "URL,…", WEBHOOKS, "Who is told by HTTP of what happens in rooms") },
+    Key { secret: true, ..key("webhook_secret", "TEXT", SECRET, "What signs those messages") },
     key("data_dir", "DIR", PATH, "Self-signed certificate and catalogue [default: data]"),
     key("database", "FILE", DATABASE, "The catalogue [default: salon.db in data_dir]"),
     key("recordings_dir", "DIR", PATH, "Where recordings go [default: recordings]"),
     key("recordings_reserve_mib", "MIB", "0 to 10000000 (MiB)", "Disk space recordings leave free [default: 256]"),
+    key(
+        "recordings_max_age_days",
+        "DAYS",
+        "0 to 36500 (days)",
+        "How long recordings are kept; 0: for ever [default: 0]",
+    ),
+    key("recordings_max_mib", "MIB", "0 to 1000000000 (MiB)", "Space for all recordings; 0: no limit [default: 0]"),
     key("pipelines_dir", "DIR", PATH, "Overrides for the embedded pipelines [default: none]"),
     key("media_bind", "ADDR,…", ADDRESSES, "Addresses of media sockets [default: all but loopback]"),
     key("media_ip", "ADDR", "an IP address, e.g. 203.0.113.7", "Address announced to clients, behind NAT"),
     key("media_ports", "FIRST-LAST", PORTS, "UDP ports for media [default: the system chooses]"),
+    key("ingest_allow", "HOST,…", ALLOW, "Cameras that are not public and may be fetched [default: none]"),
+    key("edge", "auto|webrtcbin|fanout", EDGE, "Through which edge people's media goes [default: auto]"),
+    key("ingest_folder", "DIR", PATH, "Files that may be fetched into rooms, as file:///name [default: none]"),
     Key { secret: true, ..key("ice_servers", "LIST", ICE, "STUN and TURN servers for clients") },
     key("log", "FILTER", LOG, "What is logged to stderr [default: info]"),
     key("max_rooms", "N", "1 to 10000", "Rooms at once [default: 200]"),
@@ -214,6 +264,9 @@ pub const KEYS: [Key; 28] = [
     key("max_publications", "N", "1 to 32", "Publications of one participant [default: 4]"),
     key("max_subscriptions", "N", "1 to 2000", "Subscriptions of one participant [default: 200]"),
     key("max_recordings", "N", "1 to 32", "Recordings of one room at once [default: 4]"),
+    key("max_mixes", "N", "0 to 10000", "Mixes at once, in 1280×720 at 25; 0: by the cores [default: 0]"),
+    key("max_effect_points", "N", "0 to 1000", "What the effects of one room may cost [default: 40]"),
+    key("clean_tracks_for", "ROLE", ROLE, "Who may see others without their effects [default: moderator]"),
     key("max_candidates", "N", "10 to 1000", "ICE candidates of one connection [default: 200]"),
     key("max_signal_bytes", "BYTES", "1024 to 65536 (bytes)", "Size of one message [default: 16384]"),
     key("max_name_chars", "N", "8 to 256", "Length of a nickname [default: 64]"),
@@ -225,9 +278,13 @@ const LISTEN: &str = "addresses with ports, separated by commas (127.0.0.1:8080,
 const PATH: &str = "a path";
 const SECRET: &str = "8 to 256 visible characters without spaces, not beginning with `a_`";
 const ORIGINS: &str = "origins separated by commas, e.g. https://school.example";
+const WEBHOOKS: &str = "at most 8 addresses, http:// or https://, without name and password, separated by commas";
 const DATABASE: &str = "a path, or sqlite:PATH";
 const ADDRESSES: &str = "IP addresses separated by commas";
 const PORTS: &str = "FIRST-LAST, e.g. 40000-49999, at least 10 ports from 1024 up";
+const ALLOW: &str = "host names, addresses and networks (192.168.1.0/24), separated by commas";
+const EDGE: &str = "auto, webrtcbin or fanout";
+const ROLE: &str = "viewer, publisher or moderator";
 const ICE: &str = "stun:, turn: or turns: URLs separated by commas, or a JSON list of RTCIceServer objects";
 const LOG: &str = "a level (error, warn, info, debug, trace) or filters like salon=debug,info";
 

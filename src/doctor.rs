@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeSet,
     fmt,
-    net::{SocketAddr, TcpListener, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::Path,
     process::Command,
 };
@@ -17,12 +17,15 @@ use serde::Serialize;
 
 use crate::{
     config::Settings,
+    media::Unavailable,
     recording::{Catalogue, store::free_bytes},
     server::tls::PemFiles,
 };
 
 /// Recordings of an hour are about this large; less is worth a word.
 const COMFORTABLE_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+/// Media ports for a handful of participants who all see each other.
+const COMFORTABLE_PORTS: usize = 30;
 /// Descriptors for a dozen participants and more.
 const COMFORTABLE_FILES: u64 = 4_096;
 
@@ -32,6 +35,12 @@ pub trait Elements {
     fn version(&self) -> Result<(u32, u32, u32), String>;
     /// An element of that name can be made.
     fn works(&self, element: &str) -> bool;
+    /// What of `pipelines/`, with the files of this folder in it, cannot be used.
+    fn unusable(&self, pipelines: &Path) -> Vec<Unavailable>;
+    /// Names of the effects that come with Salon and work, and those that do not.
+    fn effects(&self) -> (Vec<String>, Vec<Unavailable>) {
+        (Vec::new(), Vec::new())
+    }
 }
 
 /// How a check came out.
@@ -105,9 +114,15 @@ impl fmt::Display for Report {
 /// Looks at everything.
 pub async fn examine(settings: &Settings, elements: &dyn Elements) -> Report {
     let mut findings = media(elements);
+    if findings.iter().all(|finding| finding.verdict != Verdict::Broken) {
+        findings.extend(effects(elements));
+    }
     findings.push(fonts());
+    findings.extend(settings.pipelines_dir.iter().flat_map(|folder| own_pipelines(folder, elements)));
     findings.extend(settings.http_listen.iter().map(|address| port("HTTP", *address)));
     findings.extend(settings.https_listen.iter().map(|address| port("HTTPS", *address)));
+    findings.extend(settings.rtsp_listen.iter().map(|address| port("RTSP", *address)));
+    findings.extend(settings.media_ports.map(media_ports));
     findings.extend(settings.media_bind.iter().map(|address| media_address((*address, 0).into())));
     findings.extend(tls(settings));
     findings.push(recordings(settings));
@@ -132,6 +147,17 @@ pub fn media(elements: &dyn Elements) -> Vec<Finding> {
     findings
 }
 
+/// Every effect is played once.
+fn effects(elements: &dyn Elements) -> Vec<Finding> {
+    let (names, unavailable) = elements.effects();
+    let all = good("effects", format!("{}: {}", names.len(), names.join(", ")));
+    let lacking = unavailable.into_iter().filter(|entry| entry.what.starts_with("pipelines/effects/")).map(|entry| {
+        let remedy = entry.remedy.map(|remedy| format!(" (sudo {remedy})")).unwrap_or_default();
+        lacking(entry.what, entry.reason + &remedy)
+    });
+    [all].into_iter().filter(|_| !names.is_empty()).chain(lacking).collect()
+}
+
 /// Elements that do one thing together.
 struct Need {
     what: &'static str,
@@ -154,7 +180,7 @@ const fn need(
 }
 
 /// Packages are Debian 12's.
-const NEEDS: [Need; 14] = [
+const NEEDS: [Need; 19] = [
     need("WebRTC", &[&["webrtcbin"], &["dtlssrtpenc"], &["srtpenc"]], BAD, true, "nobody can connect"),
     need("ICE", &[&["nicesrc"], &["nicesink"]], "gstreamer1.0-nice", true, "nobody can connect"),
     need("RTP", &[&["rtpbin"], &["rtpjitterbuffer"]], GOOD, true, "nobody can connect"),
@@ -168,6 +194,29 @@ const NEEDS: [Need; 14] = [
     need("AAC encoder", &[&["fdkaacenc", "avenc_aac", "voaacenc"]], LIBAV, false, "nothing is recorded"),
     need("mixer", &[&["compositor"], &["audiomixer"], &["videoconvertscale"]], BASE, false, "nothing is recorded"),
     need("test sources", &[&["videotestsrc"], &["audiotestsrc"]], BASE, false, "nothing is recorded"),
+    need(
+        "cameras",
+        &[&["rtph264pay"], &["rtph265depay"], &["rtpmp4gdepay"], &["rtpjpegdepay"]],
+        GOOD,
+        false,
+        "no cameras",
+    ),
+    need(
+        "cameras' pictures",
+        &[&["avdec_h265", "libde265dec"], &["jpegdec"], &["avdec_mpeg4"]],
+        LIBAV,
+        false,
+        "not all",
+    ),
+    need("cameras' sound", &[&["avdec_aac", "faad"], &["opusenc"], &["rtpopuspay"]], LIBAV, false, "cameras are mute"),
+    need("MPEG-TS and HLS", &[&["mpegtsmux"], &["aacparse"]], BAD, false, "no live streams for players"),
+    need(
+        "watching the mix",
+        &[&["opusenc"], &["rtpopuspay"], &["rtph264pay"]],
+        BASE,
+        false,
+        "the mix cannot be watched live",
+    ),
     need("nicknames in pictures", &[&["textoverlay"]], "gstreamer1.0-x", false, "nothing is recorded"),
 ];
 
@@ -233,6 +282,42 @@ fn media_address(address: SocketAddr) -> Finding {
     }
 }
 
+/// Each connection of a participant takes a port of its own.
+fn media_ports((first, last): (u16, u16)) -> Finding {
+    let what = format!("media ports {first} to {last}");
+    let count = usize::from(last - first) + 1;
+    let free = (first..=last).filter(|port| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok()).count();
+    match free {
+        0 => broken(what, "none is free; is another salon running? (SALON_MEDIA_PORTS)".into()),
+        free if free < COMFORTABLE_PORTS => {
+            lacking(what, format!("{free} of {count} free: each connection takes one, and few people fit in"))
+        }
+        free => good(what, format!("{free} of {count} free")),
+    }
+}
+
+/// Files that somebody put there himself; what is missing of our own is told by what it is for.
+fn own_pipelines(folder: &Path, elements: &dyn Elements) -> Vec<Finding> {
+    let what = format!("pipelines in {}", folder.display());
+    if !folder.is_dir() {
+        return vec![broken(what, "no such folder (SALON_PIPELINES_DIR)".into())];
+    }
+    let own = |unusable: &Unavailable| {
+        let file = unusable.what.strip_prefix("pipelines/");
+        file.is_some_and(|file| folder.join(file).exists())
+    };
+    let findings: Vec<Finding> = elements
+        .unusable(folder)
+        .into_iter()
+        .filter(own)
+        .map(|Unavailable { what, reason, remedy }| {
+            let remedy = remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default();
+            lacking(what, format!("{reason}{remedy}"))
+        })
+        .collect();
+    if findings.is_empty() { vec![good(what, "all usable".into())] } else { findings }
+}
+
 fn tls(settings: &Settings) -> Option<Finding> {
     if settings.https_listen.is_empty() {
         return Some(lacking("TLS", "off: browsers give camera and microphone on this machine only".into()));
@@ -251,7 +336,7 @@ fn recordings(settings: &Settings) -> Finding {
     if let Err(problem) = writable(&settings.recordings_dir) {
         return broken(what, problem);
     }
-    let reserve = settings.recordings_reserve_mib.saturating_mul(1024 * 1024);
+    let reserve = settings.recordings_reserve_bytes();
     match free_bytes(existing(&settings.recordings_dir)) {
         Ok(free) if free <= reserve => {
             broken(what, format!("{} free, and {} are kept in reserve", size(free), size(reserve)))
@@ -345,6 +430,11 @@ mod tests {
         fn works(&self, element: &str) -> bool {
             !self.0.contains(&element)
         }
+        fn unusable(&self, _: &Path) -> Vec<Unavailable> {
+            ["pipelines/effects/mine.toml", "pipelines/effects/not-mine.toml"]
+                .map(|what| Unavailable { what: what.into(), reason: "no element x".into(), remedy: None })
+                .into()
+        }
     }
 
     #[test]
@@ -355,6 +445,25 @@ mod tests {
         assert_eq!(report.remedy.as_deref(), Some(line));
         assert!(report.to_string().contains(" ✗ WebRTC "), "{report}");
         assert!(report.to_string().contains("no x264enc or openh264enc: nothing is recorded"), "{report}");
+    }
+
+    #[test]
+    fn own_files_that_cannot_be_used_are_named_and_no_others() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("effects")).unwrap();
+        std::fs::write(folder.path().join("effects/mine.toml"), "").unwrap();
+        let findings = own_pipelines(folder.path(), &Without(&[]));
+        assert_eq!(findings, [lacking("pipelines/effects/mine.toml", "no element x".into())]);
+        assert_eq!(own_pipelines(Path::new("/nowhere"), &Without(&[]))[0].verdict, Verdict::Broken);
+    }
+
+    #[test]
+    fn taken_media_ports_are_counted() {
+        let taken = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        assert_eq!(media_ports((port, port)).verdict, Verdict::Broken);
+        drop(taken);
+        assert_eq!(media_ports((port, port)).verdict, Verdict::Lacking);
     }
 
     #[test]

@@ -16,30 +16,38 @@ use tokio::{
     time::Instant,
 };
 use tracing_subscriber::EnvFilter;
+use warp::Filter as _;
 
 use salon::{
     config::{Settings, for_clients},
-    dialect::native::routes::{Hub, Origins, routes},
+    dialect::{
+        native::routes::{Hub, Origins, routes},
+        whip,
+    },
     doctor::{self, Elements},
     media::{
-        MediaEngine,
-        gst::{GstEngine, MediaSettings, counters},
+        MediaEngine, Unavailable,
+        gst::{GstEngine, MediaSettings, counters, photograph, preset::Presets},
     },
     recording::{
         Keeper,
         keeper::{KeeperSettings, KeeperTask},
         store::{self, Finished},
+        tracks,
     },
     room::Registry,
     server::{
         Limits, Listen, Server, Services,
         auth::Gate,
         metrics::{Metrics, Reading},
+        rtsp::RtspServer,
         tls::{Certificate, PemFiles},
     },
+    webhook::{WebhookCounters, WebhookSettings, Webhooks},
 };
 
 mod arguments;
+mod record;
 
 use arguments::{Arguments, Task};
 
@@ -68,6 +76,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = match task {
         Task::Doctor { json } => runtime.block_on(examine(&settings, json)),
+        Task::Record(arguments) => runtime.block_on(record::record(arguments, settings.pipelines_dir.as_deref())),
         _ => {
             tracing_subscriber::fmt()
                 .with_env_filter(EnvFilter::try_new(&settings.log)?)
@@ -90,17 +99,30 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let keeping = KeeperSettings {
         recordings: settings.recordings_dir.clone(),
         database: settings.database_path(),
-        reserve_bytes: settings.recordings_reserve_mib * 1024 * 1024,
+        reserve_bytes: settings.recordings_reserve_bytes(),
         finalise: store::rewrite,
+        photographer: Some(photograph),
+        retention: settings.retention,
     };
     let (keeper, keeping, notices) = Keeper::start(keeping).await?;
     let registry = Registry::new(settings.rooms.clone(), engine.clone(), notices);
+    let webhooks = (!settings.webhook_urls.is_empty()).then(|| {
+        let settings = WebhookSettings::new(settings.webhook_urls.clone(), settings.webhook_secret.clone());
+        let (sender, webhooks) = Webhooks::start(settings);
+        registry.tell_of_all_rooms(sender);
+        webhooks
+    });
+    let told = webhooks.as_ref().map(Webhooks::counters).unwrap_or_default();
     let services = Arc::new(Services {
         registry: registry.clone(),
         keeper,
         engine,
+        ingest_allow: settings.ingest_allow.clone().with_folder(settings.ingest_folder.clone()),
+        probes: Arc::new(tokio::sync::Semaphore::new(salon::server::api::ingests::MOST_TESTS)),
+        shows: Arc::default(),
+        pictures: Default::default(),
         gate: Gate::new(settings.api_secret.clone(), registry.clone()),
-        metrics: Metrics::new(Arc::new(media_readings)),
+        metrics: Metrics::new(Arc::new(move || [media_readings(), webhook_readings(&told)].concat())),
         version: VERSION,
         started: Instant::now(),
         limits: Limits::default(),
@@ -112,25 +134,41 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         version: VERSION.to_owned(),
     };
     let websocket = routes(Arc::new(hub), Origins { allowed: settings.origins.clone() });
-    let server = Server::start(listen(&settings)?, services, websocket)?;
+    let whip = whip::Hub::new(registry.clone(), services.gate.clone(), &settings.ice_servers);
+    let doors = websocket.or(whip::routes(whip)).unify();
+    let players = RtspServer::start(&settings.rtsp_listen, registry.clone(), services.gate.clone())
+        .context("RTSP (rtsp_listen)")?;
+    let server = Server::start(listen(&settings)?, services, doors)?;
     announce(server.urls());
+    announce(&players.addresses().iter().map(|address| format!("rtsp://{address}")).collect::<Vec<_>>());
 
     signals.next().await;
     tracing::info!("shutting down; a second signal ends at once");
     tokio::select! {
-        () = shut_down(server, &registry, keeping, settings.shutdown) => tracing::info!("good bye"),
+        () = shut_down(server, players, &registry, keeping, webhooks, settings.shutdown) => tracing::info!("good bye"),
         () = signals.next() => tracing::warn!("ended at once; recordings are finalised at the next start"),
     }
     Ok(())
 }
 
 /// Rooms end their recordings, the keeper finalises them, connections end; all within `limit`.
-async fn shut_down(server: Server, registry: &Registry, keeping: KeeperTask, limit: Duration) {
+async fn shut_down(
+    server: Server,
+    players: RtspServer,
+    registry: &Registry,
+    keeping: KeeperTask,
+    webhooks: Option<Webhooks>,
+    limit: Duration,
+) {
     let deadline = Instant::now() + limit;
     let left = || deadline.saturating_duration_since(Instant::now());
     server.stop_accepting();
+    players.close(left().min(Duration::from_secs(2))).await;
     registry.shutdown(left().mul_f64(0.6)).await;
     keeping.shutdown(left().mul_f64(0.8)).await;
+    if let Some(webhooks) = webhooks {
+        webhooks.close(left().min(Duration::from_secs(2))).await;
+    }
     server.close(left().min(Duration::from_secs(2))).await;
 }
 
@@ -150,6 +188,9 @@ fn start_engine(settings: &Settings) -> anyhow::Result<GstEngine> {
         ports: settings.media_ports,
         pipelines: settings.pipelines_dir.clone(),
         connect_timeout: settings.rooms.connect_timeout,
+        disk_reserve_bytes: settings.recordings_reserve_bytes(),
+        edge: settings.edge,
+        max_mixes: settings.max_mixes(),
     };
     GstEngine::new(media).context("the media engine did not start")
 }
@@ -185,6 +226,19 @@ fn media_readings() -> Vec<Reading> {
         reading("packets_dropped", "RTP packets not handed to subscribers that were behind", true, now.packets_dropped),
         reading("keyframe_requests", "Keyframe requests sent to publishers", true, now.keyframe_requests),
         reading("live_pipelines", "GStreamer pipelines in use", false, now.live_pipelines as u64),
+        reading("live_viewers", "Viewers on the fan-out edge", false, now.live_viewers as u64),
+        reading("mixes", "Mixes that are being made", false, now.mixes),
+        reading("mix_pixels_per_second", "Pixels a second that mixes encode", false, now.mix_pixels_per_s),
+        reading("mixes_refused", "Mixes that max_mixes did not allow", true, now.mixes_refused),
+    ]
+}
+
+fn webhook_readings(told: &WebhookCounters) -> Vec<Reading> {
+    let reading = |name, help, value| Reading { name, help, grows: true, value };
+    vec![
+        reading("webhooks_delivered", "Messages that webhooks took", told.delivered()),
+        reading("webhooks_given_up", "Messages that webhooks refused, or did not take in time", told.given_up()),
+        reading("webhooks_left_out", "Messages not sent to webhooks that do not keep up", told.left_out()),
     ]
 }
 
@@ -195,24 +249,35 @@ async fn examine(settings: &Settings, json: bool) -> anyhow::Result<ExitCode> {
     Ok(if report.is_broken() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Finalises every interrupted MP4 in a folder that no server uses.
+/// Finalises every interrupted recording in a folder that no server uses.
 fn recover(folder: &Path) -> anyhow::Result<ExitCode> {
     // Held until the end: a server that is started meanwhile must not work on the same files.
     let _store = store::Store::open(folder, 0, store::rewrite)?;
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .with_context(|| folder.display().to_string())?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "mp4"))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "mp4" || extension == "tracks"))
         .collect();
     files.sort();
     let mut out = std::io::stdout().lock();
     if files.is_empty() {
-        writeln!(out, "there is no MP4 file in {}", folder.display())?;
+        writeln!(out, "there is no recording in {}", folder.display())?;
     }
     let mut code = ExitCode::SUCCESS;
     for file in files {
+        if file.is_dir() {
+            let finished = tracks::finish(&file, 0).with_context(|| file.display().to_string())?;
+            for track in finished.files {
+                writeln!(out, "{}: ready", file.join(track.name).display())?;
+            }
+            for remark in finished.remarks {
+                code = ExitCode::FAILURE;
+                writeln!(out, "{}: {remark}", file.display())?;
+            }
+            continue;
+        }
         let markers = store::read_manifest(&file).map(|manifest| manifest.markers).unwrap_or_default();
-        let outcome = match store::finish_file(&file, 0, store::rewrite, &markers) {
+        let outcome = match store::finish_file(&file, 0, store::rewrite, &markers, &|_| ()) {
             Finished::Progressive(made) => format!("ready, {:.1} s", made.duration.as_secs_f64()),
             Finished::Fragmented { reason, .. } => {
                 code = ExitCode::FAILURE;
@@ -268,5 +333,15 @@ impl Elements for Gst {
 
     fn works(&self, element: &str) -> bool {
         gst::ElementFactory::make(element).build().is_ok()
+    }
+
+    fn unusable(&self, pipelines: &Path) -> Vec<Unavailable> {
+        Presets::load(Some(pipelines)).unavailable().to_vec()
+    }
+
+    fn effects(&self) -> (Vec<String>, Vec<Unavailable>) {
+        let presets = Presets::load(None);
+        let effects = presets.effects().into_iter().map(|effect| effect.name);
+        (effects.collect(), presets.unavailable().to_vec())
     }
 }

@@ -73,6 +73,19 @@ fn an_empty_variable_turns_a_listener_off() {
 }
 
 #[test]
+fn webhooks_are_addresses_and_what_they_hold_is_not_shown() {
+    let told = "https://school.example/hook?key=hidden-one, http://127.0.0.1:9/b";
+    let settings = from_environment(&[("SALON_WEBHOOK_URLS", told), ("SALON_WEBHOOK_SECRET", "12345678")]).unwrap();
+    assert_eq!(settings.webhook_urls.len(), 2);
+    assert!(settings.webhook_secret.unwrap().is("12345678"));
+    let nine = ["http://a.example"; 9].join(",");
+    for wrong in ["ftp://hidden-one", "http://hidden-one:x@a.example", "hidden-one", "https://", &nine] {
+        let error = from_environment(&[("SALON_WEBHOOK_URLS", wrong)]).unwrap_err().to_string();
+        assert!(error.contains("SALON_WEBHOOK_URLS") && !error.contains("hidden-one"), "{error}");
+    }
+}
+
+#[test]
 fn lists_are_written_as_text_or_as_toml() {
     let settings = from_file("media_bind = [\"127.0.0.1\", \"::1\"]\nmedia_ports = \"40000-40099\"\n").unwrap();
     assert_eq!(settings.media_bind.len(), 2);

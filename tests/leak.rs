@@ -4,39 +4,19 @@
 
 mod common;
 
-use std::time::Duration;
-
 use common::{
     client::{RED, Sends},
     hall::{Hall, new_connection},
+    usage::{Usage, settles_within},
 };
 use salon::{
-    media::{CodecName, MediaEvent, gst::live_pipelines},
+    media::{CodecName, MediaEvent},
     room::id::TrackId,
 };
 
 /// Cycles of one publisher and one viewer each: a hundred joins and leaves.
 const CYCLES: usize = 50;
 const WARM_UP: usize = 5;
-
-/// What a leak would make grow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Usage {
-    threads: usize,
-    descriptors: usize,
-    pipelines: usize,
-}
-
-impl Usage {
-    fn now() -> Self {
-        let count = |folder| std::fs::read_dir(folder).unwrap().count();
-        Self { threads: count("/proc/self/task"), descriptors: count("/proc/self/fd"), pipelines: live_pipelines() }
-    }
-
-    fn is_within(self, limit: Self) -> bool {
-        self.threads <= limit.threads && self.descriptors <= limit.descriptors && self.pipelines <= limit.pipelines
-    }
-}
 
 /// One publisher and one viewer come, the viewer decodes, and both go.
 async fn cycle(hall: &Hall) {
@@ -45,18 +25,6 @@ async fn cycle(hall: &Hall) {
     viewer.client.until("picture and sound", |seen| seen.is(RED) && seen.samples > 0).await;
     hall.leave(viewer).await;
     hall.leave(publisher).await;
-}
-
-/// Pools of threads shrink when they feel like it, and tell nobody: so this looks now and then.
-async fn settles_within(limit: Usage) -> Result<(), Usage> {
-    let mut ticks = tokio::time::interval(Duration::from_millis(100));
-    for _ in 0..400 {
-        ticks.tick().await;
-        if Usage::now().is_within(limit) {
-            return Ok(());
-        }
-    }
-    Err(Usage::now())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -82,7 +50,7 @@ async fn close_in_the_middle(hall: &Hall, tracks: &[TrackId]) {
     let mut events = hall.events();
     let connections: Vec<_> = (0..8).map(|_| new_connection("subscription")).collect();
     for connection in &connections {
-        hall.room(|room| room.subscribe(connection.clone(), tracks.to_vec()));
+        hall.room(|room| room.subscribe(connection.clone(), tracks.to_vec(), true));
     }
     events.until("an offer", |event| matches!(event, MediaEvent::Offered { .. })).await;
     for connection in &connections {

@@ -16,6 +16,7 @@ use common::{
 };
 use salon::media::{
     CodecName, MediaError, MediaEvent, Publication, PublishedMedia, RecordingSpec, Scene, Tile, description,
+    graph::NodeKind,
     gst::{counters, live_pipelines},
     negotiation,
     sender_clock::SenderReport,
@@ -46,6 +47,24 @@ async fn two_see_and_hear_each_other_in_h264() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_see_and_hear_each_other_in_vp9() {
     both_ways(CodecName::Vp9).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscriber_who_offers_is_answered_with_what_there_is() {
+    let hall = Hall::open();
+    for (codec, colour) in [(CodecName::Vp8, RED), (CodecName::H264, BLUE), (CodecName::Vp9, GREEN)] {
+        let alice = hall.publish(Sends::both(codec, colour, 440)).await;
+        let tracks: Vec<_> = alice.tracks.iter().cloned().zip([codec, CodecName::Opus]).collect();
+        let both = hall.watch_with_offer(&tracks).await;
+        let sound = hall.watch_with_offer(&tracks[1..]).await;
+        both.client.sees_and_hears(colour, 440).await;
+        let heard = sound.client.until("sound alone", |seen| seen.hears(440) && seen.samples > 24_000).await;
+        assert_eq!(heard.frames, 0, "nothing is sent in a section that was refused");
+        for attendee in [both, sound, alice] {
+            hall.leave(attendee).await;
+        }
+    }
+    hall.shut().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -165,7 +184,7 @@ async fn a_bad_answer_ends_that_connection_only() {
     {
         let bad = new_connection("bad");
         hall.room(|room| {
-            room.subscribe(bad.clone(), alice.tracks.clone());
+            room.subscribe(bad.clone(), alice.tracks.clone(), true);
             room.answer(&bad, answer.into());
         });
         let is_end =
@@ -203,7 +222,7 @@ fn publish_browser_offer(hall: &Hall, connection: &ConnectionId) -> Vec<TrackId>
     let media: Vec<_> =
         sections.into_iter().map(|section| PublishedMedia { track: TrackId::random(), section }).collect();
     let tracks = media.iter().map(|media| media.track.clone()).collect();
-    hall.room(|room| room.publish(connection.clone(), Publication { sdp: BROWSER_OFFER.into(), media }));
+    hall.room(|room| room.publish(connection.clone(), Publication { sdp: BROWSER_OFFER.into(), media, alone: false }));
     tracks
 }
 
@@ -233,7 +252,7 @@ async fn congestion_control_retransmissions_and_levels_are_negotiated() {
         assert!(!answer.contains(refused), "{refused} in:\n{answer}");
     }
 
-    hall.room(|room| room.subscribe(new_connection("subscription"), tracks));
+    hall.room(|room| room.subscribe(new_connection("subscription"), tracks, true));
     let is_offer = |event: &MediaEvent| matches!(event, MediaEvent::Offered { .. });
     let MediaEvent::Offered { sdp: offer, .. } = events.until("an offer", is_offer).await else { unreachable!() };
     let (audio, video) = offer.split_once("m=video").unwrap();
@@ -255,7 +274,7 @@ async fn a_hundred_closed_while_they_negotiate_leave_nothing() {
     for step in 0..50 {
         let (publication, subscription) = (new_connection("publication"), new_connection("subscription"));
         publish_browser_offer(&hall, &publication);
-        hall.room(|room| room.subscribe(subscription.clone(), alice.tracks.clone()));
+        hall.room(|room| room.subscribe(subscription.clone(), alice.tracks.clone(), true));
         let is_described = |event: &MediaEvent| match event {
             MediaEvent::Answered { connection, .. } => *connection == publication,
             MediaEvent::Offered { connection, .. } => *connection == subscription,
@@ -309,7 +328,7 @@ async fn a_mangled_offer_harms_nobody() {
         let Ok(sections) = negotiation::accept(&sdp, &CodecName::ALL) else { continue };
         let media = sections.into_iter().map(|section| PublishedMedia { track: TrackId::random(), section }).collect();
         let mangled = new_connection("mangled");
-        hall.room(|room| room.publish(mangled.clone(), Publication { sdp, media }));
+        hall.room(|room| room.publish(mangled.clone(), Publication { sdp, media, alone: false }));
         let is_mine = |event: &MediaEvent| match event {
             MediaEvent::Answered { connection, .. } | MediaEvent::ConnectionEnded { connection, .. } => {
                 *connection == mangled
@@ -332,7 +351,7 @@ async fn who_never_answers_holds_up_nobody_and_is_given_up() {
     let mut events = hall.events();
     let alice = hall.publish(Sends::both(CodecName::Vp8, RED, 440)).await;
     let silent = new_connection("silent");
-    hall.room(|room| room.subscribe(silent.clone(), alice.tracks.clone()));
+    hall.room(|room| room.subscribe(silent.clone(), alice.tracks.clone(), true));
     let viewer = hall.watch(&alice.tracks).await;
     viewer.client.sees_and_hears(RED, 440).await;
     let is_end =
@@ -355,6 +374,55 @@ async fn a_client_that_hangs_up_is_noticed() {
     let MediaEvent::ConnectionEnded { error, .. } = events.until("its end", is_end).await else { unreachable!() };
     assert_eq!(error, MediaError::ConnectionLost);
     hall.shut().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_mix_is_watched_and_nobody_hears_himself() {
+    let hall = Hall::open();
+    let before = live_pipelines();
+    let alice = hall.publish(Sends::both(CodecName::Vp8, RED, 440)).await;
+    let bob = hall.publish(Sends { video: Vec::new(), tone: Some(880) }).await;
+    let (low, high) = (alice.tracks[1].clone(), bob.tracks[0].clone());
+    let tile = |video: Option<&TrackId>| Tile {
+        participant: ParticipantId::random(),
+        label: String::new(),
+        video: video.cloned(),
+        screen: false,
+    };
+    let scene = Scene {
+        tiles: vec![tile(Some(&alice.tracks[0]))],
+        audio: vec![low.clone(), high.clone()],
+        ..Default::default()
+    };
+    hall.room(|room| room.set_scene(scene.clone()));
+    let as_alice = hall.watch_mix(std::slice::from_ref(&low)).await;
+    let as_bob = hall.watch_mix(std::slice::from_ref(&high)).await;
+    as_alice.client.sees_and_hears(RED, 880).await;
+    as_bob.client.sees_and_hears(RED, 440).await;
+    let graph = hall.room(|room| room.graph());
+    assert_eq!(graph.nodes.iter().filter(|node| node.kind == NodeKind::Mixer).count(), 3, "{:?}", graph.nodes);
+    assert_eq!(graph.nodes.iter().filter(|node| node.kind == NodeKind::Decoder).count(), 3, "{:?}", graph.nodes);
+
+    // The listener changes places: his sound comes from another mix, on the same track.
+    hall.room(|room| room.set_mix_without(&as_bob.connection, vec![low.clone()]));
+    as_bob.client.sees_and_hears(RED, 880).await;
+    hall.room(|room| room.set_mix_without(&as_bob.connection, vec![]));
+    hall.room(|room| room.set_scene(Scene { audio: vec![low.clone()], ..scene }));
+    as_bob.client.sees_and_hears(RED, 440).await;
+
+    // Who comes late sees a picture soon.
+    let joined = Instant::now();
+    let late = hall.watch_mix(&[]).await;
+    late.client.until("the first frame", |seen| seen.is(RED)).await;
+    println!("join to first frame of the mix: {:?}", joined.elapsed());
+    assert!(joined.elapsed() < Duration::from_secs(2), "{:?}", joined.elapsed());
+    for listener in [as_alice, as_bob, late] {
+        hall.leave(listener).await;
+    }
+    hall.leave(alice).await;
+    hall.leave(bob).await;
+    hall.shut().await;
+    assert_eq!(live_pipelines(), before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,10 +2,11 @@
 #![cfg(feature = "gstreamer")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests too")]
 
+use gst::prelude::*;
 use salon::{
     media::{
         CodecName, LayoutChoice, LayoutKind, LayoutSpec, RecordingSpec, Scene,
-        layout::{Region, Show},
+        layout::{Fit, Region, Show},
     },
     room::id::ParticipantId,
 };
@@ -38,7 +39,7 @@ fn assert_colour(found: [f64; 3], expected: [f64; 3], what: &str) {
 }
 
 fn region(x: f64, y: f64, width: f64, height: f64, z: i32, show: Show) -> Region {
-    Region { x, y, width, height, z, show }
+    Region { x, y, width, height, z, fit: Fit::Fill, show }
 }
 
 #[tokio::test]
@@ -63,6 +64,11 @@ async fn layouts_change_while_they_are_recorded_and_no_frame_is_missing() {
         ],
         ..LayoutSpec::of(LayoutKind::Custom)
     };
+    // Bert goes from the lower right to the lower left.
+    let mut moved = custom.clone();
+    moved.regions[0] = region(0.0, 0.7, 0.3, 0.3, 5, Show::Participant(bert.clone()));
+    let mut aside = moved.clone();
+    aside.regions[0].x = 0.7;
     let begin = studio.now();
     let spec = RecordingSpec { width: 640, height: 360, ..Default::default() };
     let of = LayoutSpec::of;
@@ -76,11 +82,13 @@ async fn layouts_change_while_they_are_recorded_and_no_frame_is_missing() {
         with(of(LayoutKind::Pip), Some(&anna), true),
         with(of(LayoutKind::AudioOnly), Some(&anna), false),
         with(custom, None, false),
-        with(LayoutSpec { title: Some("수학 & <b>".into()), ..of(LayoutKind::Grid) }, Some(&bert), false),
+        with(aside, None, false),
+        with(moved, None, false),
+        with(LayoutSpec { title: Some("수학 & <b>".into()), clock: true, ..of(LayoutKind::Grid) }, Some(&bert), false),
     ] {
         studio.reach(begin + at).await;
         changes.push(studio.now());
-        take.recorder.set_scene(&scene, &studio.tracks);
+        studio.show(&scene);
         at += 2.5;
     }
     studio.reach(begin + at).await;
@@ -108,12 +116,27 @@ async fn layouts_change_while_they_are_recorded_and_no_frame_is_missing() {
     let nobody = seen(4, [60, 60, 200, 60]);
     assert!([RED_YUV, BLUE_YUV, GREEN_YUV].iter().all(|colour| (nobody[2] - colour[2]).abs() > 20.0), "{nobody:.0?}");
     assert_colour(seen(5, [90, 60, 200, 100]), RED_YUV, "the next in the large region");
-    assert_colour(seen(5, [430, 190, 36, 120]), BLUE_YUV, "Bert lies over it");
+    assert_colour(seen(5, [330, 190, 230, 120]), BLUE_YUV, "Bert, who is upright, lies over it and fills his place");
+    assert_colour(seen(6, [460, 264, 160, 80]), BLUE_YUV, "Bert at the right");
+    assert_colour(seen(7, [20, 264, 160, 80]), BLUE_YUV, "Bert at the left");
+    // On his way he passes where he neither was nor comes to stay, and that takes 300 ms, not more.
+    let set_out = changes[7] - begin;
+    let passes: Vec<f64> = (0..25)
+        .map(|frame| f64::from(frame) / 25.0)
+        .filter(|after| content.colour(set_out + after, [296, 264, 24, 80])[1] > 200.0)
+        .collect();
+    assert!(!passes.is_empty() && passes.iter().all(|after| (0.04..0.34).contains(after)), "{passes:?}");
+    assert_colour(seen(6, [296, 264, 24, 80]), SLATE_BLUE, "nobody between the two places");
+    assert_colour(seen(7, [296, 264, 24, 80]), SLATE_BLUE, "nobody between the two places afterwards");
     assert_colour(seen(5, [10, 320, 40, 30]), SLATE_BLUE, "the background that was asked for");
-    assert_colour(seen(6, [80, 80, 160, 40]), RED_YUV, "Anna in the grid");
-    assert_colour(seen(6, [452, 60, 40, 40]), BLUE_YUV, "Bert in the grid");
-    let title = bright_extent(&luma(&target, changes[6] - begin + 2.0, [200, 8, 240, 40]));
+    assert_colour(seen(8, [80, 80, 160, 40]), RED_YUV, "Anna in the grid");
+    assert_colour(seen(8, [452, 60, 40, 40]), BLUE_YUV, "Bert in the grid");
+    let title = bright_extent(&luma(&target, changes[8] - begin + 2.0, [200, 8, 240, 40]));
     assert!(title.is_some_and(|(first, last, pixels)| last - first > 40 && pixels > 60), "{title:?}");
+    // The time, white in the upper right corner.
+    let clock = |time: f64| bright_extent(&luma(&target, time, [500, 4, 136, 40]));
+    assert!(clock(changes[8] - begin + 2.0).is_some_and(|(first, last, pixels)| last - first > 40 && pixels > 60));
+    assert_eq!(clock(changes[7] - begin + 2.0), None, "nobody asked for the time");
     for source in [red, blue, green] {
         source.end().await;
     }
@@ -137,8 +160,7 @@ async fn who_speaks_has_a_border_and_a_recording_of_its_own_layout_keeps_it() {
     keeps.started().await;
     studio.reach(begin + 3.0).await;
     let silent = Scene { layout: LayoutSpec::of(LayoutKind::Pip), ..scene(tiles, &[]) };
-    follows.recorder.set_scene(&silent, &studio.tracks);
-    keeps.recorder.set_scene(&silent, &studio.tracks);
+    studio.show(&silent);
     studio.reach(begin + 5.5).await;
     let (follows, keeps) = (follows.stop().await, keeps.stop().await);
     let [follows, keeps] = [follows, keeps].map(|file| {
@@ -162,5 +184,80 @@ async fn who_speaks_has_a_border_and_a_recording_of_its_own_layout_keeps_it() {
     assert!((meter - SPEAKING_YUV[0]).abs() < 16.0, "Bert's level meter: {meter:.0}");
     red.end().await;
     blue.end().await;
+    studio.close().await;
+}
+
+/// Everything that may be wrong with a camera, side by side.
+#[tokio::test]
+async fn no_input_stalls_the_mix_or_another_input() {
+    const FROZEN: f64 = 2.5;
+    const MUTED: f64 = 4.0;
+    const RECOLOURED: f64 = 5.0;
+    let mut studio = Studio::open().await;
+    let (steady, slow, fast) = (studio.flash_at(25).await, studio.flash_at(5).await, studio.flash_at(60).await);
+    let resized = studio.colour(CodecName::Vp8, RED, 640, 360).await;
+    let lossy = studio.lossy_colour(BLUE, 0.05).await;
+    let frozen = studio.colour(CodecName::Vp8, GREEN, 320, 180).await;
+    let muted = studio.colour(CodecName::H264, BLUE, 320, 180).await;
+    let sources = [&steady, &slow, &fast, &resized, &lossy, &frozen, &muted];
+    let tiles = sources.map(|source| tile(&ParticipantId::random(), "", Some(source))).to_vec();
+    let begin = studio.now();
+    let spec = RecordingSpec { width: 640, height: 360, ..Default::default() };
+    let mut take = studio.record(&spec, &scene(tiles.clone(), &[]));
+    take.started().await;
+    let sizes = [(180, 320), (1280, 720), (320, 180), (360, 640), (640, 360), (176, 144), (640, 480)];
+    for (second, (width, height)) in (2..10).zip(sizes.iter().cycle()) {
+        studio.reach(begin + f64::from(second)).await;
+        let caps = format!("video/x-raw,format=I420,width={width},height={height},framerate=25/1,colorimetry=bt601");
+        resized.element("size").set_property_from_str("caps", &caps);
+        let past = |moment: f64| (f64::from(second - 1)..f64::from(second)).contains(&moment);
+        if past(FROZEN) {
+            frozen.freeze();
+        }
+        if past(MUTED) {
+            let mut hidden = tiles.clone();
+            hidden[6].video = None;
+            hidden[6].label = "Gabi Ott".into();
+            studio.show(&scene(hidden, &[]));
+        }
+        if past(RECOLOURED) {
+            lossy.element("source").set_property("foreground-color", GREEN);
+        }
+    }
+    studio.reach(begin + 11.0).await;
+    let file = take.stop().await;
+    let content = Content::read(&studio.finalise(&file).0);
+    assert_eq!(content.holes(), []);
+    assert!((content.frames() as f64 - content.duration.as_secs_f64() * 25.0).abs() < 2.0, "{}", content.frames());
+    let grid = salon::media::layout::grid(640, 360, 7, 16.0 / 9.0, 8);
+    let middle = |tile: usize| {
+        let [x, y, width, height] = [grid[tile].x, grid[tile].y, grid[tile].width, grid[tile].height];
+        [x + width / 4, y + height / 4, width / 2, height / 2].map(|side| side as usize)
+    };
+    for (tile, what) in ["steady", "5 fps", "60 fps"].into_iter().enumerate() {
+        let flashes = content.flashes(middle(tile));
+        assert!((9..=11).contains(&flashes.len()), "{what}: {flashes:.2?}");
+        let even = flashes.windows(2).all(|pair| (pair[1] - pair[0] - 1.0).abs() < 0.13);
+        assert!(even, "{what} goes on as it was: {flashes:.2?}");
+    }
+    // What was sized anew a moment ago is shown again, in the middle of its tile.
+    for second in 3..10 {
+        let [x, y, width, height] = middle(3);
+        let found = content.colour(f64::from(second) + 0.8, [x + width / 3, y, width / 3, height]);
+        assert_colour(found, RED_YUV, &format!("resized, second {second}"));
+    }
+    assert_colour(content.colour(4.5, middle(4)), BLUE_YUV, "lossy");
+    assert_colour(content.colour(10.5, middle(4)), GREEN_YUV, "lossy, later");
+    assert_colour(content.colour(4.5, middle(5)), GREEN_YUV, "frozen a moment ago");
+    assert!(content.colour(10.5, middle(5))[2] > 90.0, "frozen for long: the slate");
+    assert_colour(content.colour(3.5, middle(6)), BLUE_YUV, "not muted yet");
+    let hidden = content.colour(7.5, middle(6));
+    assert!(hidden[1] < 160.0, "muted: the slate, {hidden:.0?}");
+    let initials = |time: f64| bright_extent(&luma(&studio.folder.join("recording.mp4"), time, middle(6)));
+    assert_eq!(initials(3.5), None);
+    assert!(initials(7.5).is_some_and(|(first, last, pixels)| last - first > 20 && pixels > 40), "{:?}", initials(7.5));
+    for source in [steady, slow, fast, resized, lossy, frozen, muted] {
+        source.end().await;
+    }
     studio.close().await;
 }

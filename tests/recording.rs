@@ -5,6 +5,7 @@
 use gst::prelude::*;
 use salon::{
     media::{CodecName, LayoutChoice, MediaError, RecordingSpec, Scene, gst::live_pipelines, layout},
+    recording::album::Album,
     room::id::ParticipantId,
 };
 use tokio::{
@@ -13,6 +14,7 @@ use tokio::{
 };
 
 #[path = "common/content.rs"]
+#[allow(dead_code, reason = "shared with other tests")]
 mod content;
 #[path = "common/studio.rs"]
 #[allow(dead_code, reason = "shared with other tests")]
@@ -58,16 +60,16 @@ async fn a_call_is_recorded_as_it_went() {
     let (blue, high) = (studio.colour(CodecName::H264, BLUE, 640, 360).await, studio.tone(880.0).await);
     studio.reach(begin + 3.0).await;
     let both = vec![tile(&anna, "Anna", Some(&red)), tile(&bert, "Bert", Some(&blue))];
-    take.recorder.set_scene(&scene(both, &[&low, &high]), &studio.tracks);
+    studio.show(&scene(both, &[&low, &high]));
     studio.reach(begin + 6.0).await;
     let muted = vec![tile(&anna, "Anna", None), tile(&bert, "Bert", Some(&blue))];
-    take.recorder.set_scene(&scene(muted, &[&high]), &studio.tracks);
+    studio.show(&scene(muted, &[&high]));
     studio.reach(begin + 8.0).await;
     studio.unpublish(red).await;
     studio.unpublish(low).await;
-    take.recorder.set_scene(&scene(vec![tile(&bert, "Bert", Some(&blue))], &[&high]), &studio.tracks);
+    studio.show(&scene(vec![tile(&bert, "Bert", Some(&blue))], &[&high]));
     studio.reach(begin + 10.0).await;
-    take.recorder.set_scene(&Scene::default(), &studio.tracks);
+    studio.show(&Scene::default());
     studio.reach(begin + 11.0).await;
     let wall = studio.now() - begin;
     let file = take.stop().await;
@@ -123,11 +125,59 @@ async fn sound_and_picture_are_in_step() {
 }
 
 #[tokio::test]
+async fn recordings_of_the_same_picture_share_one_mix() {
+    let mut studio = Studio::open().await;
+    let (flash, beep) = (studio.flash().await, studio.beep().await);
+    let seen = scene(vec![tile(&ParticipantId::random(), "", Some(&flash))], &[&beep]);
+    let first_begin = studio.now();
+    let mut first = studio.record(&spec(), &seen);
+    // At once: before the mix has put out anything.
+    let twin = studio.record_into("twin.mp4.part", &spec(), &seen).unwrap();
+    first.started().await;
+    let pipelines = live_pipelines();
+    studio.reach(first_begin + 2.33).await;
+    let begin = studio.now();
+    let mut second = studio.record_into("second.mp4.part", &spec(), &seen).unwrap();
+    second.started().await;
+    assert_eq!(live_pipelines(), pipelines, "decoders, mixer and encoder of the first are its own");
+    studio.reach(first_begin + 7.0).await;
+    let mut ended = Vec::new();
+    for take in [first, twin] {
+        let recorded = studio.now() - first_begin;
+        let file = take.stop().await;
+        let duration = studio.finalise(&file).1.duration.as_secs_f64();
+        assert!((-0.06..=0.15).contains(&(recorded - duration)), "{duration:.3} of {recorded:.3} s");
+        ended.push(file);
+    }
+    let first = ended.swap_remove(0);
+    studio.reach(begin + 8.0).await;
+    let recorded = studio.now() - begin;
+    let second = second.stop().await;
+    let duration = studio.finalise(&second).1.duration.as_secs_f64();
+    // It begins with the first whole frame after it was asked for.
+    assert!((-0.06..=0.1).contains(&(recorded - duration)), "{duration:.3} of {recorded:.3} s");
+    for (name, file, pairs) in [("first", first, 5), ("second", second, 6)] {
+        let content = Content::read(&file);
+        assert_eq!(content.holes(), [], "{name}");
+        let offsets = offsets(&content.flashes(middle(1, 0)), &content.beeps());
+        assert!(offsets.len() >= pairs, "{name}: only {} pairs", offsets.len());
+        assert!(offsets.iter().all(|offset| offset.abs() <= 0.06), "{name}: {offsets:.3?}");
+    }
+    flash.end().await;
+    beep.end().await;
+    studio.close().await;
+}
+
+#[tokio::test]
 async fn a_pause_is_not_in_the_file_and_sound_and_picture_stay_in_step() {
     let mut studio = Studio::open().await;
     let (flash, beep) = (studio.flash().await, studio.beep().await);
     let anna = ParticipantId::random();
     let seen = scene(vec![tile(&anna, "", Some(&flash))], &[&beep]);
+    // A mix is put together a third of a second later: no mark lies so near before a change of the scene,
+    // or at the edge of a pause.
+    let phase = studio.now().ceil() + 0.62;
+    studio.reach(phase).await;
     let begin = studio.now();
     let mut take = studio.record(&spec(), &seen);
     take.started().await;
@@ -135,13 +185,13 @@ async fn a_pause_is_not_in_the_file_and_sound_and_picture_stay_in_step() {
     let mut from = begin;
     // What is paused is red: none of it may be seen.
     let red = studio.colour(CodecName::Vp8, RED, 640, 360).await;
-    for (pause, resume) in [(4.3, 7.55), (10.85, 12.4)] {
+    for (pause, resume) in [(4.3, 7.55), (10.85, 12.6)] {
         studio.reach(begin + pause).await;
         take.recorder.pause();
         recorded += studio.now() - from;
-        take.recorder.set_scene(&scene(vec![tile(&anna, "", Some(&red))], &[]), &studio.tracks);
-        studio.reach(begin + resume - 0.6).await;
-        take.recorder.set_scene(&seen, &studio.tracks);
+        studio.show(&scene(vec![tile(&anna, "", Some(&red))], &[]));
+        studio.reach(begin + resume - 1.1).await;
+        studio.show(&seen);
         studio.reach(begin + resume).await;
         take.recorder.resume();
         from = studio.now();
@@ -167,6 +217,69 @@ async fn a_pause_is_not_in_the_file_and_sound_and_picture_stay_in_step() {
     flash.end().await;
     beep.end().await;
     red.end().await;
+    studio.close().await;
+}
+
+#[tokio::test]
+async fn a_recording_may_be_only_heard_or_only_seen() {
+    let mut studio = Studio::open().await;
+    let (red, tone) = (studio.colour(CodecName::Vp8, RED, 320, 180).await, studio.tone(440.0).await);
+    let seen = scene(vec![tile(&ParticipantId::random(), "Anna", Some(&red))], &[&tone]);
+    studio.reach(1.0).await;
+    let heard_only = RecordingSpec { video: false, ..spec() };
+    let seen_only = RecordingSpec { audio: false, ..spec() };
+    let mut takes = Vec::new();
+    for (name, spec) in [("heard.part", heard_only), ("seen.part", seen_only)] {
+        let mut take = studio.record_into(name, &spec, &seen).unwrap();
+        take.started().await;
+        takes.push(take);
+    }
+    studio.wait(2.0).await;
+    takes.iter_mut().for_each(|take| take.recorder.pause());
+    studio.wait(2.0).await;
+    takes.iter_mut().for_each(|take| take.recorder.resume());
+    studio.wait(2.0).await;
+    let mut files = Vec::new();
+    for take in takes {
+        files.push(take.stop().await);
+    }
+    for (file, sounds) in files.into_iter().zip([true, false]) {
+        let growing = Content::read(&file);
+        let (target, facts) = studio.finalise(&file);
+        let content = Content::read(&target);
+        assert_eq!(facts.tracks, [if sounds { "mp4a" } else { "avc1" }]);
+        assert!((3.5..5.5).contains(&facts.duration.as_secs_f64()), "{:?}", facts.duration);
+        for content in [growing, content] {
+            if sounds {
+                assert_eq!((content.frames(), content.tone(1.5, 440.0) > 0.05), (0, true));
+                assert!((content.sound_seconds() - facts.duration.as_secs_f64()).abs() < 0.1);
+            } else {
+                assert_eq!((content.sound_seconds(), content.holes()), (0.0, vec![]));
+                assert_colour(content.colour(1.5, middle(1, 0)), RED_YUV, "Anna");
+            }
+        }
+    }
+    red.end().await;
+    tone.end().await;
+    studio.close().await;
+}
+
+#[tokio::test]
+async fn a_recording_ends_whole_before_it_is_larger_than_it_may_be() {
+    let mut studio = Studio::open().await;
+    let tone = studio.tone(440.0).await;
+    let most = 60_000;
+    let spec = RecordingSpec { max_bytes: Some(most), ..spec() };
+    let mut take = studio.record(&spec, &scene(vec![tile(&ParticipantId::random(), "Anna", None)], &[&tone]));
+    take.started().await;
+    assert_eq!(take.ended().await, Ok(()));
+    take.recorder.shutdown(DEADLINE).await.unwrap();
+    let bytes = std::fs::metadata(&take.file).unwrap().len();
+    assert!((most / 2..=most).contains(&bytes), "{bytes} bytes");
+    let (target, facts) = studio.finalise(&take.file);
+    assert!(facts.size_bytes <= most, "{facts:?}");
+    assert!(Content::read(&target).tone(1.0, 440.0) > 0.05);
+    tone.end().await;
     studio.close().await;
 }
 
@@ -274,17 +387,17 @@ async fn joins_and_leaves_all_the_time_leave_no_gap_and_nothing_behind() {
     let people = [(); 3].map(|()| ParticipantId::random());
     let pipelines = live_pipelines();
     let begin = studio.now();
-    let mut take = studio.record(&spec(), &Scene::default());
+    let take = studio.record(&spec(), &Scene::default());
     for step in 0..40 {
         let present = (0..3).filter(|person| (step >> person) & 1 == 0);
         let tiles =
             present.map(|person| tile(&people[person], &format!("Nr. {step}"), Some(&sources[person]))).collect();
         let audible: &[_] = if step % 3 == 0 { &[] } else { &[&tone] };
-        take.recorder.set_scene(&scene(tiles, audible), &studio.tracks);
+        studio.show(&scene(tiles, audible));
         studio.reach(begin + 0.15 * f64::from(step)).await;
     }
     let tiles = (0..3).map(|person| tile(&people[person], "Ende", Some(&sources[person]))).collect();
-    take.recorder.set_scene(&scene(tiles, &[&tone]), &studio.tracks);
+    studio.show(&scene(tiles, &[&tone]));
     studio.reach(begin + 9.0).await;
     let file = take.stop().await;
     let content = Content::read(&studio.finalise(&file).0);
@@ -309,6 +422,46 @@ async fn a_recording_that_is_stopped_at_once_is_a_short_file() {
     let file = take.stop().await;
     let content = Content::read(&studio.finalise(&file).0);
     assert!((1..25).contains(&content.frames()), "{} frames", content.frames());
+    studio.close().await;
+}
+
+#[tokio::test]
+async fn a_finished_recording_has_a_poster_and_pictures_for_a_seek_bar() {
+    let mut studio = Studio::open().await;
+    let (red, blue) =
+        (studio.colour(CodecName::Vp8, RED, 320, 180).await, studio.colour(CodecName::Vp8, BLUE, 320, 180).await);
+    let anna = ParticipantId::random();
+    let begin = studio.now();
+    let mut take = studio.record(&spec(), &scene(vec![tile(&anna, "", Some(&red))], &[]));
+    take.started().await;
+    // Keyframes are a second apart: that of 4 s is from after this.
+    studio.reach(begin + 2.2).await;
+    studio.show(&scene(vec![tile(&anna, "", Some(&blue))], &[]));
+    studio.reach(begin + 6.5).await;
+    let file = take.stop().await;
+    let (film, facts) = studio.finalise(&file);
+    let album = Album::new(&film, facts.duration);
+    assert_eq!((album.times.len(), album.columns), (4, 4));
+    let small_height = tokio::task::spawn_blocking({
+        let album = album.clone();
+        move || salon::media::gst::photograph(&album).unwrap()
+    });
+    assert_eq!(small_height.await.unwrap(), 90);
+    let poster = Content::read(&album.poster);
+    assert_eq!((poster.width, poster.height), (640, 360));
+    assert_colour(poster.colour(0.0, [160, 90, 320, 90]), RED_YUV, "the poster");
+    let sheet = Content::read(&album.sheet);
+    assert_eq!((sheet.width, sheet.height), (640, 90));
+    for (place, expected) in [RED_YUV, RED_YUV, BLUE_YUV, BLUE_YUV].into_iter().enumerate() {
+        let found = sheet.colour(0.0, [place * 160 + 40, 16, 80, 40]);
+        assert_colour(found, expected, &format!("picture {place}"));
+    }
+    // A film that is none is an error, not a wait.
+    std::fs::write(&film, "hello").unwrap();
+    let refused = tokio::task::spawn_blocking(move || salon::media::gst::photograph(&album));
+    assert!(timeout(DEADLINE, refused).await.unwrap().unwrap().is_err());
+    red.end().await;
+    blue.end().await;
     studio.close().await;
 }
 
@@ -411,53 +564,4 @@ async fn what_cannot_be_recorded_is_an_error_and_not_a_panic() {
     let file = first.stop().await;
     assert!(studio.finalise(&file).1.duration.as_secs_f64() > 0.1);
     studio.close().await;
-}
-
-/// CPU seconds of this process so far.
-fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    // utime and stime, in ticks of 10 ms.
-    [fields[11], fields[12]].iter().map(|ticks| ticks.parse::<f64>().unwrap() / 100.0).sum()
-}
-
-#[tokio::test]
-#[ignore = "a measurement: run it by name on a quiet machine"]
-async fn cost_of_a_recording() {
-    let hd = RecordingSpec { width: 1280, height: 720, fps: 25, ..Default::default() };
-    for (codec, count) in [(CodecName::Vp8, 2), (CodecName::Vp8, 6), (CodecName::H264, 2), (CodecName::H264, 6)] {
-        let mut studio = Studio::open().await;
-        let packets = studio.encode_ahead(codec, 640, 360, 20).await;
-        let mut sources = Vec::new();
-        let mut tiles = Vec::new();
-        for number in 0..count {
-            let source = studio.replay(codec, &packets).await;
-            tiles.push(tile(&ParticipantId::random(), &format!("Nr. {number}"), Some(&source)));
-            sources.push(source);
-        }
-        let tone = studio.tone(440.0).await;
-        studio.wait(1.0).await;
-        let (before, from) = (cpu_seconds(), studio.now());
-        studio.wait(5.0).await;
-        let sources_cost = (cpu_seconds() - before) / (studio.now() - from);
-        let mut take = studio.record(&hd, &scene(tiles, &[&tone]));
-        let asked = studio.now();
-
-        take.started().await;
-        let started = studio.now() - asked;
-        studio.wait(0.5).await;
-        let (before, from) = (cpu_seconds(), studio.now());
-        studio.wait(10.0).await;
-        let cost = (cpu_seconds() - before) / (studio.now() - from) - sources_cost;
-        let file = take.stop().await;
-        let facts = studio.finalise(&file).1;
-        println!(
-            "{codec:?} × {count}, started after {started:.2} s: {cost:.2} CPU s per media s (sources {sources_cost:.2}), {facts:?}"
-        );
-        tone.end().await;
-        for source in sources {
-            source.end().await;
-        }
-        studio.close().await;
-    }
 }

@@ -11,11 +11,23 @@ mod api;
 mod connections;
 #[path = "server/harness.rs"]
 mod harness;
+#[path = "server/ingests.rs"]
+mod ingests;
 #[path = "server/keeping.rs"]
 mod keeping;
+#[path = "server/outputs.rs"]
+mod outputs;
 #[path = "server/pages.rs"]
 mod pages;
+#[path = "server/pictures.rs"]
+mod pictures;
 #[path = "server/recordings.rs"]
 mod recordings;
+#[path = "server/rtsp.rs"]
+mod rtsp;
 #[path = "server/tls.rs"]
 mod tls;
+#[path = "server/tracks.rs"]
+mod tracks;
+#[path = "server/whip.rs"]
+mod whip;

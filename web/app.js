@@ -1,4 +1,5 @@
-// Starts the page, and shows what its address asks for: `/` the way in, `/r/{room}` a room.
+// Starts the page, and shows what its address asks for: `/` the way in, `/r/{room}` a room, `/recordings` what was
+// recorded.
 
 import { startTexts, t } from '/i18n.js';
 import { LocalMedia } from '/local_media.js';
@@ -9,6 +10,7 @@ import { startTheme } from '/theme.js';
 import { endedView } from '/views/ended.js';
 import { homeView } from '/views/home.js';
 import { lobbyView } from '/views/lobby.js';
+import { recordingsPage } from '/views/recordings_page.js';
 import { roomView } from '/views/room.js';
 
 const RECENT_ROOMS = 4;
@@ -29,6 +31,7 @@ function route() {
   const room = roomOfAddress();
   if (session) session.leave();
   if (room) showLobby(room);
+  else if (/^\/recordings\/?$/.test(location.pathname)) showRecordings();
   else showHome();
 }
 
@@ -68,6 +71,11 @@ function show(makeView, title) {
 function showHome() {
   closeMedia();
   show(() => homeView((room) => go(`/r/${encodeURIComponent(room)}`)), '');
+}
+
+function showRecordings() {
+  closeMedia();
+  show(recordingsPage, t('recordings.page'));
 }
 
 function showLobby(room) {

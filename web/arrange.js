@@ -1,24 +1,27 @@
 // Where tiles go: arithmetic only, in CSS pixels.
 
 const ASPECT = 16 / 9;
+const ALMOST = 0.9;
 const STRIP_SHARE = 0.22;
 const STRIP_LEAST = 132;
 const STRIP_MOST = 300;
 
 /**
- * The largest equal 16:9 tiles that fit: `[{ left, top, width, height }]` for `count` of them in a box. Rows
- * that are not full are centred. Among equally good grids the one with the fewest columns wins.
+ * The largest equal 16:9 tiles that fit, or nearly: `[{ left, top, width, height }]` for `count` of them in a
+ * box. Rows that are not full are centred. Among grids whose tiles are almost as large as they can be, the
+ * one that is nearest to a square wins: four small pictures one above the other look lost.
  */
 export function fitGrid(count, box, gap) {
-  let best = { width: 0, columns: 1 };
-  for (let columns = 1; columns <= count; columns++) {
+  const grids = Array.from({ length: count }, (_, index) => {
+    const columns = index + 1;
     const rows = Math.ceil(count / columns);
     const byWidth = (box.width - gap * (columns - 1)) / columns;
     const byHeight = ((box.height - gap * (rows - 1)) / rows) * ASPECT;
-    const width = Math.min(byWidth, byHeight);
-    if (width > best.width + 0.5) best = { width, columns };
-  }
-  return place(count, box, gap, best);
+    return { columns, width: Math.max(0, Math.min(byWidth, byHeight)), oblong: Math.abs(columns - rows) };
+  });
+  const largest = Math.max(...grids.map(({ width }) => width));
+  const good = grids.filter(({ width }) => width >= ALMOST * largest);
+  return place(count, box, gap, good.sort((a, b) => a.oblong - b.oblong || b.width - a.width)[0]);
 }
 
 function place(count, box, gap, { width, columns }) {

@@ -3,17 +3,29 @@
 const CAMERA = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30, max: 30 } };
 const MICROPHONE = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
 
-/** A remembered device may be gone: it is a wish (`ideal`), never a condition. */
-export function constraintsFor(kind, deviceId) {
-  const wish = deviceId ? { deviceId: { ideal: deviceId } } : {};
-  return { ...(kind === 'camera' ? CAMERA : MICROPHONE), ...wish };
+/**
+ * Tracks of the devices that `wanted` names, `{ camera?: id or null, microphone?: id or null }`, under the same
+ * names. The device of an id is asked for as a condition (`exact`), because browsers may take another for a
+ * wish (`ideal`); if it is gone, any will do.
+ */
+export async function openDevices(wanted) {
+  if (!navigator.mediaDevices?.getUserMedia) throw new DOMException('not a secure origin', 'InsecureOrigin');
+  let stream;
+  try {
+    stream = await navigator.mediaDevices.getUserMedia(constraintsFor(wanted, true));
+  } catch (error) {
+    if (error.name !== 'OverconstrainedError') throw error;
+    stream = await navigator.mediaDevices.getUserMedia(constraintsFor(wanted, false));
+  }
+  return { camera: stream.getVideoTracks()[0], microphone: stream.getAudioTracks()[0] };
 }
 
-export async function openDevice(kind, deviceId) {
-  if (!navigator.mediaDevices?.getUserMedia) throw new DOMException('not a secure origin', 'InsecureOrigin');
-  const wanted = constraintsFor(kind, deviceId);
-  const stream = await navigator.mediaDevices.getUserMedia(kind === 'camera' ? { video: wanted } : { audio: wanted });
-  return stream.getTracks()[0];
+function constraintsFor({ camera, microphone }, exact) {
+  const only = (id) => (id && exact ? { deviceId: { exact: id } } : {});
+  return {
+    video: camera !== undefined && { ...CAMERA, ...only(camera) },
+    audio: microphone !== undefined && { ...MICROPHONE, ...only(microphone) },
+  };
 }
 
 /** `{ video, audio? }` of the screen, window or tab that the person picks. */

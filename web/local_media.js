@@ -2,7 +2,7 @@
 // (preview, level meter) and the room (publication).
 
 import { recall, remember } from '/settings.js';
-import { constraintsFor, openDevice, problemOf } from '/devices.js';
+import { openDevices, problemOf } from '/devices.js';
 
 /**
  * `microphone` and `camera` are `{ track, on, deviceId }`. The microphone keeps its device open while it
@@ -78,17 +78,14 @@ export class LocalMedia extends EventTarget {
   // Asked for together the browser shows one question instead of two. If either is missing the whole
   // request fails, and they are tried one by one to learn which.
   async #openTogether() {
-    let stream;
+    let tracks;
     try {
-      stream = await navigator.mediaDevices.getUserMedia({
-        audio: constraintsFor('microphone', this.microphone.deviceId),
-        video: constraintsFor('camera', this.camera.deviceId),
-      });
+      tracks = await openDevices({ camera: this.camera.deviceId, microphone: this.microphone.deviceId });
     } catch {
       return false;
     }
-    this.#take('camera', stream.getVideoTracks()[0]);
-    this.#take('microphone', stream.getAudioTracks()[0]);
+    this.#take('camera', tracks.camera);
+    this.#take('microphone', tracks.microphone);
     return true;
   }
 
@@ -96,7 +93,8 @@ export class LocalMedia extends EventTarget {
     try {
       // Some systems open a camera once only: the old track has to go first.
       if (kind === 'camera') this.#release('camera');
-      this.#take(kind, await openDevice(kind, this[kind].deviceId));
+      const tracks = await openDevices({ [kind]: this[kind].deviceId });
+      this.#take(kind, tracks[kind]);
     } catch (error) {
       this.#giveUp(kind, problemOf(error));
     }

@@ -5,7 +5,7 @@ import { hasText } from '/i18n.js';
 /** `[key, args]` for a `ProtocolError`; what has no text of its own shows the server's sentence. */
 export function textOfError(error) {
   const key = `error.${error.code}`;
-  return hasText(key) ? [key] : ['error.other', { message: error.message }];
+  return hasText(key) ? [key, { message: error.message }] : ['error.other', { message: error.message }];
 }
 
 /** `[key, args]` for a device that cannot be used. `kind`: `camera`, `microphone`, `screen` or `both`. */

@@ -6,8 +6,11 @@ import { icon } from '/icons.js';
 const STAY_MS = { info: 5_000, warning: 10_000 };
 const MOST = 4;
 
-/** Shows a notice: `text` is `[key, args]`; `kind` is `info` or `warning`. */
-export function notify(text, kind = 'info') {
+/**
+ * Shows a notice: `text` is `[key, args]`; `kind` is `info` or `warning`; `action`, if given, is
+ * `{ t, run, testid, stayMs }`, and passes with the notice.
+ */
+export function notify(text, kind = 'info', action = null) {
   const region = document.getElementById('notices');
   for (const same of region.querySelectorAll('.notice')) {
     if (same.dataset.text === JSON.stringify(text)) same.remove();
@@ -16,9 +19,12 @@ export function notify(text, kind = 'info') {
   const notice = el('div', { class: `notice ${kind}`, testid: 'notice', 'data-text': JSON.stringify(text) },
     icon(kind === 'warning' ? 'warning' : 'check'),
     el('p', { t: text }),
+    action && el('button', {
+      type: 'button', class: 'small', t: action.t, testid: action.testid, on: { click: () => { notice.remove(); action.run(); } },
+    }),
     iconButton('close', 'dismiss', 'notice-dismiss', () => notice.remove()));
   region.append(notice);
-  passAfter(notice, STAY_MS[kind]);
+  passAfter(notice, action?.stayMs ?? STAY_MS[kind]);
 }
 
 // Nobody should lose a message while reading it: the pointer or the focus on it holds it.

@@ -12,8 +12,12 @@ export class RoomModel {
   participants = new Map();
   /** By id. */
   recordings = new Map();
+  /** Receivers elsewhere that are sent the mix, by id. */
+  outputs = new Map();
   /** What recordings show, as the verb `layout` takes it. */
   layout = null;
+  /** On the mix: `[{ name, params }]`. A participant's are his own. */
+  effects = [];
   /** Ids of those who speak now. */
   speaking = new Set();
 
@@ -24,7 +28,9 @@ export class RoomModel {
     this.selfId = selfId;
     this.participants = new Map(room.participants.map((one) => [one.id, one]));
     this.recordings = new Map(room.recordings.map((one) => [one.id, one]));
+    this.outputs = new Map((room.outputs ?? []).map((one) => [one.id, one]));
     this.layout = room.layout;
+    this.effects = room.effects ?? [];
     this.speaking = new Set();
   }
 
@@ -43,6 +49,11 @@ export class RoomModel {
   /** The oldest recording that is being taken, if any. */
   get liveRecording() {
     return [...this.recordings.values()].find(({ state }) => LIVE.includes(state)) ?? null;
+  }
+
+  /** The room's mix goes out to somebody elsewhere at this moment. */
+  get isSentOn() {
+    return [...this.outputs.values()].some(({ state }) => state === 'live');
   }
 
   /** Applies an event; false if it does not concern the room's state. */
@@ -85,7 +96,12 @@ const CHANGES = {
     }
   },
   layout: (model, { layout }) => { model.layout = layout; },
+  effects: (model, { effects }) => { model.effects = effects; },
+  // That they are off comes with the participant.
+  'effects-failed': () => {},
   recording: (model, { recording }) => model.recordings.set(recording.id, recording),
+  output: (model, { output }) => model.outputs.set(output.id, output),
+  'output-removed': (model, { output }) => model.outputs.delete(output),
 };
 
 /** Milliseconds that are in the file of a recording that is being taken; `nowMs` is the server's time. */

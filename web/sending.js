@@ -18,6 +18,7 @@ export class Sending extends EventTarget {
   #screenTracks = null;
   #muted = new Map();
   #queue = Promise.resolve();
+  #waiting = 0;
   #retry = null;
   #attempt = 0;
   #active = false;
@@ -37,6 +38,11 @@ export class Sending extends EventTarget {
   /** What is shown of one's own screen. */
   get screenTrack() {
     return this.#screenTracks?.video ?? null;
+  }
+
+  /** The server has yet to be told of what the devices have changed. */
+  get isBusy() {
+    return this.#waiting > 0;
   }
 
   useIceServers(iceServers) {
@@ -199,9 +205,10 @@ export class Sending extends EventTarget {
 
   // A lost socket is mended by the session, which then calls `refresh`. Everything else is for the person.
   #enqueue(step) {
+    this.#waiting += 1;
     this.#queue = this.#queue.then(() => (this.#active ? step() : undefined)).catch((error) => {
       if (error.code !== 'connection_lost') this.#tell('problem', error);
-    });
+    }).finally(() => { this.#waiting -= 1; });
     return this.#queue;
   }
 

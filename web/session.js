@@ -2,6 +2,7 @@
 // when the connection was lost. Views listen to it and call its verbs.
 
 import { changedLayout } from '/layout.js';
+import { Preview } from '/preview.js';
 import { RoomModel } from '/room_model.js';
 import { Sending } from '/sending.js';
 import { Signalling } from '/signalling.js';
@@ -39,6 +40,7 @@ export class Session extends EventTarget {
     this.access = null;
     this.sending = new Sending(signalling, media, wish.codec);
     this.subscriptions = new Subscriptions(signalling);
+    this.preview = new Preview(signalling);
     this.#listen();
   }
 
@@ -90,8 +92,9 @@ export class Session extends EventTarget {
     return this.#signalling.request('signal', { kind: 'chat', data: { text } });
   }
 
-  startRecording() {
-    return this.#signalling.request('record', { action: 'start' });
+  /** `options`: what the server takes of a recording's settings; left out, its usual ones. */
+  startRecording(options = {}) {
+    return this.#signalling.request('record', { action: 'start', ...options });
   }
 
   pauseRecording(recording) {
@@ -114,6 +117,12 @@ export class Session extends EventTarget {
   /** Changes some fields of the room's layout; the others stay. */
   changeLayout(change) {
     return this.#signalling.request('layout', changedLayout(this.model.layout, change));
+  }
+
+  /** Replaces the effects of `of`: a participant's id, or `mix`. Gives them as the server has them. */
+  async setEffects(of, effects) {
+    const target = of === 'mix' ? { mix: true } : of === this.model.selfId ? {} : { participant: of };
+    return (await this.#signalling.request('effects', { ...target, effects })).effects;
   }
 
   muteOther(track) {
@@ -154,6 +163,7 @@ export class Session extends EventTarget {
     this.access = access;
     this.sending.useIceServers(iceServers);
     this.subscriptions.useIceServers(iceServers);
+    this.preview.useIceServers(iceServers);
     this.model.reset(room, participant);
     this.#tell('changed', { type: 'state' });
   }
@@ -180,7 +190,7 @@ export class Session extends EventTarget {
     this.subscriptions.keepOnly(new Set(this.model.others.map(({ id }) => id)));
     const missing = this.subscriptions.missing(this.model.others);
     await Promise.all(missing.map((participant) => (
-      this.#signalling.request('subscribe', { participant }).catch((error) => this.#report(error))
+      this.subscriptions.subscribe(participant).catch((error) => this.#report(error))
     )));
     if (this.mayPublish) this.sending.start();
   }
@@ -215,14 +225,19 @@ export class Session extends EventTarget {
   #frame(frame) {
     if (this.#ended) return;
     switch (frame.type) {
-      case 'offer': return void this.subscriptions.offer(frame);
-      case 'candidate': return void (this.sending.candidate(frame) || this.subscriptions.candidate(frame));
-      case 'connection-closed': return void (this.sending.closed(frame) || this.subscriptions.closed(frame));
+      case 'offer': return void (this.preview.offer(frame) || this.#offered(frame));
+      case 'candidate': return void (this.sending.candidate(frame) || this.preview.candidate(frame) || this.subscriptions.candidate(frame));
+      case 'connection-closed': return void (this.sending.closed(frame) || this.preview.closed(frame) || this.subscriptions.closed(frame));
       case 'signal': return void (frame.kind === 'chat' && this.#tell('chat', frame));
       case 'removed': return this.#end(frame.reason);
       case 'room-closed': return void (frame.reason !== 'shutdown' && this.#end('room-closed'));
       default: return this.#change(frame);
     }
+  }
+
+  // A page that was reloaded may be told of a preview that the last one asked for.
+  #offered(frame) {
+    if (!frame.mix && frame.participant !== this.model.selfId) this.subscriptions.offer(frame);
   }
 
   #change(event) {
@@ -239,6 +254,8 @@ export class Session extends EventTarget {
   #checkMutes() {
     clearTimeout(this.#muteCheck);
     this.#muteCheck = setTimeout(() => {
+      // What the server says may be what we told it before last.
+      if (this.sending.isBusy) return this.#checkMutes();
       for (const { id, muted } of this.model.self?.tracks ?? []) {
         const device = this.sending.deviceOf(id);
         if (!muted || !device || !this.#media[device].on) continue;
@@ -259,6 +276,7 @@ export class Session extends EventTarget {
     clearTimeout(this.#muteCheck);
     clearTimeout(this.#backTimer);
     this.sending.stop();
+    this.preview.show(null);
     this.subscriptions.clear();
     this.#signalling.close();
     this.#tell('ended', { reason, error });

@@ -16,6 +16,8 @@ export class Subscriptions extends EventTarget {
   #peers = new Map();
   #early = new Map();
   #retries = new Map();
+  /** Participants who are seen as they publish, without their effects. */
+  #clean = new Set();
 
   constructor(signalling) {
     super();
@@ -28,14 +30,15 @@ export class Subscriptions extends EventTarget {
     this.#iceServers = iceServers ?? [];
   }
 
-  /** The server offers a connection with somebody's tracks. */
+  /** The server offers a connection with somebody's tracks, or, for one that we have, other paths. */
   async offer({ connection, participant, sdp, tracks }) {
-    this.#drop(connection);
+    const known = this.#peers.get(connection);
+    if (known) return void this.#accept(known.peer, sdp).catch(() => known.peer.fail());
     const peer = new Peer(this.#signalling, connection, this.#iceServers);
     this.#peers.set(connection, { peer, participant, tracks: tracks.map(({ id }) => id) });
     peer.pc.ontrack = ({ transceiver, track }) => this.#received(connection, tracks, transceiver.mid, track);
     peer.addEventListener('connected', () => this.#connected(participant));
-    peer.addEventListener('shaky', () => this.#tell('shaky'));
+    peer.addEventListener('shaky', () => this.#lookElsewhere(connection));
     peer.addEventListener('failed', () => this.#failed(connection));
     try {
       await this.#accept(peer, sdp);
@@ -62,6 +65,28 @@ export class Subscriptions extends EventTarget {
     if (known && (reason === 'failed' || reason === 'timeout')) this.#askAgain(known.participant);
   }
 
+  /** Whether somebody is seen without his effects. */
+  isClean(participant) {
+    return this.#clean.has(participant);
+  }
+
+  /** Asks for somebody's tracks anew, without their effects or with them. */
+  async showClean(participant, clean) {
+    const before = this.isClean(participant);
+    this.#setClean(participant, clean);
+    try {
+      await this.subscribe(participant);
+    } catch (error) {
+      this.#setClean(participant, before);
+      throw error;
+    }
+  }
+
+  /** Asks for somebody's tracks, as they are wanted here. */
+  subscribe(participant) {
+    return this.#signalling.request('subscribe', this.isClean(participant) ? { participant, effects: false } : { participant });
+  }
+
   /** Participants who have tracks that no working connection brings. */
   missing(participants) {
     const brought = new Set();
@@ -79,6 +104,7 @@ export class Subscriptions extends EventTarget {
     for (const participant of [...this.#retries.keys()]) {
       if (!participantIds.has(participant)) this.#forgetRetry(participant);
     }
+    for (const participant of this.#clean) if (!participantIds.has(participant)) this.#clean.delete(participant);
   }
 
   clear() {
@@ -117,6 +143,12 @@ export class Subscriptions extends EventTarget {
     }
   }
 
+  // Our network may have changed. A server that cannot look for other paths says so, and we wait as before.
+  #lookElsewhere(connection) {
+    this.#tell('shaky');
+    this.#signalling.request('restart', { connection }).catch((error) => console.debug('salon: no restart', error.message));
+  }
+
   #failed(connection) {
     const known = this.#peers.get(connection);
     if (!known) return;
@@ -140,12 +172,19 @@ export class Subscriptions extends EventTarget {
 
   async #subscribe(participant) {
     try {
-      await this.#signalling.request('subscribe', { participant });
+      await this.subscribe(participant);
     } catch (error) {
-      if (error.code === 'no_such_participant') this.#forgetRetry(participant);
+      if (error.code === 'no_such_participant') return void this.#forgetRetry(participant);
+      // No moderator any more.
+      if (error.code === 'not_allowed') this.#setClean(participant, false);
       // A lost socket is mended by the session, which then looks for what is missing.
-      else if (error.code !== 'connection_lost') this.#askAgain(participant);
+      if (error.code !== 'connection_lost') this.#askAgain(participant);
     }
+  }
+
+  #setClean(participant, clean) {
+    if (clean) this.#clean.add(participant);
+    else this.#clean.delete(participant);
   }
 
   #forgetRetry(participant) {

@@ -2,27 +2,50 @@
 
 use std::{fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr};
 
+use url::Url;
+
 use super::{Secret, Settings, ice, seconds};
+
+/// Each has a task and a queue of its own.
+const MOST_WEBHOOKS: usize = 8;
 
 /// Sets `key` from `text`. Empty text means "none" where a key may be absent.
 pub(super) fn apply(settings: &mut Settings, key: &'static str, text: &str) -> Result<(), String> {
     let rooms = &mut settings.rooms;
     match key {
         "http_listen" => settings.http_listen = list(text)?,
+        "rtsp_listen" => settings.rtsp_listen = list::<SocketAddr>(text)?,
         "https_listen" => settings.https_listen = list::<SocketAddr>(text)?,
         "tls_cert" => settings.tls_cert = path(text),
         "tls_key" => settings.tls_key = path(text),
         "api_secret" => settings.api_secret = secret(text)?,
         "origins" => settings.origins = origins(text)?,
+        "webhook_urls" => settings.webhook_urls = webhooks(text)?,
+        "webhook_secret" => settings.webhook_secret = secret(text)?,
         "data_dir" => settings.data_dir = path(text).ok_or("it is empty")?,
         "database" => settings.database = path(text.strip_prefix("sqlite:").unwrap_or(text)),
         "recordings_dir" => settings.recordings_dir = path(text).ok_or("it is empty")?,
         "recordings_reserve_mib" => settings.recordings_reserve_mib = number(text, 0, 10_000_000)?,
+        "recordings_max_age_days" => {
+            let days = number(text, 0, 36_500)?;
+            settings.retention.max_age = (days > 0).then(|| seconds(days * 86_400));
+        }
+        "recordings_max_mib" => {
+            let mib = number(text, 0, 1_000_000_000)?;
+            settings.retention.max_bytes = (mib > 0).then_some(mib * 1024 * 1024);
+        }
+        "ingest_folder" => settings.ingest_folder = path(text),
         "pipelines_dir" => settings.pipelines_dir = path(text),
         "media_bind" => settings.media_bind = list(text)?,
         "media_ip" => settings.media_ip = optional(text)?,
         "media_ports" => settings.media_ports = ports(text)?,
+        "ingest_allow" => settings.ingest_allow = text.parse()?,
+        "edge" => settings.edge = text.parse()?,
         "ice_servers" => settings.ice_servers = ice::parse(text)?,
+        "max_mixes" => {
+            let most = number(text, 0, 10_000)?;
+            settings.max_mixes = (most > 0).then_some(most);
+        }
         "log" => settings.log = log_filter(text)?,
         "max_rooms" => rooms.max_rooms = number(text, 1, 10_000)?,
         "max_participants" => rooms.max_participants = number(text, 1, 1_000)?,
@@ -31,6 +54,8 @@ pub(super) fn apply(settings: &mut Settings, key: &'static str, text: &str) -> R
         "max_publications" => rooms.max_publications = number(text, 1, 32)?,
         "max_subscriptions" => rooms.max_subscriptions = number(text, 1, 2_000)?,
         "max_recordings" => rooms.max_recordings = number(text, 1, 32)?,
+        "max_effect_points" => rooms.max_effect_points = number(text, 0, 1000)?,
+        "clean_tracks_for" => rooms.clean_tracks_for = text.parse()?,
         "max_candidates" => rooms.max_candidates = number(text, 10, 1_000)?,
         "max_signal_bytes" => rooms.max_signal_bytes = number(text, 1_024, 65_536)?,
         "max_name_chars" => rooms.max_name_chars = number(text, 8, 256)?,
@@ -99,6 +124,18 @@ fn origins(text: &str) -> Result<Vec<String>, String> {
             }
         })
         .collect()
+}
+
+fn webhooks(text: &str) -> Result<Vec<Url>, String> {
+    // An address may hold a password: it is not said again.
+    let urls = words(text).map(|word| word.parse::<Url>().map_err(|error| error.to_string()));
+    let urls = urls.collect::<Result<Vec<_>, _>>()?;
+    if urls.len() > MOST_WEBHOOKS {
+        return Err(format!("there are {}", urls.len()));
+    }
+    let is_fit =
+        |url: &Url| matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none();
+    if urls.iter().all(is_fit) { Ok(urls) } else { Err("one is not such an address".into()) }
 }
 
 fn ports(text: &str) -> Result<Option<(u16, u16)>, String> {

@@ -2,3 +2,4 @@
 //! owns no media and makes no policy.
 
 pub mod native;
+pub mod whip;

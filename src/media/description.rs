@@ -26,15 +26,73 @@ pub fn reduced_offer(offer: &str, sections: &[AcceptedSection]) -> Result<String
     write(&session)
 }
 
-/// The engine's answer to a [`reduced_offer`] as the client expects it: a section for each of the
+/// The engine's answer to a [`reduced_offer`] as a publisher expects it: a section for each of the
 /// offer's, in its order, those that were not accepted refused (RFC 3264 §6: port 0).
 ///
 /// # Errors
 /// [`NegotiationError::NotSdp`] if one of them is not SDP.
 pub fn full_answer(answer: &str, offer: &str, sections: &[AcceptedSection]) -> Result<String, NegotiationError> {
+    fill(answer, offer, sections, |media, _| refuse(media))
+}
+
+/// As [`full_answer`], as a subscriber expects it: sections in which nothing is sent are inactive. They
+/// stay in the bundle, as webrtcbin, when it is the client, has its transport with the first section.
+///
+/// # Errors
+/// [`NegotiationError::NotSdp`] if one of them is not SDP.
+pub fn full_answer_to_subscriber(
+    answer: &str,
+    offer: &str,
+    sections: &[AcceptedSection],
+) -> Result<String, NegotiationError> {
+    let bundled = bundled_mids(&parse(offer)?);
+    let filled = fill(answer, offer, sections, |media, transport| {
+        let is_media = matches!(media.media.as_str(), "audio" | "video");
+        let is_there = media.port != 0 || media.has_attribute("bundle-only");
+        let is_bundled = value(media, "mid").is_some_and(|mid| bundled.iter().any(|known| known == mid));
+        if is_media && is_there && is_bundled { idle(media, transport) } else { refuse(media) }
+    })?;
+    let mut session = parse(&filled)?;
+    // The transport is that of the first section (RFC 9143 §7.3), and so are its candidates.
+    let is_candidate = |attribute: &Attribute| matches!(name(attribute), "candidate" | "end-of-candidates");
+    let candidates: Vec<Attribute> =
+        session.medias.iter_mut().flat_map(|media| media.attributes.extract_if(.., |it| is_candidate(it))).collect();
+    if let Some(first) = session.medias.iter_mut().find(|media| media.port != 0) {
+        first.attributes.extend(candidates);
+    }
+    let taken = session.medias.iter().filter(|media| media.port != 0);
+    let mids: Vec<&str> = taken.filter_map(|media| value(media, "mid")).collect();
+    let group = Attribute::with_value("group", format!("BUNDLE {}", mids.join(" ")));
+    session.attributes.retain(|attribute| name(attribute) != "group");
+    session.attributes.push(group);
+    write(&session)
+}
+
+/// The mids of a description's bundle.
+fn bundled_mids(session: &Session) -> Vec<String> {
+    let groups = session.get_attribute_values("group").flatten();
+    groups
+        .filter_map(|group| group.strip_prefix("BUNDLE "))
+        .flat_map(|mids| mids.split(' '))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The answer with a section for each of the offer's: `other` makes those that the engine has not seen.
+/// It is given the engine's attributes of the transport.
+fn fill(
+    answer: &str,
+    offer: &str,
+    sections: &[AcceptedSection],
+    other: impl Fn(&Media, &[Attribute]) -> Media,
+) -> Result<String, NegotiationError> {
     let mut session = parse(answer)?;
     let answered = std::mem::take(&mut session.medias);
-    session.medias = parse(offer)?.medias.iter().map(refuse).collect();
+    let transport: Vec<Attribute> = match answered.first() {
+        Some(media) => media.attributes.iter().filter(|it| TRANSPORT.contains(&name(it))).cloned().collect(),
+        None => Vec::new(),
+    };
+    session.medias = parse(offer)?.medias.iter().map(|media| other(media, &transport)).collect();
     for (section, media) in sections.iter().zip(answered) {
         if let Some(place) = session.medias.get_mut(section.line as usize) {
             *place = media;
@@ -158,6 +216,17 @@ fn refuse(media: &Media) -> Media {
     refused
 }
 
+/// The section with all its codecs, over a transport that others use.
+fn idle(media: &Media, transport: &[Attribute]) -> Media {
+    let mut idle = media.clone();
+    idle.port = 9;
+    idle.attributes
+        .retain(|attribute| matches!(name(attribute), "mid" | "rtcp-mux") || CODEC.contains(&name(attribute)));
+    idle.attributes.push(Attribute::new("inactive"));
+    idle.attributes.extend_from_slice(transport);
+    idle
+}
+
 fn payload_of(media: &Media, codec: CodecName) -> Option<u8> {
     let mut payloads = media.fmt.split(' ').filter_map(|number| number.parse::<u8>().ok());
     payloads.find(|wanted| {
@@ -256,6 +325,28 @@ mod tests {
             "m=application 0 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:d\r\na=inactive\r\nm="
         ));
         assert_eq!(full.matches("a=recvonly").count(), 2);
+    }
+
+    #[test]
+    fn a_subscriber_is_told_of_sections_in_which_nothing_comes() {
+        let offer = OFFER.replace("sendonly", "recvonly");
+        let sections: Vec<_> = negotiation::accept_subscriber(&offer, [((), CodecName::H264)])
+            .unwrap()
+            .into_iter()
+            .map(|it| it.1)
+            .collect();
+        let answer = reduced_offer(&offer, &sections).unwrap().replace("a=recvonly", "a=sendonly");
+        let ours = "a=mid:v\r\na=ice-ufrag:ours\r\na=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\n";
+        let answer = answer.replace("a=mid:v\r\n", ours);
+        let full = full_answer_to_subscriber(&answer, &offer, &sections).unwrap();
+        assert_eq!(mids(&full).unwrap(), ["d", "a", "v"]);
+        assert!(full.contains("a=group:BUNDLE a v\r\n"), "{full}");
+        assert!(full.contains("m=application 0 UDP/DTLS/SCTP"), "{full}");
+        let audio = full.split("m=").find(|section| section.starts_with("audio 9 ")).unwrap();
+        assert!(audio.contains("a=inactive\r\n") && audio.contains("a=ice-ufrag:ours\r\n"), "{full}");
+        assert!(audio.contains("a=candidate:1 ") && full.matches("a=candidate:").count() == 1, "{full}");
+        assert!(audio.contains("a=rtpmap:111 opus/48000/2\r\n") && !audio.contains("recvonly"), "{full}");
+        assert_eq!(full.matches("a=sendonly").count(), 1, "{full}");
     }
 
     #[test]

@@ -14,26 +14,43 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Capabilities, CodecName, IceCandidate, Kind, LayoutKind, MediaEngine, MediaEvent, MediaRoom, Publication,
-    RecordingSpec, Scene,
+    Capabilities, CodecName, EffectCost, IceCandidate, IceCredentials, Kind, LayoutKind, MediaEngine, MediaError,
+    MediaEvent, MediaRoom, MixTracks, Publication, RecordingSpec, Scene, SubscriberOffer,
     graph::{Edge, Graph, Node, NodeKind},
+    ingest::{Handling, Ingest, IngestFigures, IngestMedia, IngestState, IngestStatus, Probed},
+    output::{RtpPiece, Shown},
+    push::Target,
+    ts::TsChunk,
 };
-use crate::room::id::{ConnectionId, RecordingId, TrackId};
+use crate::{
+    effect::{Applied, Cost, Effect, Parameter, Range, Title},
+    ingest::rtsp::Source,
+    room::id::{ConnectionId, RecordingId, TrackId},
+};
 
 /// What a fake engine was asked, in order.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "each is a verb of `MediaRoom` with its arguments")]
 pub enum Call {
     Publish(ConnectionId, Publication),
-    Subscribe(ConnectionId, Vec<TrackId>),
+    Subscribe(ConnectionId, Vec<TrackId>, bool),
     Answer(ConnectionId, String),
+    RestartIce(ConnectionId, Option<IceCredentials>),
     Candidate(ConnectionId, IceCandidate),
     Close(ConnectionId),
+    Ingest(ConnectionId, Ingest),
+    SubscribeToMix(ConnectionId, MixTracks, Vec<TrackId>),
+    SubscribeWithOffer(ConnectionId, SubscriberOffer),
+    SetMixWithout(ConnectionId, Vec<TrackId>),
+    WatchMix,
+    Output(ConnectionId, Shown),
+    Push(ConnectionId, Target),
     StartRecording(RecordingId, PathBuf, RecordingSpec),
     SetScene(Scene),
     PauseRecording(RecordingId),
     ResumeRecording(RecordingId),
     StopRecording(RecordingId),
+    SetEffects(TrackId, Vec<Applied>),
     Shutdown,
 }
 
@@ -51,6 +68,7 @@ struct Control {
     silent: AtomicBool,
     panics: AtomicBool,
     holds_shutdown: AtomicBool,
+    busy: AtomicBool,
     held: Mutex<Vec<oneshot::Sender<()>>>,
 }
 
@@ -88,7 +106,10 @@ impl FakeEngine {
             forward: CodecName::ALL.to_vec(),
             decode: CodecName::ALL.to_vec(),
             record: true,
+            mix: true,
             layouts: LayoutKind::ALL.map(|kind| kind.name().to_owned()).to_vec(),
+            effects: vec![made_up_effect("blur", Kind::Video), made_up_effect("echo", Kind::Audio)],
+            previews: BTreeMap::new(),
             unavailable: Vec::new(),
         };
         let engine = Self { capabilities, calls, rooms: Mutex::default(), control: Arc::default() };
@@ -103,6 +124,11 @@ impl FakeEngine {
     /// The next verb panics, as a fault in an engine would.
     pub fn panic_next(&self) {
         self.control.panics.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on it makes as many mixes as it may (or does no longer).
+    pub fn set_busy(&self, busy: bool) {
+        self.control.busy.store(busy, Ordering::SeqCst);
     }
 
     /// Shutdowns take until [`Self::finish_shutdowns`].
@@ -139,6 +165,16 @@ impl MediaEngine for FakeEngine {
             connections: BTreeMap::new(),
             recordings: Vec::new(),
         })
+    }
+
+    /// A camera that is there, and a picture that is none.
+    fn probe(&self, _: Source) -> oneshot::Receiver<Probed> {
+        let (answer, probed) = oneshot::channel();
+        let handling = Handling::Forwarded;
+        let video = IngestMedia { encoding: "H264".into(), width: Some(320), height: Some(240), handling };
+        let status = IngestStatus { state: IngestState::Live, video: Some(video), ..Default::default() };
+        let _ = answer.send(Probed { status, snapshot: Some(bytes::Bytes::from_static(b"JPEG")) });
+        probed
     }
 
     fn capabilities(&self) -> &Capabilities {
@@ -187,18 +223,62 @@ impl MediaRoom for FakeRoom {
         self.tell(MediaEvent::Answered { connection, sdp });
     }
 
-    fn subscribe(&mut self, connection: ConnectionId, tracks: Vec<TrackId>) {
+    fn subscribe(&mut self, connection: ConnectionId, tracks: Vec<TrackId>, effects: bool) {
         self.connections.insert(connection.clone(), (NodeKind::Subscriber, tracks.clone()));
-        self.note(Call::Subscribe(connection.clone(), tracks.clone()));
-        let mids: Vec<_> = (0..tracks.len()).map(|index| index.to_string()).collect();
-        let sections: Vec<_> = mids.iter().map(|mid| (mid.as_str(), Kind::Video, CodecName::Vp8)).collect();
+        self.note(Call::Subscribe(connection.clone(), tracks.clone(), effects));
+        self.tell(offer(connection, tracks));
+    }
+
+    fn subscribe_to_mix(&mut self, connection: ConnectionId, tracks: MixTracks, without: Vec<TrackId>) {
+        self.note(Call::SubscribeToMix(connection.clone(), tracks.clone(), without));
+        let sections = [("0", Kind::Video, CodecName::H264), ("1", Kind::Audio, CodecName::Opus)];
         let sdp = made_up_sdp(&sections, Direction::Sends);
-        self.tell(MediaEvent::Offered { connection, sdp, tracks: mids.into_iter().zip(tracks).collect() });
+        let tracks = vec![("0".to_owned(), tracks.video), ("1".to_owned(), tracks.audio)];
+        self.connections.insert(connection.clone(), (NodeKind::Subscriber, Vec::new()));
+        self.tell(MediaEvent::Offered { connection, sdp, tracks });
+    }
+
+    fn edge(&self, connection: &ConnectionId) -> Option<super::Edge> {
+        let (kind, _) = self.connections.get(connection)?;
+        Some(if *kind == NodeKind::Publisher { super::Edge::Webrtcbin } else { super::Edge::Fanout })
+    }
+
+    fn subscribe_with_offer(&mut self, connection: ConnectionId, offer: SubscriberOffer) {
+        let sections: Vec<_> = offer
+            .media
+            .iter()
+            .map(|media| (media.section.mid.as_str(), media.section.kind, media.section.codec))
+            .collect();
+        let sdp = made_up_sdp(&sections, Direction::Receives).replace("recvonly", "sendonly");
+        let tracks = offer.media.iter().map(|media| media.track.clone()).collect();
+        self.connections.insert(connection.clone(), (NodeKind::Subscriber, tracks));
+        self.note(Call::SubscribeWithOffer(connection.clone(), offer));
+        self.tell(MediaEvent::Answered { connection, sdp });
+    }
+
+    fn set_mix_without(&mut self, connection: &ConnectionId, without: Vec<TrackId>) {
+        self.note(Call::SetMixWithout(connection.clone(), without));
     }
 
     fn answer(&mut self, connection: &ConnectionId, sdp: String) {
         self.note(Call::Answer(connection.clone(), sdp));
         self.tell(MediaEvent::Connected { connection: connection.clone() });
+    }
+
+    fn restart_ice(&mut self, connection: &ConnectionId, theirs: Option<IceCredentials>) {
+        self.note(Call::RestartIce(connection.clone(), theirs.clone()));
+        let connection = connection.clone();
+        self.tell(match theirs {
+            Some(_) => {
+                let ours = IceCredentials { ufrag: "again".into(), pwd: "againagainagainagainagain".into() };
+                let candidates = vec!["candidate:1 1 UDP 2130706431 192.0.2.1 4000 typ host".into()];
+                MediaEvent::Restarted { connection, ours, candidates }
+            }
+            None => {
+                let tracks = self.connections.get(&connection).map(|(_, tracks)| tracks.clone()).unwrap_or_default();
+                offer(connection, tracks)
+            }
+        });
     }
 
     fn candidate(&mut self, connection: &ConnectionId, candidate: IceCandidate) {
@@ -208,6 +288,60 @@ impl MediaRoom for FakeRoom {
     fn close(&mut self, connection: &ConnectionId) {
         self.connections.remove(connection);
         self.note(Call::Close(connection.clone()));
+    }
+
+    fn ingest(&mut self, connection: ConnectionId, ingest: Ingest) {
+        let video = ingest.video.clone().map(|track| (track, CodecName::H264));
+        let audio = ingest.audio.clone().map(|track| (track, CodecName::Opus));
+        let tracks: Vec<_> = video.into_iter().chain(audio).collect();
+        let ids = tracks.iter().map(|(track, _)| track.clone()).collect();
+        self.connections.insert(connection.clone(), (NodeKind::Ingest, ids));
+        self.note(Call::Ingest(connection.clone(), ingest));
+        self.tell(MediaEvent::IngestOpened { connection, tracks });
+    }
+
+    fn ingest_figures(&self, _: &ConnectionId) -> IngestFigures {
+        IngestFigures::default()
+    }
+
+    /// Six seconds with a keyframe each, at once, and then nothing until the reader goes.
+    fn watch_mix(&mut self, reader: mpsc::Sender<TsChunk>) {
+        self.note(Call::WatchMix);
+        for half in 0..12 {
+            let (bytes, starts_keyframe) = (vec![0x47; 188].into(), half % 2 == 0);
+            let _ = reader.try_send(TsChunk { bytes, starts_keyframe, time: Duration::from_millis(500 * half) });
+        }
+        tokio::spawn(async move { reader.closed().await });
+    }
+
+    /// One packet of each stream, and then nothing until the reader goes.
+    fn output(&mut self, connection: ConnectionId, shown: Shown, reader: mpsc::Sender<RtpPiece>) {
+        let streams = match &shown {
+            Shown::Mix(_) => 2,
+            Shown::Tracks(tracks) => tracks.len(),
+        };
+        self.note(Call::Output(connection.clone(), shown));
+        for stream in 0..streams {
+            let bytes = bytes::Bytes::from_static(&[0x80, 96, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0xAB]);
+            let _ = reader.try_send(RtpPiece { stream, bytes, time: Duration::ZERO });
+        }
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            reader.closed().await;
+            let _ = events.send(MediaEvent::OutputEnded { connection }).await;
+        });
+    }
+
+    fn push(&mut self, connection: ConnectionId, target: Target) {
+        self.note(Call::Push(connection, target));
+    }
+
+    fn sent_bytes(&self, _: &ConnectionId) -> u64 {
+        0
+    }
+
+    fn may_mix(&self, _: &RecordingSpec) -> Result<(), MediaError> {
+        if self.control.busy.load(Ordering::SeqCst) { Err(MediaError::Busy { most: 1 }) } else { Ok(()) }
     }
 
     fn start_recording(&mut self, recording: RecordingId, file: PathBuf, spec: RecordingSpec, scene: Scene) {
@@ -235,6 +369,14 @@ impl MediaRoom for FakeRoom {
         self.tell(MediaEvent::RecordingEnded { recording: recording.clone(), result: Ok(()) });
     }
 
+    fn effect_costs(&self, _track: &TrackId) -> Vec<EffectCost> {
+        Vec::new()
+    }
+
+    fn set_effects(&mut self, track: &TrackId, effects: Vec<Applied>) {
+        self.note(Call::SetEffects(track.clone(), effects));
+    }
+
     fn graph(&self) -> Graph {
         let mut graph = Graph::default();
         for (connection, (kind, tracks)) in &self.connections {
@@ -243,7 +385,7 @@ impl MediaRoom for FakeRoom {
             graph.nodes.push(Node { id: id.clone(), kind: *kind, label, facts: facts.clone() });
             for track in tracks {
                 let (from, to) = match kind {
-                    NodeKind::Publisher => {
+                    NodeKind::Publisher | NodeKind::Ingest => {
                         let (id, label) = (track.to_string(), String::new());
                         graph.nodes.push(Node { id, kind: NodeKind::Track, label, facts: facts.clone() });
                         (id_of(connection), track.to_string())
@@ -265,6 +407,30 @@ impl MediaRoom for FakeRoom {
             let _ = done.send(());
         }
         gone
+    }
+}
+
+/// An offer of these tracks.
+fn offer(connection: ConnectionId, tracks: Vec<TrackId>) -> MediaEvent {
+    let mids: Vec<_> = (0..tracks.len()).map(|index| index.to_string()).collect();
+    let sections: Vec<_> = mids.iter().map(|mid| (mid.as_str(), Kind::Video, CodecName::Vp8)).collect();
+    let sdp = made_up_sdp(&sections, Direction::Sends);
+    MediaEvent::Offered { connection, sdp, tracks: mids.into_iter().zip(tracks).collect() }
+}
+
+/// An effect with one parameter, `amount`, 0 to 1.
+fn made_up_effect(name: &str, kind: Kind) -> Effect {
+    let title = || Title { en: name.to_owned(), ko: name.to_owned() };
+    let range = Range::Number { min: 0.0, max: 1.0, step: None, unit: None, default: 0.5 };
+    let amount = Parameter { name: "amount".into(), title: title(), range, live: true };
+    Effect {
+        name: name.into(),
+        kind,
+        title: title(),
+        preview: None,
+        cost: Cost::High,
+        events: vec![],
+        parameters: vec![amount],
     }
 }
 

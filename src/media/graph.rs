@@ -12,6 +12,24 @@ pub struct Graph {
     pub edges: Vec<Edge>,
 }
 
+impl Graph {
+    /// Adds a node.
+    pub fn add(&mut self, id: &str, kind: NodeKind, label: &str, facts: &[(&str, String)]) {
+        let facts = facts.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        self.nodes.push(Node { id: id.into(), kind, label: label.into(), facts });
+    }
+
+    /// Adds an edge.
+    pub fn join(&mut self, from: &str, to: &str, label: &str) {
+        self.edges.push(Edge { from: from.into(), to: to.into(), label: label.into() });
+    }
+
+    /// Whether a node of that id is there.
+    pub fn has_node(&self, id: &str) -> bool {
+        self.nodes.iter().any(|node| node.id == id)
+    }
+}
+
 /// Something media comes from, passes through, or ends in.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Node {
@@ -31,18 +49,39 @@ pub struct Node {
 pub enum NodeKind {
     /// A publisher's connection.
     Publisher,
+    /// A camera or another source that is fetched.
+    Ingest,
+    /// What makes of its frames what browsers take, or stands for them.
+    Transcoder,
     /// A track.
     Track,
     /// A decoder shared by all that need raw media of a track.
     Decoder,
+    /// Effects on a track.
+    Effect,
     /// A mixer.
     Mixer,
     /// An encoder of a mix.
     Encoder,
     /// A recording's file.
     Recorder,
+    /// A stream for players outside the page.
+    Output,
     /// A subscriber's connection.
     Subscriber,
+}
+
+/// Where a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The other side's description is not there yet.
+    Negotiating,
+    /// ICE and DTLS are coming up.
+    Connecting,
+    /// Media flows.
+    Connected,
+    /// It is over, and about to be struck out.
+    Ended,
 }
 
 /// Media flows from one node to another.

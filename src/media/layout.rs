@@ -4,7 +4,7 @@ pub mod arrange;
 pub mod spec;
 
 pub use arrange::{Measures, Placed, arrange};
-pub use spec::{LayoutChoice, LayoutError, LayoutKind, LayoutSpec, Region, Show};
+pub use spec::{Fit, LayoutChoice, LayoutError, LayoutKind, LayoutSpec, Region, Show};
 
 /// A rectangle on the canvas, in pixels; all four numbers are even (I420 subsamples by two).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

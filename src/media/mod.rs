@@ -5,32 +5,51 @@
 //! Nothing here names GStreamer: [`gst`] (feature `gstreamer`) is one implementation, [`fake`] is
 //! the other, for tests of room logic.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use bytes::Bytes;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::mpsc;
 use utoipa::ToSchema;
 
-use crate::room::id::{ConnectionId, ParticipantId, RecordingId, TrackId};
+use crate::{
+    effect::{Applied, Effect},
+    ingest::rtsp::Source,
+    room::id::{ConnectionId, ParticipantId, RecordingId, TrackId},
+};
 pub use layout::{LayoutChoice, LayoutError, LayoutKind, LayoutSpec};
 
+pub mod addresses;
+pub mod av1;
 pub mod colour;
 pub mod description;
 pub mod fake;
+pub mod fanout;
 pub mod graph;
 #[cfg(feature = "gstreamer")]
 pub mod gst;
+pub mod h264;
+pub mod hls;
+pub mod ingest;
 pub mod layout;
 pub mod negotiation;
+pub mod output;
+pub mod push;
 pub mod rtp;
 pub mod sender_clock;
+pub mod ts;
 
 /// Makes the media side of rooms.
 pub trait MediaEngine: Send + Sync + 'static {
     /// The media of a new room. Events come on `events`, in order; an engine that finds it full
     /// drops audio levels and waits (on a task of its own) with all else.
     fn open_room(&self, room: &str, events: mpsc::Sender<MediaEvent>) -> Box<dyn MediaRoom>;
+
+    /// Looks at a camera or another source, and lets go of it: what it has, and a picture of it. Takes at most some
+    /// 15 s; a look whose answer nobody waits for goes on to its end.
+    fn probe(&self, source: Source) -> tokio::sync::oneshot::Receiver<ingest::Probed>;
 
     /// What it can do on this machine; fixed from its start.
     fn capabilities(&self) -> &Capabilities;
@@ -43,12 +62,29 @@ pub trait MediaRoom: Send {
     /// → [`MediaEvent::Answered`] or [`MediaEvent::ConnectionEnded`].
     fn publish(&mut self, connection: ConnectionId, publication: Publication);
 
-    /// Send tracks to a subscriber over a new connection.
+    /// Send tracks to a subscriber over a new connection: with their effects, or as they were published.
     /// → [`MediaEvent::Offered`] or [`MediaEvent::ConnectionEnded`].
-    fn subscribe(&mut self, connection: ConnectionId, tracks: Vec<TrackId>);
+    fn subscribe(&mut self, connection: ConnectionId, tracks: Vec<TrackId>, effects: bool);
+
+    /// Send the room's mix to a subscriber over a new connection, as these tracks; the sound is without
+    /// `without`, his own. The picture's identifier is the same for all of a room.
+    /// → [`MediaEvent::Offered`] or [`MediaEvent::ConnectionEnded`].
+    fn subscribe_to_mix(&mut self, connection: ConnectionId, tracks: MixTracks, without: Vec<TrackId>);
+
+    /// Send tracks to a subscriber over a connection that he offered.
+    /// → [`MediaEvent::Answered`] or [`MediaEvent::ConnectionEnded`].
+    fn subscribe_with_offer(&mut self, connection: ConnectionId, offer: SubscriberOffer);
+
+    /// What a subscriber of the mix does not hear has changed: he publishes, or ceased to.
+    fn set_mix_without(&mut self, connection: &ConnectionId, without: Vec<TrackId>);
 
     /// A subscriber's answer to [`MediaEvent::Offered`].
     fn answer(&mut self, connection: &ConnectionId, sdp: String);
+
+    /// Find other paths for a subscriber whose edge can ([`Edge::restarts_ice`]), on the same session. If it was
+    /// his offer, `theirs` are his new credentials.
+    /// → [`MediaEvent::Offered`] or, for his offer, [`MediaEvent::Restarted`]; or [`MediaEvent::ConnectionEnded`].
+    fn restart_ice(&mut self, connection: &ConnectionId, theirs: Option<IceCredentials>);
 
     /// A candidate of the other side. Candidates may come before the answer.
     fn candidate(&mut self, connection: &ConnectionId, candidate: IceCandidate);
@@ -56,7 +92,36 @@ pub trait MediaRoom: Send {
     /// Ends a connection and all that hangs on it. Ends quietly: no event follows.
     fn close(&mut self, connection: &ConnectionId);
 
-    /// Start writing a recording. → [`MediaEvent::RecordingStarted`], later
+    /// Fetch a camera or another source, and go on until it is closed. → [`MediaEvent::IngestOpened`],
+    /// [`MediaEvent::IngestChanged`].
+    fn ingest(&mut self, connection: ConnectionId, ingest: ingest::Ingest);
+
+    /// What has come of an ingest; nothing if there is no such ingest.
+    fn ingest_figures(&self, connection: &ConnectionId) -> ingest::IngestFigures;
+
+    /// Give the room's mix as a transport stream to `reader`, from its last keyframe on, until the reader
+    /// is gone or leaves its queue to fill up. If there can be none, `reader` is dropped.
+    fn watch_mix(&mut self, reader: mpsc::Sender<ts::TsChunk>);
+
+    /// Give what is shown to a player outside the page as RTP, each picture from a keyframe on, until the
+    /// reader is gone, leaves its queue to fill up, or a track ends. If there can be none, `reader` is dropped.
+    /// → [`MediaEvent::OutputEnded`].
+    fn output(&mut self, connection: ConnectionId, shown: output::Shown, reader: mpsc::Sender<output::RtpPiece>);
+
+    /// Send the room's mix to a receiver elsewhere, and go on until it is closed. → [`MediaEvent::PushChanged`]
+    fn push(&mut self, connection: ConnectionId, target: push::Target);
+
+    /// Bytes that a push has sent; none if there is no such push.
+    fn sent_bytes(&self, connection: &ConnectionId) -> u64;
+
+    /// Whether another mix for such a recording may be made now.
+    ///
+    /// # Errors
+    /// [`MediaError::Busy`]
+    fn may_mix(&self, spec: &RecordingSpec) -> Result<(), MediaError>;
+
+    /// Start writing a recording: its mix into `file`, its single tracks into a folder beside it
+    /// ([`recording::tracks::folder_of`](crate::recording::tracks::folder_of)). → [`MediaEvent::RecordingStarted`], later
     /// [`MediaEvent::RecordingEnded`].
     fn start_recording(&mut self, recording: RecordingId, file: PathBuf, spec: RecordingSpec, scene: Scene);
 
@@ -73,6 +138,17 @@ pub trait MediaRoom: Send {
     /// Stop a recording, paused or not: write what is there and end the file. → [`MediaEvent::RecordingEnded`].
     fn stop_recording(&mut self, recording: &RecordingId);
 
+    /// From now on everybody but recordings and subscribers that take it as it was published has this track
+    /// with these effects, in this order; an empty list takes them off. Other parameters are other effects, and go
+    /// the same way. → [`MediaEvent::EffectsFailed`] if that fails, also later.
+    fn set_effects(&mut self, track: &TrackId, effects: Vec<Applied>);
+
+    /// Through which edge a connection goes; `None` if there is no such connection.
+    fn edge(&self, connection: &ConnectionId) -> Option<Edge>;
+
+    /// What each of a track's effects takes of a processor, in order; nothing while it has none.
+    fn effect_costs(&self, track: &TrackId) -> Vec<EffectCost>;
+
     /// The graph as it stands, from the engine's own books.
     fn graph(&self) -> graph::Graph;
 
@@ -87,28 +163,116 @@ pub struct Publication {
     pub sdp: String,
     /// What to receive, one for each accepted media section. Sections not listed are refused.
     pub media: Vec<PublishedMedia>,
+    /// Its packets are the only sign of life of whoever publishes: if they stay away, he is gone.
+    pub alone: bool,
 }
 
-/// One accepted media section of a publication.
+/// One accepted media section of an offer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PublishedMedia {
-    /// The track it becomes.
+    /// The track it becomes, or that is sent in it.
     pub track: TrackId,
     /// Place in the SDP, codec, payload numbers and header extensions.
     pub section: negotiation::AcceptedSection,
 }
 
+/// What a connection is built on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Edge {
+    /// A GStreamer pipeline of its own.
+    Webrtcbin,
+    /// The media threads that all viewers share.
+    Fanout,
+}
+
+impl Edge {
+    /// As in the setting `edge`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Webrtcbin => "webrtcbin",
+            Self::Fanout => "fanout",
+        }
+    }
+
+    /// A subscriber's connection can find other paths without a new session.
+    pub fn restarts_ice(self) -> bool {
+        self == Self::Fanout
+    }
+}
+
+/// Which edge connections go through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EdgeChoice {
+    /// Each through the one that serves it best.
+    #[default]
+    Auto,
+    /// Everybody through a webrtcbin of his own.
+    Webrtcbin,
+    /// Everybody through the fan-out edge who can be served there.
+    Fanout,
+}
+
+impl EdgeChoice {
+    /// Viewers of forwarded tracks are served by the fan-out edge.
+    pub fn viewers_fan_out(self) -> bool {
+        self != Self::Webrtcbin
+    }
+}
+
+impl std::str::FromStr for EdgeChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "webrtcbin" => Ok(Self::Webrtcbin),
+            "fanout" => Ok(Self::Fanout),
+            _ => Err("there is no such edge".into()),
+        }
+    }
+}
+
+/// A checked offer of a subscriber, and what goes into it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SubscriberOffer {
+    /// The offer as it came; [`negotiation::accept_subscriber`] has approved it.
+    pub sdp: String,
+    /// What to send, one for each accepted media section. Sections not listed are refused.
+    pub media: Vec<PublishedMedia>,
+    /// The tracks are the room's mix, for this listener.
+    pub mix: Option<MixListener>,
+}
+
+/// Somebody who watches the mix.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MixListener {
+    /// What he is sent.
+    pub tracks: MixTracks,
+    /// What he is not to hear, his own.
+    pub without: Vec<TrackId>,
+}
+
 /// What an engine tells its room.
 #[derive(Clone, Debug, PartialEq)]
 pub enum MediaEvent {
-    /// The answer to a publication.
+    /// The answer to a publication, or to a subscriber's offer.
     Answered {
         /// Which.
         connection: ConnectionId,
         /// SDP.
         sdp: String,
     },
-    /// The offer of a subscription.
+    /// A connection that its subscriber offered looks for other paths, under these credentials of ours.
+    Restarted {
+        /// Which.
+        connection: ConnectionId,
+        /// Ours.
+        ours: IceCredentials,
+        /// Ours, all of them, `candidate:…` each.
+        candidates: Vec<String>,
+    },
+    /// The offer of a subscription, also one that was offered before and looks for other paths.
     Offered {
         /// Which.
         connection: ConnectionId,
@@ -136,8 +300,48 @@ pub enum MediaEvent {
         /// Why.
         error: MediaError,
     },
+    /// It is known what an ingest has, or that it cannot be known yet: these are its tracks, for good.
+    IngestOpened {
+        /// Which.
+        connection: ConnectionId,
+        /// Those of the tracks asked for that there are.
+        tracks: Vec<(TrackId, CodecName)>,
+    },
+    /// Something about an ingest changed.
+    IngestChanged {
+        /// Which.
+        connection: ConnectionId,
+        /// How it stands now.
+        status: ingest::IngestStatus,
+    },
+    /// Something about a push changed.
+    PushChanged {
+        /// Which.
+        connection: ConnectionId,
+        /// How it stands now.
+        status: push::PushStatus,
+    },
+    /// A player outside the page is gone, or what he was shown.
+    OutputEnded {
+        /// Which.
+        connection: ConnectionId,
+    },
     /// Loudness of audio tracks, from RFC 6464: each about five times a second while packets come.
     AudioLevels(Vec<(TrackId, AudioLevel)>),
+    /// A track's effects ended by themselves; everybody has it as it was published.
+    EffectsFailed {
+        /// Which.
+        track: TrackId,
+        /// Why.
+        error: MediaError,
+    },
+    /// An effect found something. Told as it comes, or not at all to a room that does not keep up.
+    EffectReported {
+        /// On which track.
+        track: TrackId,
+        /// What.
+        report: EffectReport,
+    },
     /// The first frame of a recording was written.
     RecordingStarted {
         /// Which.
@@ -152,6 +356,58 @@ pub enum MediaEvent {
     },
 }
 
+/// What an effect found.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EffectReport {
+    /// It read a barcode.
+    Barcode {
+        /// Its kind, e.g. `QR-Code`, `EAN-13`.
+        format: String,
+        /// What it says.
+        text: String,
+    },
+    /// Something began to move, or ceased to.
+    Motion {
+        /// It moves.
+        moving: bool,
+        /// The share of the picture that changed, 0 to 1.
+        amount: f64,
+    },
+    /// Faces that are there; none: the last has gone.
+    Faces(Vec<FaceBox>),
+    /// How loud it was within the last 200 ms, in decibels of full scale, −100 to 0.
+    Level {
+        /// On average.
+        rms_db: f64,
+        /// Its loudest sample.
+        peak_db: f64,
+    },
+}
+
+/// Where a face is, in shares of the picture's width and height.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct FaceBox {
+    /// Of its left side.
+    pub x: f64,
+    /// Of its top.
+    pub y: f64,
+    /// From ear to ear.
+    pub width: f64,
+    /// From forehead to chin.
+    pub height: f64,
+}
+
+/// What an effect takes of a processor.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct EffectCost {
+    /// Which.
+    pub name: String,
+    /// Pictures, or blocks of sound, that it was measured on.
+    pub frames: u64,
+    /// Time of a processor core, in milliseconds.
+    pub cpu_ms_per_frame: f64,
+}
+
 /// Loudness within a short window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AudioLevel {
@@ -159,6 +415,15 @@ pub struct AudioLevel {
     pub peak_db: i8,
     /// The sender's own voice detector said speech.
     pub voice: bool,
+}
+
+/// What checks of a connection are made with (RFC 8445 §5.3), for as long as its ICE is not restarted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IceCredentials {
+    /// The user name, `a=ice-ufrag`.
+    pub ufrag: String,
+    /// The password, `a=ice-pwd`.
+    pub pwd: String,
 }
 
 /// An ICE candidate, as browsers write it (`RTCIceCandidateInit`).
@@ -247,8 +512,15 @@ pub struct Capabilities {
     pub decode: Vec<CodecName>,
     /// Composite recording works.
     pub record: bool,
+    /// The mix can be watched live.
+    pub mix: bool,
     /// Layouts found in `pipelines/layouts`.
     pub layouts: Vec<String>,
+    /// Effects found in `pipelines/effects`.
+    pub effects: Vec<Effect>,
+    /// Pictures (JPEG) of what they do, by name.
+    #[serde(skip)]
+    pub previews: BTreeMap<String, Bytes>,
     /// What does not work here, and what to install.
     pub unavailable: Vec<Unavailable>,
 }
@@ -269,8 +541,12 @@ pub struct Unavailable {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RecordingSpec {
-    /// Only `composite` so far: everybody in one picture and one sound.
+    /// Everybody in one picture and one sound, each track as it came, or both.
     pub mode: RecordingMode,
+    /// Sound is recorded. Not both of `audio` and `video` may be false.
+    pub audio: bool,
+    /// Pictures are recorded.
+    pub video: bool,
     /// A layout of its own; left out, the room's, also when that changes.
     pub layout: Option<LayoutChoice>,
     /// Canvas width in pixels, even, 160 to 3,840.
@@ -279,22 +555,37 @@ pub struct RecordingSpec {
     pub height: u32,
     /// Frames per second, 5 to 60.
     pub fps: u32,
+    /// Show tracks with their effects, and the mix with the room's.
+    pub effects: bool,
     /// A title for lists, at most 128 characters; never a file name.
     pub name: Option<String>,
-    /// Stop by itself after so many seconds (1 to 86,400).
+    /// Stop by itself once so many seconds are recorded (1 to 86,400); pauses do not count.
     pub max_s: Option<u64>,
+    /// Stop by itself before its files are larger than that together, in bytes (1,000,000 to 10¹³).
+    pub max_bytes: Option<u64>,
+    /// Stop by itself once nobody has been in the room for so many seconds (1 to 86,400), if the room
+    /// stands for so long.
+    pub stop_when_empty_s: Option<u64>,
+    /// When the first frame is taken.
+    pub start: RecordingStart,
 }
 
 impl Default for RecordingSpec {
     fn default() -> Self {
         Self {
             mode: RecordingMode::Composite,
+            audio: true,
+            video: true,
             layout: None,
             width: 1280,
             height: 720,
             fps: 25,
+            effects: true,
             name: None,
             max_s: None,
+            max_bytes: None,
+            stop_when_empty_s: None,
+            start: RecordingStart::Now,
         }
     }
 }
@@ -305,6 +596,32 @@ impl Default for RecordingSpec {
 pub enum RecordingMode {
     /// Everybody mixed into one picture and one sound.
     Composite,
+    /// Each track as it came, without transcoding, in a file of its own.
+    Individual,
+    /// Both, under one recording.
+    Both,
+}
+
+impl RecordingMode {
+    /// There is a mix.
+    pub fn has_composite(self) -> bool {
+        matches!(self, Self::Composite | Self::Both)
+    }
+
+    /// There are files of single tracks.
+    pub fn has_individual(self) -> bool {
+        matches!(self, Self::Individual | Self::Both)
+    }
+}
+
+/// When a recording begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RecordingStart {
+    /// At once.
+    Now,
+    /// With the first publication; at once if there is one already.
+    FirstPublication,
 }
 
 /// Who is seen and heard in the mix: tiles in the order they are laid out.
@@ -314,12 +631,27 @@ pub struct Scene {
     pub tiles: Vec<Tile>,
     /// All audible tracks.
     pub audio: Vec<TrackId>,
+    /// Everything that is published, muted or not, in the order of participants and publications.
+    pub published: Vec<Published>,
     /// The room's layout, for every mix that has none of its own.
     pub layout: LayoutSpec,
     /// Who is shown large where a layout shows the speaker: changes after 1.5 s of speech.
     pub speaker: Option<ParticipantId>,
     /// Who speaks at this moment, and how loud, in dBov (−127 to 0).
     pub voices: Vec<(ParticipantId, i8)>,
+    /// On the picture of every mix.
+    pub effects: Vec<Applied>,
+}
+
+/// A track and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Which.
+    pub track: TrackId,
+    /// His nickname, as typed.
+    pub name: String,
+    /// As it is published.
+    pub codec: CodecName,
 }
 
 /// One picture of the mix.
@@ -335,12 +667,31 @@ pub struct Tile {
     pub screen: bool,
 }
 
+impl MixTracks {
+    /// What a mix's picture is encoded in, which every browser must take (RFC 7742 §5).
+    pub const VIDEO_CODEC: CodecName = CodecName::H264;
+    /// What a mix's sound is encoded in.
+    pub const AUDIO_CODEC: CodecName = CodecName::Opus;
+}
+
+/// The tracks of a mix that somebody watches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MixTracks {
+    /// The picture, one for the room.
+    pub video: TrackId,
+    /// The sound, one for each listener.
+    pub audio: TrackId,
+}
+
 /// What went wrong in an engine.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum MediaError {
     /// ICE or DTLS did not come up in time.
     #[error("the connection did not come up within {0:?}")]
     ConnectTimeout(Duration),
+    /// DTLS does not come up: the sides take no cipher, certificate or version in common.
+    #[error("the handshake failed: {0}")]
+    Handshake(String),
     /// ICE or DTLS failed or was lost.
     #[error("the connection was lost")]
     ConnectionLost,
@@ -361,6 +712,15 @@ pub enum MediaError {
     /// The disk's reserve was reached; what was written plays.
     #[error("the disk is full")]
     DiskFull,
+    /// The server makes as many mixes as it may.
+    #[error(
+        "the server makes as many mixes as it may (as much as {most} of 1280×720 at 25, `max_mixes`): \
+         end one, or ask for a smaller picture"
+    )]
+    Busy {
+        /// The limit, in mixes of 1280×720 at 25 frames a second.
+        most: u64,
+    },
     /// Something this machine lacks.
     #[error("not available on this machine: {0}")]
     Unavailable(String),

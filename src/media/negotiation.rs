@@ -57,6 +57,9 @@ pub enum NegotiationError {
     /// Nothing in it is to be sent to us.
     #[error("the offer has nothing to send")]
     NothingToReceive,
+    /// A subscriber's offer takes nothing of what there is.
+    #[error("the offer takes nothing of what there is to send")]
+    NothingToSend,
     /// A candidate line that is none (RFC 8839 §5.1).
     #[error("that is not an ICE candidate: {0}")]
     NotACandidate(String),
@@ -112,8 +115,59 @@ pub fn accept(sdp: &str, codecs: &[CodecName]) -> Result<Vec<AcceptedSection>, N
     if accepted.is_empty() {
         return Err(NegotiationError::NothingToReceive);
     }
-    check_bundle(&session, &accepted)?;
+    check_bundle(&session, &accepted.iter().collect::<Vec<_>>())?;
     Ok(accepted)
+}
+
+/// Reads a subscriber's offer and chooses the section in which each of `tracks` is sent: the first that
+/// takes its kind and no other track. Tracks beyond the offer's sections are left out, and sections
+/// beyond the tracks. Header extensions and feedback on congestion are not taken: what we send has none.
+///
+/// Answers with the section of each track that is sent, in the order of the offer.
+///
+/// # Errors
+/// As [`NegotiationError`] says. A section that does not take its track's codec refuses the whole offer.
+pub fn accept_subscriber<T>(
+    sdp: &str,
+    tracks: impl IntoIterator<Item = (T, CodecName)>,
+) -> Result<Vec<(T, AcceptedSection)>, NegotiationError> {
+    let session = parse(sdp)?;
+    let mut mids = HashSet::new();
+    for media in session.medias.iter().filter(|media| kind(media).is_some()) {
+        let mid = mid(media)?;
+        if !mids.insert(mid.clone()) {
+            return Err(NegotiationError::NotSdp(format!("two media sections are called `{mid}`")));
+        }
+    }
+    let mut accepted: Vec<(T, AcceptedSection)> = Vec::new();
+    for (track, codec) in tracks {
+        let free = |(line, media): &(usize, &Media)| {
+            kind(media) == Some(codec.kind())
+                && receives(&session, media)
+                && accepted.iter().all(|(_, section)| section.line as usize != *line)
+        };
+        let Some((line, media)) = session.medias.iter().enumerate().find(free) else { continue };
+        let mut section = accept_section(&session, media, line as u32, mid(media)?, codec.kind(), &[codec])?;
+        section.extensions.clear();
+        section.feedback.retain(|feedback| feedback != "transport-cc");
+        accepted.push((track, section));
+    }
+    if accepted.is_empty() {
+        return Err(NegotiationError::NothingToSend);
+    }
+    accepted.sort_by_key(|(_, section)| section.line);
+    let sections: Vec<&AcceptedSection> = accepted.iter().map(|(_, section)| section).collect();
+    check_bundle(&session, &sections)?;
+    Ok(accepted)
+}
+
+/// Whether GStreamer's webrtcbin made the offer that has these sections: it calls them `video0`, `audio1`,
+/// by kind and place. Its certificates are of a kind that not every edge takes.
+pub fn is_of_gstreamer(sections: &[AcceptedSection]) -> bool {
+    sections.iter().any(|section| {
+        let kind = if section.kind == Kind::Video { "video" } else { "audio" };
+        section.mid.strip_prefix(kind).is_some_and(|place| place.parse() == Ok(section.line))
+    })
 }
 
 /// Checks an answer: size, and that it is SDP as WebRTC needs it.
@@ -203,7 +257,7 @@ fn parse(sdp: &str) -> Result<Session, NegotiationError> {
 
 /// Sections share one transport (RFC 9143): several that are not in one group are refused, as we
 /// have one socket for each connection.
-fn check_bundle(session: &Session, sections: &[AcceptedSection]) -> Result<(), NegotiationError> {
+fn check_bundle(session: &Session, sections: &[&AcceptedSection]) -> Result<(), NegotiationError> {
     let bundled = session.get_attribute_values("group").flatten().any(|group| {
         let mids: HashSet<&str> = group.split(' ').skip(1).collect();
         group.starts_with("BUNDLE ") && sections.iter().all(|section| mids.contains(section.mid.as_str()))
@@ -225,14 +279,23 @@ fn kind(media: &Media) -> Option<Kind> {
 /// The client means to send in this section: it is not refused, and its direction says so
 /// (`sendrecv` is the default, RFC 8866 §6.7).
 fn sends(session: &Session, media: &Media) -> bool {
+    has_direction(session, media, "sendonly", "recvonly")
+}
+
+/// The client means to receive in this section.
+fn receives(session: &Session, media: &Media) -> bool {
+    has_direction(session, media, "recvonly", "sendonly")
+}
+
+fn has_direction(session: &Session, media: &Media, this: &str, other: &str) -> bool {
     if media.port == 0 && !media.has_attribute("bundle-only") {
         return false;
     }
     let says = |name: &str| media.has_attribute(name);
-    if says("sendrecv") || says("sendonly") {
+    if says("sendrecv") || says(this) {
         return true;
     }
-    let silent = |has: &dyn Fn(&str) -> bool| has("recvonly") || has("inactive");
+    let silent = |has: &dyn Fn(&str) -> bool| has(other) || has("inactive");
     !silent(&says) && !silent(&|name| session.has_attribute(name))
 }
 

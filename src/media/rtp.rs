@@ -13,9 +13,11 @@ use super::{AudioLevel, CodecName};
 
 mod keyframe;
 mod resequencer;
+mod splice;
 
 pub use keyframe::starts_keyframe;
 pub use resequencer::{Released, Resequencer};
+pub use splice::{Lane, Splice};
 
 /// The number under which RFC 6464 audio levels leave Salon.
 pub const AUDIO_LEVEL_ID: u8 = 1;
@@ -75,6 +77,11 @@ impl Ingress {
     /// extension.
     pub fn new(codec: CodecName, ssrc: u32, level_id: Option<u8>) -> Self {
         Self { codec, ssrc, level_id, source: None, last: None }
+    }
+
+    /// Its packets come from another source from now on: the next packet is one's of that.
+    pub fn change_source(&mut self) {
+        self.source = None;
     }
 
     /// The packet to forward, or `None` if there is none: not RTP, seen before, far too late, or of
@@ -274,6 +281,11 @@ fn extension<'a>(packet: &'a RtpPacket<'_>, wanted: u8) -> Option<&'a [u8]> {
         data = rest;
     }
     None
+}
+
+/// How loud a packet in Salon's numbers is, if it says so.
+pub fn level(packet: &RtpPacket<'_>) -> Option<AudioLevel> {
+    extension(packet, AUDIO_LEVEL_ID).and_then(audio_level)
 }
 
 /// RFC 6464 §3: a bit for voice, seven for the level below full scale.

@@ -3,13 +3,20 @@
 //! A room tells the keeper what happens to its recordings as [`RecordingNotice`]s; the keeper owns
 //! the catalogue and the files, and answers through the room's handle.
 
+pub mod album;
 pub mod catalogue;
+pub mod chat;
 pub mod keeper;
+pub mod minutes;
 pub mod mp4;
+pub mod removal;
 pub mod store;
+pub mod tracks;
+pub mod webm;
 
 pub use catalogue::{Catalogue, Recording};
 pub use keeper::Keeper;
+pub use minutes::Minutes;
 
 use std::time::Duration;
 
@@ -58,6 +65,21 @@ pub enum RecordingNotice {
         /// When and what.
         marker: Marker,
     },
+    /// Something was written in its room, for everybody.
+    Said {
+        /// Which.
+        recording: RecordingId,
+        /// When, who and what.
+        message: chat::Message,
+    },
+    /// Somebody came, spoke or changed the layout. [`Ended`](Self::Ended) has it all once more: this is for the
+    /// case that it never comes.
+    Noted {
+        /// Which.
+        recording: RecordingId,
+        /// What, in order.
+        entries: Vec<minutes::Entry>,
+    },
     /// Its file is closed: finalise it and say so with [`RoomHandle::kept`], twice: once it is
     /// `finalising`, and once it is `ready` or `failed`.
     Ended {
@@ -67,8 +89,13 @@ pub enum RecordingNotice {
         result: Result<(), MediaError>,
         /// When.
         at: Timestamp,
-        /// Nicknames of all who were in it, in the order they came.
-        participants: Vec<String>,
+        /// Who was in it, who spoke when, what it was shown in.
+        minutes: Minutes,
+    },
+    /// A room's task broke down, and its media went with it: what it still recorded is over.
+    RoomFailed {
+        /// Which room.
+        room: RoomHandle,
     },
 }
 

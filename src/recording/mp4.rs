@@ -85,21 +85,27 @@ impl Mp4Error {
 /// # Errors
 /// As [`Mp4Error`] says; the source is never touched.
 pub fn finalise(source: &Path, target: &Path) -> Result<Finalised, Mp4Error> {
-    finalise_with_chapters(source, target, &[])
+    finalise_with_chapters(source, target, &[], &|_| ())
 }
 
-/// As [`finalise`]; `markers` become chapters, the first 255 of them.
+/// As [`finalise`]; `markers` become chapters, the first 255 of them. `progress` is told how much of the
+/// samples is copied, 0 to 1.
 ///
 /// # Errors
 /// As [`finalise`].
-pub fn finalise_with_chapters(source: &Path, target: &Path, markers: &[Marker]) -> Result<Finalised, Mp4Error> {
+pub fn finalise_with_chapters(
+    source: &Path,
+    target: &Path,
+    markers: &[Marker],
+    progress: &dyn Fn(f64),
+) -> Result<Finalised, Mp4Error> {
     let mut input = File::open(source).map_err(Mp4Error::Read)?;
     let part = part_path(target);
     if same_file(source, target) || same_file(source, &part) {
         return Err(Mp4Error::Write(io::Error::new(io::ErrorKind::InvalidInput, "the target is the source itself")));
     }
     let movie = source::read(&mut input)?;
-    let written = progressive::write(&movie, &mut input, &part, &chapters::user_data(markers))
+    let written = progressive::write(&movie, &mut input, &part, &chapters::user_data(markers), progress)
         .and_then(|()| fs::rename(&part, target).map_err(Mp4Error::write))
         .and_then(|()| sync_folder(target).map_err(Mp4Error::write));
     if let Err(error) = written {

@@ -18,12 +18,21 @@ use thiserror::Error;
 
 use super::{
     catalogue::Recording,
+    chat,
+    minutes::{self, LayoutChange, Minutes},
     mp4::{self, Mp4Error},
+    tracks::{self, FileKind, FinishedTracks, RecordingFile},
 };
-use crate::room::{id::RecordingId, model::Marker};
+use crate::room::{
+    id::RecordingId,
+    model::{Marker, Spoken},
+};
 
 /// Rewrites a fragmented MP4 (first path) as a progressive one (second path) with these chapters.
-pub type Finaliser = fn(&Path, &Path, &[Marker]) -> Result<Progressive, FinaliseError>;
+pub type Finaliser = fn(&Path, &Path, &[Marker], Progress<'_>) -> Result<Progressive, FinaliseError>;
+
+/// Is told how much of a rewrite is done, 0 to 1.
+pub type Progress<'a> = &'a dyn Fn(f64);
 
 /// What a rewrite made.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,13 +58,23 @@ pub enum FinaliseError {
 ///
 /// # Errors
 /// As [`FinaliseError`] says.
-pub fn rewrite(source: &Path, target: &Path, markers: &[Marker]) -> Result<Progressive, FinaliseError> {
-    match mp4::finalise_with_chapters(source, target, markers) {
+pub fn rewrite(
+    source: &Path,
+    target: &Path,
+    markers: &[Marker],
+    progress: Progress<'_>,
+) -> Result<Progressive, FinaliseError> {
+    match mp4::finalise_with_chapters(source, target, markers, progress) {
         Ok(made) => Ok(Progressive { duration: made.duration, bytes: made.size_bytes }),
         Err(Mp4Error::NothingRecorded) => Err(FinaliseError::NothingRecorded),
         Err(error) => Err(FinaliseError::Other(error.to_string())),
     }
 }
+
+/// What lies beside a recording's file: the same name with these endings.
+const BESIDE: [&str; 6] = ["json", "chat.vtt", "jpg", "sprite.jpg", "thumbnails.vtt", MINUTES];
+/// The ending of the minutes.
+const MINUTES: &str = "minutes.jsonl";
 
 /// What became of a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -131,6 +150,27 @@ impl Store {
         is_ours(id.as_str()).then(|| self.folder.join(Self::file_name(id)))
     }
 
+    /// Where one of a recording's files is, by the name that [`RecordingFile`] gives; `None` for any other.
+    pub fn file(&self, id: &RecordingId, name: &str) -> Option<PathBuf> {
+        let composite = self.path(id)?;
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        match name.strip_suffix(".mp4").or_else(|| name.strip_suffix(".webm")) {
+            _ if name == Self::file_name(id) => Some(composite),
+            Some(stem) if !stem.is_empty() && stem.bytes().all(is_plain) => {
+                Some(tracks::folder_of(&composite).join(name))
+            }
+            Some(_) | None => None,
+        }
+    }
+
+    /// The files of a recording that is not over, as they are now.
+    pub fn files_now(&self, id: &RecordingId) -> Vec<RecordingFile> {
+        let Some(path) = self.path(id) else { return Vec::new() };
+        let composite = std::fs::metadata(&path).ok().map(|meta| composite_file(id, meta.len()));
+        let tracks = tracks::list(&tracks::folder_of(&path)).unwrap_or_default();
+        composite.into_iter().chain(tracks).collect()
+    }
+
     /// What the disk has left for recordings, and what is kept back: `(free, reserve)` in bytes.
     ///
     /// # Errors
@@ -140,11 +180,17 @@ impl Store {
     }
 
     /// Makes a closed file fast to open, in place: readers see the old file or the new, never half.
-    pub fn finish(&self, id: &RecordingId, markers: &[Marker]) -> Finished {
+    pub fn finish(&self, id: &RecordingId, markers: &[Marker], progress: Progress<'_>) -> Finished {
         match self.path(id) {
-            Some(path) => finish_file(&path, self.reserve_bytes, self.finalise, markers),
+            Some(path) => finish_file(&path, self.reserve_bytes, self.finalise, markers, progress),
             None => Finished::Nothing("its identifier is not one of ours".into()),
         }
+    }
+
+    /// The same of its single tracks; `None` if it has none.
+    pub fn finish_tracks(&self, id: &RecordingId) -> Option<io::Result<FinishedTracks>> {
+        let folder = tracks::folder_of(&self.path(id)?);
+        folder.is_dir().then(|| tracks::finish(&folder, self.reserve_bytes))
     }
 
     /// Writes the description that lies beside the file.
@@ -158,13 +204,61 @@ impl Store {
         replace(&path.with_extension("json"), |file| file.write_all(&text))
     }
 
-    /// Removes a recording's file and description. Those that are gone already are no error.
+    /// Adds to the chat beside a recording.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn append_chat(&self, id: &RecordingId, message: &chat::Message) -> io::Result<()> {
+        self.path(id).map_or(Ok(()), |path| chat::append(&path.with_extension("chat.vtt"), message))
+    }
+
+    /// Adds to the minutes beside a recording.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn append_minutes(&self, id: &RecordingId, entries: &[minutes::Entry]) -> io::Result<()> {
+        self.path(id).map_or(Ok(()), |path| minutes::append(&path.with_extension(MINUTES), entries))
+    }
+
+    /// What the minutes say of a recording that was cut off at `length_ms`; `None` if there are none.
+    pub fn minutes(&self, id: &RecordingId, length_ms: u64) -> Option<Minutes> {
+        minutes::read(&self.path(id)?.with_extension(MINUTES), length_ms)
+    }
+
+    /// Removes the minutes, once they are in the catalogue.
+    pub fn remove_minutes(&self, id: &RecordingId) {
+        if let Some(path) = self.path(id) {
+            // What is left is removed with the recording.
+            let _ = std::fs::remove_file(path.with_extension(MINUTES));
+        }
+    }
+
+    /// A file with its checksum, if it can be read.
+    pub fn with_sum(&self, id: &RecordingId, file: RecordingFile) -> RecordingFile {
+        let sum = self.file(id, &file.name).map(|path| sha256(&path));
+        let sha256 = match sum {
+            Some(Ok(sum)) => Some(sum),
+            Some(Err(error)) => {
+                tracing::warn!(recording.id = %id, "no checksum of {}: {error}", file.name);
+                None
+            }
+            None => None,
+        };
+        RecordingFile { sha256, ..file }
+    }
+
+    /// Removes a recording's files and description. Those that are gone already are no error.
     ///
     /// # Errors
     /// What the system says.
     pub fn remove(&self, id: &RecordingId) -> io::Result<()> {
         let Some(path) = self.path(id) else { return Ok(()) };
-        for path in [path.with_extension("json"), part_of(&path), path] {
+        match std::fs::remove_dir_all(tracks::folder_of(&path)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let beside = BESIDE.map(|extension| path.with_extension(extension));
+        for path in beside.into_iter().chain([part_of(&path), path]) {
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -186,19 +280,38 @@ impl Store {
             if name.ends_with(".part") && name.split('.').next().is_some_and(is_ours) {
                 std::fs::remove_file(&path)?;
             }
-            let Some(stem) = name.strip_suffix(".mp4").filter(|stem| is_ours(stem)) else { continue };
+            let is_folder = name.ends_with(".tracks");
+            let stem = name.strip_suffix(".mp4").or_else(|| name.strip_suffix(".tracks"));
+            let Some(stem) = stem.filter(|stem| is_ours(stem)) else { continue };
+            if is_folder && path.with_extension("mp4").exists() {
+                // It is found by that.
+                continue;
+            }
             let id = RecordingId::from_str(stem).unwrap_or_else(|never| match never {});
             if !known.contains(&id) {
-                orphans.push(Orphan { id, manifest: read_manifest(&path), modified: modified(&path) });
+                let manifest = read_manifest(&path);
+                let (has_composite, has_tracks) = (!is_folder, is_folder || tracks::folder_of(&path).is_dir());
+                let has_chat = path.with_extension("chat.vtt").exists();
+                let minutes = self.minutes(&id, 0);
+                let modified = modified(&path);
+                orphans.push(Orphan { id, manifest, minutes, modified, has_composite, has_tracks, has_chat });
             }
         }
         Ok(orphans)
     }
 
-    /// When a recording's file was last written.
+    /// When a recording's files were last written; now if there are none.
     pub fn modified(&self, id: &RecordingId) -> Timestamp {
-        self.path(id).map_or_else(Timestamp::now, |path| modified(&path))
+        let tracks = self.files_now(id).into_iter().filter_map(|file| self.file(id, &file.name));
+        tracks.map(|path| modified(&path)).max().unwrap_or_else(Timestamp::now)
     }
+}
+
+/// The description of a mix.
+pub fn composite_file(id: &RecordingId, bytes: u64) -> RecordingFile {
+    let name = Store::file_name(id);
+    let kind = FileKind::Composite;
+    RecordingFile { name, kind, participant: None, track_kind: None, codec: None, offset_ms: 0, bytes, sha256: None }
 }
 
 /// A file without an entry.
@@ -208,8 +321,16 @@ pub struct Orphan {
     pub id: RecordingId,
     /// From the description beside it.
     pub manifest: Option<Manifest>,
+    /// From the minutes beside it.
+    pub minutes: Option<Minutes>,
     /// When it was last written.
     pub modified: Timestamp,
+    /// There is a mix.
+    pub has_composite: bool,
+    /// There are single tracks.
+    pub has_tracks: bool,
+    /// There is what was written.
+    pub has_chat: bool,
 }
 
 /// What we read back of a manifest; the rest of it is for people and other programs.
@@ -234,6 +355,12 @@ pub struct Manifest {
     /// Its named moments.
     #[serde(default)]
     pub markers: Vec<Marker>,
+    /// Who spoke when.
+    #[serde(default)]
+    pub speakers: Vec<Spoken>,
+    /// What it was shown in.
+    #[serde(default)]
+    pub layouts: Vec<LayoutChange>,
 }
 
 impl Manifest {
@@ -247,14 +374,30 @@ impl Manifest {
             participants: Vec::new(),
             paused_ms: 0,
             markers: Vec::new(),
+            speakers: Vec::new(),
+            layouts: Vec::new(),
         }
+    }
+}
+
+/// Waits until nobody writes to a file of ours: a recorder holds its lock for as long as it does. A
+/// file system without locks is not waited for.
+pub fn wait_for_writer(path: &Path) {
+    if let Ok(file) = File::open(path) {
+        let _ = file.lock_shared();
     }
 }
 
 /// Makes one closed MP4 fast to open, in place; see [`Store::finish`].
 ///
 /// On lack of space, or if the rewrite fails, the file stays as it was written, which plays.
-pub fn finish_file(path: &Path, reserve_bytes: u64, finalise: Finaliser, markers: &[Marker]) -> Finished {
+pub fn finish_file(
+    path: &Path,
+    reserve_bytes: u64,
+    finalise: Finaliser,
+    markers: &[Marker],
+    progress: Progress<'_>,
+) -> Finished {
     let bytes = match std::fs::metadata(path) {
         Ok(meta) => meta.len(),
         Err(error) => return Finished::Nothing(format!("nothing was recorded: its file cannot be read: {error}")),
@@ -265,13 +408,24 @@ pub fn finish_file(path: &Path, reserve_bytes: u64, finalise: Finaliser, markers
         Ok(Form::Fragmented) => {}
         Err(error) => return Finished::Nothing(format!("its file cannot be read: {error}")),
     }
-    let room = path.parent().map_or(Ok(u64::MAX), free_bytes).unwrap_or(u64::MAX);
+    rewrite_in_place(path, bytes, reserve_bytes, |part| finalise(path, part, markers, progress))
+}
+
+/// Has `make` write a file of about `bytes` that then takes the place of the one at `path`, where the
+/// disk has space for both.
+pub fn rewrite_in_place(
+    path: &Path,
+    bytes: u64,
+    reserve_bytes: u64,
+    make: impl FnOnce(&Path) -> Result<Progressive, FinaliseError>,
+) -> Finished {
+    let room = free_bytes(folder_of(path)).unwrap_or(u64::MAX);
     if room < bytes.saturating_add(reserve_bytes) {
         let reason = format!("kept as it was written: rewriting it needs {bytes} bytes, and {room} are free");
         return Finished::Fragmented { bytes, reason };
     }
     let part = part_of(path);
-    let made = finalise(path, &part, markers).and_then(|progressive| {
+    let made = make(&part).and_then(|progressive| {
         install(&part, path).map_err(|error| FinaliseError::Other(error.to_string()))?;
         Ok(progressive)
     });
@@ -304,7 +458,7 @@ enum Form {
 fn form(path: &Path) -> io::Result<Form> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
-    let (mut at, mut duration, mut media) = (0, None, false);
+    let (mut at, mut duration, mut media) = (0_u64, None, false);
     while let Some((kind, size)) = box_header(&mut file, at, length)? {
         match &kind {
             b"moof" => return Ok(Form::Fragmented),
@@ -312,7 +466,7 @@ fn form(path: &Path) -> io::Result<Form> {
             b"moov" => duration = movie_duration(&mut file)?,
             _ => {}
         }
-        at += size;
+        at = at.saturating_add(size);
     }
     Ok(match duration {
         Some(duration) if media => Form::Progressive(duration),
@@ -367,7 +521,12 @@ fn movie_duration(file: &mut File) -> io::Result<Option<Duration>> {
 fn install(part: &Path, path: &Path) -> io::Result<()> {
     File::open(part)?.sync_all()?;
     std::fs::rename(part, path)?;
-    path.parent().map_or(Ok(()), sync_folder)
+    sync_folder(folder_of(path))
+}
+
+/// Of a bare name it is the one that we are in.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
@@ -376,6 +535,23 @@ fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::
     write(&mut file)?;
     drop(file);
     install(&part, path)
+}
+
+/// Of a whole file, in hexadecimal digits.
+///
+/// # Errors
+/// What the system says.
+pub fn sha256(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut piece)? {
+            0 => break,
+            more => digest.update(&piece[..more]),
+        }
+    }
+    Ok(digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn part_of(path: &Path) -> PathBuf {

@@ -3,9 +3,10 @@
 //! Commands come from sessions, events from the media engine, and the clock is the third source.
 //! Nothing here awaits media, a session or the recording keeper: what takes time is started, and its
 //! end comes back as an event. The verbs live beside this file, by subject: [`super::membership`],
-//! [`super::publication`], [`super::subscription`], [`super::recording`], [`super::signal`].
+//! [`super::publication`], [`super::subscription`], [`super::recording`], [`super::ingest`],
+//! [`super::signal`].
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::{
@@ -15,21 +16,25 @@ use tokio::{
 
 use super::{
     RoomHandle,
-    command::{Caller, RoomCommand},
-    error::ChangeError,
-    event::{CloseReason, RoomEvent},
+    command::{Answer, Caller, RoomCommand},
+    error::{ChangeError, ListenError},
+    event::{CloseReason, Happened, RoomEvent},
     floor::Floor,
-    id::{AccessToken, ParticipantId},
-    model::{Role, RoomChange, RoomSettings, RoomView},
+    id::{AccessToken, ConnectionId, ParticipantId, TrackId},
+    model::{ParticipantView, PeerEdges, Role, RoomChange, RoomSettings, RoomView},
     participant::{Link, Participant},
     pin::{PinGate, same_token},
     policy::{self, RoomPolicy},
+    push::Push,
     recording::Recordings,
     scene::{self, Actor},
     speaking::Speaking,
 };
 use crate::{
-    media::{Capabilities, CodecName, LayoutChoice, LayoutSpec, MediaEngine, MediaEvent, MediaRoom, Scene},
+    effect::{Applied, Picture},
+    media::{
+        Capabilities, CodecName, LayoutChoice, LayoutSpec, MediaEngine, MediaEvent, MediaRoom, Scene, ts::TsChunk,
+    },
     recording::RecordingNotice,
 };
 
@@ -39,6 +44,8 @@ pub(super) const COMMAND_QUEUE: usize = 256;
 const MEDIA_QUEUE: usize = 1024;
 /// Events that may wait for one listener of the HTTP API.
 const LISTENER_QUEUE: usize = 256;
+/// Pieces of the mix that may wait for one player: some seconds, at 1,316 bytes a piece.
+const MIX_QUEUE: usize = 4096;
 /// Listeners of one room.
 const MOST_LISTENERS: usize = 256;
 /// How often sessions that ended without a word are looked for.
@@ -51,16 +58,21 @@ const MEDIA_DEADLINE: Duration = Duration::from_secs(5);
 /// What a room is made from; all of it has been checked.
 pub(super) struct Setup {
     pub(super) name: Arc<str>,
+    /// No other room of this process has it.
+    pub(super) number: u64,
     pub(super) settings: RoomSettings,
     pub(super) policy: Arc<RoomPolicy>,
     pub(super) engine: Arc<dyn MediaEngine>,
     pub(super) keeper: mpsc::Sender<RecordingNotice>,
+    /// Hears of what happens in all rooms, if somebody does.
+    pub(super) everywhere: Option<mpsc::Sender<Happened>>,
     pub(super) handle: RoomHandle,
 }
 
 /// The state of one room. Verbs answer at once; [`Room::settle`] then draws the consequences.
 pub(super) struct Room {
     pub(super) name: Arc<str>,
+    pub(super) number: u64,
     pub(super) created_at: Timestamp,
     pub(super) policy: Arc<RoomPolicy>,
     pub(super) capabilities: Capabilities,
@@ -76,9 +88,20 @@ pub(super) struct Room {
     pub(super) recordings: Recordings,
     pub(super) speaking: Speaking,
     pub(super) floor: Floor,
-    layout: LayoutSpec,
+    pub(super) layout: LayoutSpec,
+    /// The mix's picture as a track.
+    pub(super) mix_picture: TrackId,
+    /// Players outside the page.
+    pub(super) outputs: HashSet<ConnectionId>,
+    /// Receivers elsewhere, in the order they were added.
+    pub(super) pushes: Vec<Push>,
+    /// On the picture of the mix.
+    pub(super) effects: Vec<Applied>,
+    /// Given to it for its effects, in the order they came.
+    pub(super) pictures: Vec<Arc<Picture>>,
     linger: Duration,
     listeners: Vec<mpsc::Sender<RoomEvent>>,
+    everywhere: Option<mpsc::Sender<Happened>>,
     /// What the engine was last told to show.
     scene: Scene,
     /// Nobody is in since then.
@@ -169,7 +192,7 @@ async fn close(
 
 impl Room {
     fn new(setup: Setup, events: mpsc::Sender<MediaEvent>) -> Self {
-        let Setup { name, settings, policy, engine, keeper, handle } = setup;
+        let Setup { name, number, settings, policy, engine, keeper, everywhere, handle } = setup;
         let capabilities = engine.capabilities().clone();
         let now = Instant::now();
         Self {
@@ -182,14 +205,21 @@ impl Room {
             recordings: Recordings::new(keeper, settings.recording),
             participants: Vec::new(),
             listeners: Vec::new(),
+            everywhere,
             speaking: Speaking::default(),
             floor: Floor::default(),
             layout: LayoutSpec::default(),
+            mix_picture: TrackId::random(),
+            outputs: HashSet::new(),
+            pushes: Vec::new(),
+            effects: Vec::new(),
+            pictures: Vec::new(),
             scene: Scene::default(),
             empty_since: Some(now),
             fresh: true,
             swept: now,
             name,
+            number,
             policy,
             capabilities,
             handle,
@@ -207,18 +237,25 @@ impl Room {
             RoomCommand::Remove { caller, participant, answer } => {
                 reply(answer, self.remove(&caller, &participant));
             }
-            RoomCommand::Publish { participant, connection, sdp, sources, answer } => {
-                self.publish(&participant, connection, sdp, &sources, answer);
+            RoomCommand::Publish { participant, connection, sdp, sources, alone, answer } => {
+                self.publish(&participant, connection, sdp, &sources, alone, answer);
             }
             RoomCommand::Subscribe { participant, to, answer } => self.subscribe(&participant, to, answer),
+            RoomCommand::Watch { participant, what, sdp, answer } => self.watch(&participant, &what, sdp, answer),
             RoomCommand::Unsubscribe { participant, from, answer } => {
-                reply(answer, self.unsubscribe(&participant, from.as_ref()));
+                reply(answer, self.unsubscribe(&participant, &from));
             }
             RoomCommand::CloseConnection { participant, connection, answer } => {
                 reply(answer, self.close_connection(&participant, &connection));
             }
             RoomCommand::Answered { participant, connection, sdp, answer } => {
                 reply(answer, self.answered(&participant, &connection, sdp));
+            }
+            RoomCommand::Restart { participant, connection, answer } => {
+                reply(answer, self.restart(&participant, &connection));
+            }
+            RoomCommand::RestartWatched { participant, connection, theirs, answer } => {
+                self.restart_watched(&participant, &connection, theirs, answer);
             }
             RoomCommand::Candidate { participant, connection, candidate, answer } => {
                 reply(answer, self.candidate(&participant, &connection, candidate));
@@ -245,6 +282,22 @@ impl Room {
             RoomCommand::Kept { recording, state, reason } => self.kept(&recording, state, reason),
             RoomCommand::Change { change, answer } => reply(answer, self.change(change)),
             RoomCommand::SetLayout { caller, layout, answer } => reply(answer, self.set_layout(&caller, layout)),
+            RoomCommand::AddIngest { caller, request, answer } => reply(answer, self.add_ingest(&caller, *request)),
+            RoomCommand::RemoveIngest { caller, id, answer } => reply(answer, self.remove_ingest(&caller, &id)),
+            RoomCommand::Ingests { caller, answer } => reply(answer, self.ingests(&caller)),
+            RoomCommand::AddPush { caller, target, answer } => reply(answer, self.add_push(&caller, *target)),
+            RoomCommand::RemovePush { caller, id, answer } => reply(answer, self.remove_push(&caller, &id)),
+            RoomCommand::Pushes { caller, answer } => reply(answer, self.pushes(&caller)),
+            RoomCommand::WatchMix { answer } => self.watch_mix(answer),
+            RoomCommand::Output { of, answer } => self.output(&of, answer),
+            RoomCommand::CheckPin { pin, from, answer } => reply(answer, self.check_viewer(&pin, from)),
+            RoomCommand::SetEffects { caller, of, chain, answer } => {
+                reply(answer, self.set_effects(&caller, &of, &chain));
+            }
+            RoomCommand::AddPicture { caller, picture, answer } => reply(answer, self.add_picture(&caller, picture)),
+            RoomCommand::RemovePicture { caller, id, answer } => reply(answer, self.remove_picture(&caller, &id)),
+            RoomCommand::Pictures { caller, answer } => reply(answer, self.list_pictures(&caller)),
+            RoomCommand::EffectCosts { participant, answer } => reply(answer, self.effect_costs(&participant)),
             RoomCommand::View { answer } => reply(answer, self.view()),
             RoomCommand::Graph { answer } => reply(answer, self.graph()),
             RoomCommand::Whois { access, answer } => reply(answer, self.whois(&access)),
@@ -258,11 +311,18 @@ impl Room {
     fn on_media(&mut self, event: MediaEvent) {
         match event {
             MediaEvent::Answered { connection, sdp } => self.on_answered(&connection, sdp),
+            MediaEvent::Restarted { connection, ours, candidates } => self.on_restarted(&connection, ours, candidates),
             MediaEvent::Offered { connection, sdp, tracks } => self.on_offered(&connection, sdp, &tracks),
             MediaEvent::Candidate { connection, candidate } => self.on_candidate(&connection, candidate),
             MediaEvent::Connected { connection } => self.on_connected(&connection),
             MediaEvent::ConnectionEnded { connection, error } => self.on_connection_ended(&connection, error),
+            MediaEvent::IngestOpened { connection, tracks } => self.on_ingest_opened(&connection, &tracks),
+            MediaEvent::IngestChanged { connection, status } => self.on_ingest_changed(&connection, status),
+            MediaEvent::PushChanged { connection, status } => self.on_push_changed(&connection, status),
+            MediaEvent::OutputEnded { connection } => self.on_output_ended(&connection),
             MediaEvent::AudioLevels(levels) => self.on_audio_levels(&levels),
+            MediaEvent::EffectsFailed { track, error } => self.on_effects_failed(&track, &error),
+            MediaEvent::EffectReported { track, report } => self.on_effect_reported(track, report),
             MediaEvent::RecordingStarted { recording } => self.on_recording_started(&recording),
             MediaEvent::RecordingEnded { recording, result } => self.on_recording_ended(&recording, result),
         }
@@ -272,11 +332,16 @@ impl Room {
     fn deadline(&self, now: Instant) -> Instant {
         let resumes = self.participants.iter().filter_map(|participant| match &participant.link {
             Link::Detached { until, .. } => Some(*until),
-            Link::Attached(_) | Link::HungUp | Link::Overrun => None,
+            Link::Attached(_) | Link::HungUp | Link::Overrun | Link::Fetched => None,
         });
         let sweep = (!self.participants.is_empty()).then(|| self.swept + SWEEP);
-        let timers =
-            [self.ends_at(), sweep, self.speaking.deadline(now), self.floor.deadline(), self.recordings.deadline()];
+        let timers = [
+            self.ends_at(),
+            sweep,
+            self.speaking.deadline(now),
+            self.floor.deadline(),
+            self.recordings.deadline(self.empty_since),
+        ];
         // Some timer always runs: an empty room has its linger, any other its sweep.
         timers.into_iter().flatten().chain(resumes).min().unwrap_or(now + SWEEP)
     }
@@ -321,11 +386,12 @@ impl Room {
                 tracks: participant.tracks().collect(),
             })
             .collect();
-        let scene = scene::compose(&actors, &self.layout, &self.floor);
+        let scene = Scene { effects: self.effects.clone(), ..scene::compose(&actors, &self.layout, &self.floor) };
         if scene != self.scene {
             self.scene = scene.clone();
             self.media.set_scene(scene);
         }
+        self.keep_mixes_without_their_listeners();
     }
 
     /// The scene as the engine knows it.
@@ -350,7 +416,7 @@ impl Room {
         for participant in &mut self.participants {
             participant.tell(event.clone());
         }
-        self.listeners.retain(|listener| listener.try_send(event.clone()).is_ok());
+        self.tell_listeners(event);
     }
 
     /// Tells everybody but one.
@@ -358,7 +424,16 @@ impl Room {
         for participant in self.participants.iter_mut().filter(|participant| participant.id != *except) {
             participant.tell(event.clone());
         }
+        self.tell_listeners(event);
+    }
+
+    fn tell_listeners(&mut self, event: RoomEvent) {
         self.listeners.retain(|listener| listener.try_send(event.clone()).is_ok());
+        if let Some(everywhere) = &self.everywhere {
+            let happened = Happened { room: self.name.clone(), time: Timestamp::now(), event };
+            // Who listens to all rooms sorts and passes on; none of them waits for him.
+            let _ = everywhere.try_send(happened);
+        }
     }
 
     pub(super) fn view(&self) -> RoomView {
@@ -367,10 +442,21 @@ impl Room {
             created_at: self.created_at,
             has_pin: self.pin.pin().is_some(),
             max_participants: self.max_participants,
-            participants: self.participants.iter().map(Participant::view).collect(),
+            participants: self.participants.iter().map(|participant| self.view_of(participant)).collect(),
             recordings: self.recordings.views(),
             layout: self.layout.clone(),
+            effects: self.effects.clone(),
+            outputs: self.pushes.iter().map(Push::view).collect(),
         }
+    }
+
+    fn view_of(&self, participant: &Participant) -> ParticipantView {
+        let edge = |media: &ConnectionId| self.media.edge(media);
+        let edges = PeerEdges {
+            publishes: participant.publications.iter().filter_map(|publication| edge(&publication.media)).collect(),
+            watches: participant.subscriptions.iter().filter_map(|subscription| edge(&subscription.media)).collect(),
+        };
+        ParticipantView { edges, ..participant.view() }
     }
 
     /// The mix, and recordings without a layout of their own, move to it.
@@ -383,6 +469,7 @@ impl Room {
         policy::check_layout(Some(&LayoutChoice::Spec(Box::new(layout.clone()))), &self.capabilities)?;
         if layout != self.layout {
             self.layout = layout;
+            self.recordings.note_layout(&self.layout);
             self.tell_all(RoomEvent::Layout { layout: self.layout.clone() });
         }
         Ok(self.layout.clone())
@@ -413,11 +500,21 @@ impl Room {
         Some((holder.id.clone(), holder.role))
     }
 
-    fn listen(&mut self, answer: oneshot::Sender<(RoomView, mpsc::Receiver<RoomEvent>)>) {
-        let (listener, events) = mpsc::channel(LISTENER_QUEUE);
+    fn watch_mix(&mut self, answer: oneshot::Sender<mpsc::Receiver<TsChunk>>) {
+        let (reader, chunks) = mpsc::channel(MIX_QUEUE);
+        // Whoever asked may have gone.
+        if answer.send(chunks).is_ok() {
+            self.media.watch_mix(reader);
+        }
+    }
+
+    fn listen(&mut self, answer: Answer<(RoomView, mpsc::Receiver<RoomEvent>), ListenError>) {
         self.listeners.retain(|listener| !listener.is_closed());
-        // One too many gets a stream that ends at once, like a listener that is too slow.
-        if answer.send((self.view(), events)).is_ok() && self.listeners.len() < MOST_LISTENERS {
+        if self.listeners.len() >= MOST_LISTENERS {
+            return reply(answer, Err(ListenError::TooMany { most: MOST_LISTENERS }));
+        }
+        let (listener, events) = mpsc::channel(LISTENER_QUEUE);
+        if answer.send(Ok((self.view(), events))).is_ok() {
             self.listeners.push(listener);
         }
     }

@@ -1,21 +1,31 @@
 //! What may be asked of a room. Sent through [`super::RoomHandle`], done one at a time by the room
 //! task; each carries the channel its one answer goes to.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    error::{ChangeError, ConnectionError, JoinError, PublishError, RecordError, SubscribeError},
+    error::{
+        ChangeError, ConnectionError, IngestError, JoinError, ListenError, OutputError, PicturesError, PublishError,
+        RecordError, SubscribeError, WatchError,
+    },
     event::RoomEvent,
-    id::{ConnectionName, ParticipantId, RecordingId, ResumeToken, TrackId},
+    id::{ConnectionName, OutputId, ParticipantId, PictureId, RecordingId, ResumeToken, TrackId},
     model::{
-        JoinRequest, Joined, Marker, Published, RecordingState, RoomChange, RoomRecordingView, RoomView, Source,
-        Subscribe,
+        EffectsOf, IngestDetails, IngestRequest, JoinRequest, Joined, Marker, OutputDetails, OutputOf, Playing,
+        Published, RecordingState, Restarted, RoomChange, RoomRecordingView, RoomView, Source, Subscribe, Unsubscribe,
+        Watch, Watching,
     },
 };
 use crate::{
-    media::{IceCandidate, LayoutSpec, RecordingSpec, graph::Graph},
+    effect::{Applied, EffectRequest, Picture},
+    media::{
+        EffectCost, IceCandidate, IceCredentials, LayoutSpec, RecordingSpec, graph::Graph, push::Target, ts::TsChunk,
+    },
     recording::RoomKey,
 };
 
@@ -60,18 +70,21 @@ pub enum RoomCommand {
     /// Remove somebody.
     Remove { caller: Caller, participant: ParticipantId, answer: Answer<(), ChangeError> },
     /// Publish what the offer sends. `sources`: `(mid, source, muted)`; without a source, a camera or
-    /// a microphone by its kind.
+    /// a microphone by its kind. `alone`: he has nothing but this connection.
     Publish {
         participant: ParticipantId,
         connection: ConnectionName,
         sdp: String,
         sources: Vec<(String, Option<Source>, bool)>,
+        alone: bool,
         answer: Answer<Published, PublishError>,
     },
     /// Subscribe. Answers with the connections whose offers will follow at once.
     Subscribe { participant: ParticipantId, to: Subscribe, answer: Answer<Vec<ConnectionName>, SubscribeError> },
+    /// Watch something over a connection that the client offers.
+    Watch { participant: ParticipantId, what: Watch, sdp: String, answer: Answer<Watching, WatchError> },
     /// End subscriptions: everything (`None`) or one participant's.
-    Unsubscribe { participant: ParticipantId, from: Option<ParticipantId>, answer: Answer<(), SubscribeError> },
+    Unsubscribe { participant: ParticipantId, from: Unsubscribe, answer: Answer<(), SubscribeError> },
     /// End one of one's own connections, publication or subscription.
     CloseConnection { participant: ParticipantId, connection: ConnectionName, answer: Answer<(), ConnectionError> },
     /// Answer an offer.
@@ -80,6 +93,15 @@ pub enum RoomCommand {
         connection: ConnectionName,
         sdp: String,
         answer: Answer<(), ConnectionError>,
+    },
+    /// Have a connection find other paths; an offer of it follows.
+    Restart { participant: ParticipantId, connection: ConnectionName, answer: Answer<(), ConnectionError> },
+    /// Have a connection that the client offered find other paths. `theirs`: his new credentials.
+    RestartWatched {
+        participant: ParticipantId,
+        connection: ConnectionName,
+        theirs: IceCredentials,
+        answer: Answer<Restarted, ConnectionError>,
     },
     /// A candidate of the client's.
     Candidate {
@@ -119,6 +141,34 @@ pub enum RoomCommand {
     Change { change: RoomChange, answer: Answer<RoomView, ChangeError> },
     /// Change the room's layout. Answers with it as it is then.
     SetLayout { caller: Caller, layout: LayoutSpec, answer: Answer<LayoutSpec, ChangeError> },
+    /// Fetch a camera or another source, as a participant.
+    AddIngest { caller: Caller, request: Box<IngestRequest>, answer: Answer<IngestDetails, IngestError> },
+    /// Fetch it no more; its participant goes.
+    RemoveIngest { caller: Caller, id: ParticipantId, answer: Answer<(), IngestError> },
+    /// What is fetched, in the order it was added.
+    Ingests { caller: Caller, answer: Answer<Vec<IngestDetails>, IngestError> },
+    /// Push the room's mix to a receiver elsewhere.
+    AddPush { caller: Caller, target: Box<Target>, answer: Answer<OutputDetails, OutputError> },
+    /// Push it there no more.
+    RemovePush { caller: Caller, id: OutputId, answer: Answer<(), OutputError> },
+    /// Where it is pushed to, in the order it was added.
+    Pushes { caller: Caller, answer: Answer<Vec<OutputDetails>, OutputError> },
+    /// The room's mix as a transport stream, from now on.
+    WatchMix { answer: oneshot::Sender<mpsc::Receiver<TsChunk>> },
+    /// The mix, or somebody's picture and sound, as RTP; `None` if there is nothing to show.
+    Output { of: OutputOf, answer: oneshot::Sender<Option<Playing>> },
+    /// Whether a stranger who shows this PIN may watch.
+    CheckPin { pin: String, from: super::guests::Address, answer: Answer<(), super::error::JoinError> },
+    /// Replace a chain of effects. Answers with it, all parameters filled in.
+    SetEffects { caller: Caller, of: EffectsOf, chain: Vec<EffectRequest>, answer: Answer<Vec<Applied>, ChangeError> },
+    /// Keep a picture for the room's effects.
+    AddPicture { caller: Caller, picture: Arc<Picture>, answer: Answer<(), PicturesError> },
+    /// Keep it no more.
+    RemovePicture { caller: Caller, id: PictureId, answer: Answer<(), PicturesError> },
+    /// What there is, in the order it came.
+    Pictures { caller: Caller, answer: Answer<Vec<Arc<Picture>>, PicturesError> },
+    /// What a participant's effects take of a processor; `None`: he is not there.
+    EffectCosts { participant: ParticipantId, answer: oneshot::Sender<Option<Vec<EffectCost>>> },
     /// The room as it is.
     View { answer: oneshot::Sender<RoomView> },
     /// The media graph as it is, with nicknames filled in.
@@ -128,7 +178,7 @@ pub enum RoomCommand {
     /// What decides who sees this room's recordings: its name and its PIN as they are now.
     Key { answer: oneshot::Sender<RoomKey> },
     /// Events for a listener outside the room (SSE): everything that goes to everybody.
-    Listen { answer: oneshot::Sender<(RoomView, mpsc::Receiver<RoomEvent>)> },
+    Listen { answer: Answer<(RoomView, mpsc::Receiver<RoomEvent>), ListenError> },
     /// End the room: recordings are ended properly, everybody is told.
     CloseRoom { reason: super::event::CloseReason, answer: oneshot::Sender<()> },
 }

@@ -3,6 +3,7 @@
 
 use thiserror::Error;
 
+use crate::effect::EffectError;
 use crate::media::{LayoutError, MediaError, negotiation::NegotiationError};
 
 /// The room could not take the request at all.
@@ -65,6 +66,12 @@ pub enum CreateError {
         /// How long, in seconds.
         wait_s: u64,
     },
+    /// Rooms were made from one address too fast; wait.
+    #[error("too many rooms were made from your address; try again in {wait_s} s")]
+    TooFast {
+        /// How long, in seconds.
+        wait_s: u64,
+    },
     /// The server is going down.
     #[error("the server is shutting down")]
     ShuttingDown,
@@ -100,6 +107,64 @@ pub enum JoinError {
     /// The resume token is unknown or its time is over: join afresh.
     #[error("that resume token is no longer good")]
     ResumeUnknown,
+    /// The room went away.
+    #[error(transparent)]
+    Gone(#[from] RoomGone),
+}
+
+/// Adding or removing a push failed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum OutputError {
+    /// As many as one room may have.
+    #[error("at most {most} outputs of one room")]
+    TooMany {
+        /// The limit.
+        most: usize,
+    },
+    /// Nothing here can mix: an encoder is missing.
+    #[error("the room's mix cannot be made; see /api/server")]
+    NoMix,
+    /// There is none of that identifier.
+    #[error("there is no such output")]
+    Unknown,
+    /// Moderators add and remove them.
+    #[error("only a moderator may do that")]
+    NotAllowed,
+    /// You are not, or no longer, in the room.
+    #[error("not in the room")]
+    NotInRoom,
+    /// The room went away.
+    #[error(transparent)]
+    Gone(#[from] RoomGone),
+}
+
+/// Adding or removing an ingest failed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum IngestError {
+    /// The name is not acceptable.
+    #[error("that name cannot be used: {0}")]
+    Name(NameError),
+    /// As many participants as may are in.
+    #[error("the room is full ({most} participants)")]
+    Full {
+        /// The limit.
+        most: usize,
+    },
+    /// As many ingests as one room may have.
+    #[error("at most {most} ingests in one room")]
+    TooMany {
+        /// The limit.
+        most: usize,
+    },
+    /// There is none of that identifier.
+    #[error("there is no such ingest")]
+    Unknown,
+    /// Moderators add and remove them.
+    #[error("only a moderator may do that")]
+    NotAllowed,
+    /// You are not, or no longer, in the room.
+    #[error("not in the room")]
+    NotInRoom,
     /// The room went away.
     #[error(transparent)]
     Gone(#[from] RoomGone),
@@ -149,6 +214,12 @@ pub enum ConnectionError {
     /// This connection waits for no answer.
     #[error("no answer is expected on that connection")]
     UnexpectedAnswer,
+    /// What carries this connection has one ICE session; a new connection has another.
+    #[error("this connection's ICE cannot be restarted; begin a new connection")]
+    NoRestart,
+    /// More often than a client has reason to; wait.
+    #[error("too many restarts and connections asked for; wait a moment")]
+    TooFast,
     /// The answer or candidate cannot be taken.
     #[error(transparent)]
     Sdp(#[from] NegotiationError),
@@ -175,9 +246,12 @@ pub enum SubscribeError {
     /// That track does not exist (any more).
     #[error("no such track")]
     NoSuchTrack,
-    /// One does not watch oneself.
-    #[error("a participant cannot subscribe to himself")]
+    /// One does not watch oneself, but for single tracks.
+    #[error("a participant cannot subscribe to himself; name the tracks to see yourself as others do")]
     Oneself,
+    /// A role that may not take somebody's effects off may not see past them either.
+    #[error("your role does not allow to see others without their effects")]
+    OnlyWithEffects,
     /// More connections than a client has reason to ask for; wait.
     #[error("too many connections asked for; wait a moment")]
     TooFast,
@@ -187,6 +261,44 @@ pub enum SubscribeError {
         /// The limit.
         most: usize,
     },
+    /// This machine cannot mix.
+    #[error("this server cannot mix: an encoder is missing (`salon doctor` says which)")]
+    NoMix,
+    /// You are not, or no longer, in the room.
+    #[error("not in the room")]
+    NotInRoom,
+    /// The room went away.
+    #[error(transparent)]
+    Gone(#[from] RoomGone),
+}
+
+/// Watching something over a connection of one's own offer failed.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum WatchError {
+    /// Nobody publishes anything.
+    #[error("nobody publishes in the room")]
+    NothingPublished,
+    /// That track does not exist (any more).
+    #[error("no such track")]
+    NoSuchTrack,
+    /// This machine cannot mix.
+    #[error("this server cannot mix: an encoder is missing (`salon doctor` says which)")]
+    NoMix,
+    /// As many subscriptions as one participant may have.
+    #[error("at most {most} subscriptions at once")]
+    TooMany {
+        /// The limit.
+        most: usize,
+    },
+    /// More connections than a client has reason to ask for; wait.
+    #[error("too many connections asked for; wait a moment")]
+    TooFast,
+    /// The offer cannot be taken.
+    #[error(transparent)]
+    Offer(#[from] NegotiationError),
+    /// The engine failed.
+    #[error(transparent)]
+    Media(#[from] MediaError),
     /// You are not, or no longer, in the room.
     #[error("not in the room")]
     NotInRoom,
@@ -232,9 +344,52 @@ pub enum ChangeError {
     /// The layout cannot be.
     #[error("the layout's {0}")]
     Layout(#[from] LayoutError),
+    /// The effects cannot be.
+    #[error(transparent)]
+    Effects(#[from] EffectError),
     /// You are not, or no longer, in the room.
     #[error("not in the room")]
     NotInRoom,
+    /// The room went away.
+    #[error(transparent)]
+    Gone(#[from] RoomGone),
+}
+
+/// A picture was not taken, shown or removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum PicturesError {
+    /// Viewers give none.
+    #[error("only those who publish give pictures to a room")]
+    NotAllowed,
+    /// As many as a room keeps.
+    #[error("the room keeps {most} pictures already; remove one first")]
+    TooMany {
+        /// The limit.
+        most: usize,
+    },
+    /// It is not there.
+    #[error("the room has no such picture")]
+    Unknown,
+    /// An effect shows it.
+    #[error("an effect shows this picture; take it off first")]
+    InUse,
+    /// You are not, or no longer, in the room.
+    #[error("not in the room")]
+    NotInRoom,
+    /// The room went away.
+    #[error(transparent)]
+    Gone(#[from] RoomGone),
+}
+
+/// Nobody listens to the room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ListenError {
+    /// As many as may listen do.
+    #[error("{most} listen to this room already")]
+    TooMany {
+        /// The limit.
+        most: usize,
+    },
     /// The room went away.
     #[error(transparent)]
     Gone(#[from] RoomGone),
@@ -263,6 +418,9 @@ pub enum RecordError {
         /// The limit.
         most: usize,
     },
+    /// Too much was asked of recordings in too short a time.
+    #[error("too fast; try again in a moment")]
+    TooFast,
     /// No recording of that id runs in this room.
     #[error("no such recording is running")]
     NoSuchRecording,
@@ -292,6 +450,12 @@ pub enum RecordError {
         /// What is never used.
         reserve_bytes: u64,
     },
+    /// The server makes as many mixes as it may.
+    #[error("{0}")]
+    ServerBusy(MediaError),
+    /// The catalogue has much to do; later it will.
+    #[error("the catalogue is behind; try again in a moment")]
+    CatalogueBusy,
     /// The catalogue could not be written.
     #[error("the recording could not be noted in the catalogue: {0}")]
     Catalogue(String),

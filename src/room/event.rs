@@ -1,13 +1,19 @@
 //! What happens in a room, in the order it happened. Every participant's session and every
 //! listener of the HTTP API reads these; dialects turn them into their own words.
 
+use std::sync::Arc;
+
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
-    id::{ConnectionName, ParticipantId, TrackId},
-    model::{OfferedTrack, ParticipantView, RoomRecordingView, Signal, TrackView},
+    id::{ConnectionName, OutputId, ParticipantId, TrackId},
+    model::{OfferedTrack, OutputView, ParticipantView, RoomRecordingView, Signal, TrackView},
 };
-use crate::media::{IceCandidate, LayoutSpec};
+use crate::{
+    effect::Applied,
+    media::{FaceBox, IceCandidate, LayoutSpec},
+};
 
 /// Something that happened, told to everybody in the room or (the last group) to one participant.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -63,10 +69,74 @@ pub enum RoomEvent {
         /// As it is now.
         recording: RoomRecordingView,
     },
+    /// The room's mix is pushed to a receiver elsewhere, or how that stands has changed.
+    Output {
+        /// As it is now.
+        output: OutputView,
+    },
+    /// It is pushed there no more.
+    OutputRemoved {
+        /// Which.
+        output: OutputId,
+    },
     /// The room's layout changed.
     Layout {
         /// As it is now.
         layout: LayoutSpec,
+    },
+    /// The effects on the mix changed. A participant's are told with him.
+    Effects {
+        /// As they are now.
+        effects: Vec<Applied>,
+    },
+    /// A participant's effects ended by themselves, and were taken off.
+    EffectsFailed {
+        /// Whose.
+        participant: ParticipantId,
+        /// Why, in a sentence.
+        reason: String,
+    },
+    /// An effect read a barcode or QR code.
+    Barcode {
+        /// On whose picture.
+        participant: ParticipantId,
+        /// On which track.
+        track: TrackId,
+        /// Its kind, e.g. `QR-Code`, `EAN-13`.
+        format: String,
+        /// What it says.
+        text: String,
+    },
+    /// An effect saw something begin to move, or cease to.
+    Motion {
+        /// On whose picture.
+        participant: ParticipantId,
+        /// On which track.
+        track: TrackId,
+        /// It moves.
+        moving: bool,
+        /// The share of the picture that changed, 0 to 1.
+        amount: f64,
+    },
+    /// An effect saw faces come, go, or (twice a second) be there.
+    Face {
+        /// On whose picture.
+        participant: ParticipantId,
+        /// On which track.
+        track: TrackId,
+        /// All that are there.
+        faces: Vec<FaceBox>,
+    },
+    /// An effect measured how loud somebody is.
+    Level {
+        /// Who.
+        participant: ParticipantId,
+        /// On which track.
+        track: TrackId,
+        /// On average over 200 ms, in decibels of full scale, −100 to 0.
+        rms_db: f64,
+        /// The loudest sample.
+        peak_db: f64,
     },
     /// The room is no more.
     RoomClosed {
@@ -77,12 +147,21 @@ pub enum RoomEvent {
     Offer {
         /// The new PeerConnection.
         connection: ConnectionName,
-        /// Whose tracks it brings.
-        participant: ParticipantId,
+        /// Whose tracks it brings; nobody's if it is the mix.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        participant: Option<ParticipantId>,
+        /// It brings the room's mix.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        mix: bool,
         /// The SDP.
         sdp: String,
         /// Which tracks.
         tracks: Vec<OfferedTrack>,
+    },
+    /// To one: media flows on one of his connections. Clients see that themselves and are not told.
+    Connected {
+        /// Which.
+        connection: ConnectionName,
     },
     /// To one: a candidate for one of his PeerConnections.
     Candidate {
@@ -103,6 +182,17 @@ pub enum RoomEvent {
         /// Why.
         reason: LeaveReason,
     },
+}
+
+/// Something that happened in one of the rooms, for whoever listens to all of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Happened {
+    /// In which.
+    pub room: Arc<str>,
+    /// When.
+    pub time: Timestamp,
+    /// What.
+    pub event: RoomEvent,
 }
 
 /// How loud somebody is.

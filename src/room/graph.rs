@@ -26,16 +26,23 @@ impl Room {
             NodeKind::Subscriber => self.participants.iter().find_map(|subscriber| {
                 let subscription =
                     subscriber.subscriptions.iter().find(|s| node.id.contains(s.media.name.0.as_ref()))?;
-                let publisher = self.participants.iter().find(|p| p.id == subscription.publisher)?;
+                let Some(publisher) = subscription.publisher() else {
+                    return Some(format!("{} ← the mix", subscriber.name));
+                };
+                let publisher = self.participants.iter().find(|p| p.id == *publisher)?;
                 Some(format!("{} ← {}", subscriber.name, publisher.name))
             }),
-            NodeKind::Track | NodeKind::Decoder => {
+            NodeKind::Ingest => self.participants.iter().find_map(|participant| {
+                let ingest = participant.ingest.as_ref()?;
+                node.id.contains(ingest.media.name.0.as_ref()).then(|| participant.name.clone())
+            }),
+            NodeKind::Track | NodeKind::Transcoder | NodeKind::Decoder => {
                 let (owner, track) = self.track_of(node)?;
                 let source = format!("{:?}", track.source).to_lowercase();
                 let label = format!("{} · {source} · {}", owner.name, node.label);
                 Some(label.trim_end_matches(" · ").to_owned())
             }
-            NodeKind::Mixer | NodeKind::Encoder | NodeKind::Recorder => None,
+            NodeKind::Effect | NodeKind::Mixer | NodeKind::Encoder | NodeKind::Recorder | NodeKind::Output => None,
         }
     }
 

@@ -7,6 +7,7 @@ use std::{
     future::Future,
     path::PathBuf,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -14,16 +15,24 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     command::{Answer, Caller, RoomCommand, SessionEvents, SessionId},
-    error::{ChangeError, ConnectionError, JoinError, PublishError, RecordError, RoomGone, SubscribeError},
+    error::{
+        ChangeError, ConnectionError, IngestError, JoinError, ListenError, OutputError, PicturesError, PublishError,
+        RecordError, RoomGone, SubscribeError, WatchError,
+    },
     event::{CloseReason, RoomEvent},
-    id::{AccessToken, ConnectionName, ParticipantId, RecordingId, ResumeToken, TrackId},
+    guests::Address,
+    id::{AccessToken, ConnectionName, OutputId, ParticipantId, PictureId, RecordingId, ResumeToken, TrackId},
     model::{
-        JoinRequest, Joined, Marker, Published, RecordingState, Role, RoomChange, RoomRecordingView, RoomView, Source,
-        Subscribe,
+        EffectsOf, IngestDetails, IngestRequest, JoinRequest, Joined, Marker, OutputDetails, OutputOf, Playing,
+        Published, RecordingState, Restarted, Role, RoomChange, RoomRecordingView, RoomView, Source, Subscribe,
+        Unsubscribe, Watch, Watching,
     },
 };
 use crate::{
-    media::{IceCandidate, LayoutSpec, RecordingSpec, graph::Graph},
+    effect::{Applied, EffectRequest, Picture},
+    media::{
+        EffectCost, IceCandidate, IceCredentials, LayoutSpec, RecordingSpec, graph::Graph, push::Target, ts::TsChunk,
+    },
     recording::RoomKey,
 };
 
@@ -65,6 +74,11 @@ impl RoomHandle {
         self.commands.is_closed()
     }
 
+    /// Both are handles of one room.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.commands.same_channel(&other.commands)
+    }
+
     /// Come in.
     pub fn join(&self, request: JoinRequest, session: SessionId, events: SessionEvents) -> Pending<Joined, JoinError> {
         self.ask(|answer| RoomCommand::Join { request, session, events, answer })
@@ -99,7 +113,19 @@ impl RoomHandle {
         sdp: String,
         sources: Vec<(String, Option<Source>, bool)>,
     ) -> Pending<Published, PublishError> {
-        self.ask(|answer| RoomCommand::Publish { participant, connection, sdp, sources, answer })
+        self.ask(|answer| RoomCommand::Publish { participant, connection, sdp, sources, alone: false, answer })
+    }
+
+    /// As [`publish`](Self::publish), for somebody who has nothing but this connection: he is gone some
+    /// seconds after the last packet.
+    pub fn publish_alone(
+        &self,
+        participant: ParticipantId,
+        connection: ConnectionName,
+        sdp: String,
+    ) -> Pending<Published, PublishError> {
+        let sources = Vec::new();
+        self.ask(|answer| RoomCommand::Publish { participant, connection, sdp, sources, alone: true, answer })
     }
 
     /// Subscribe. Answers with the connections whose offers follow at once.
@@ -107,8 +133,13 @@ impl RoomHandle {
         self.ask(|answer| RoomCommand::Subscribe { participant, to, answer })
     }
 
-    /// End subscriptions: all (`None`) or one participant's.
-    pub fn unsubscribe(&self, participant: ParticipantId, from: Option<ParticipantId>) -> Pending<(), SubscribeError> {
+    /// Watch something over a connection that the client offers.
+    pub fn watch(&self, participant: ParticipantId, what: Watch, sdp: String) -> Pending<Watching, WatchError> {
+        self.ask(|answer| RoomCommand::Watch { participant, what, sdp, answer })
+    }
+
+    /// End subscriptions.
+    pub fn unsubscribe(&self, participant: ParticipantId, from: Unsubscribe) -> Pending<(), SubscribeError> {
         self.ask(|answer| RoomCommand::Unsubscribe { participant, from, answer })
     }
 
@@ -129,6 +160,21 @@ impl RoomHandle {
         sdp: String,
     ) -> Pending<(), ConnectionError> {
         self.ask(|answer| RoomCommand::Answered { participant, connection, sdp, answer })
+    }
+
+    /// Have a connection find other paths.
+    pub fn restart(&self, participant: ParticipantId, connection: ConnectionName) -> Pending<(), ConnectionError> {
+        self.ask(|answer| RoomCommand::Restart { participant, connection, answer })
+    }
+
+    /// Have a connection that the client offered find other paths.
+    pub fn restart_watched(
+        &self,
+        participant: ParticipantId,
+        connection: ConnectionName,
+        theirs: IceCredentials,
+    ) -> Pending<Restarted, ConnectionError> {
+        self.ask(|answer| RoomCommand::RestartWatched { participant, connection, theirs, answer })
     }
 
     /// Pass a candidate on.
@@ -212,6 +258,92 @@ impl RoomHandle {
         self.ask(|answer| RoomCommand::SetLayout { caller, layout, answer })
     }
 
+    /// Fetch a camera or another source, as a participant.
+    pub fn add_ingest(&self, caller: Caller, request: IngestRequest) -> Pending<IngestDetails, IngestError> {
+        self.ask(|answer| RoomCommand::AddIngest { caller, request: Box::new(request), answer })
+    }
+
+    /// Fetch it no more.
+    pub fn remove_ingest(&self, caller: Caller, id: ParticipantId) -> Pending<(), IngestError> {
+        self.ask(|answer| RoomCommand::RemoveIngest { caller, id, answer })
+    }
+
+    /// What is fetched.
+    pub fn ingests(&self, caller: Caller) -> Pending<Vec<IngestDetails>, IngestError> {
+        self.ask(|answer| RoomCommand::Ingests { caller, answer })
+    }
+
+    /// Push the room's mix to a receiver elsewhere, and go on until it is removed.
+    pub fn add_push(&self, caller: Caller, target: Target) -> Pending<OutputDetails, OutputError> {
+        self.ask(|answer| RoomCommand::AddPush { caller, target: Box::new(target), answer })
+    }
+
+    /// Push it there no more.
+    pub fn remove_push(&self, caller: Caller, id: OutputId) -> Pending<(), OutputError> {
+        self.ask(|answer| RoomCommand::RemovePush { caller, id, answer })
+    }
+
+    /// Where the mix is pushed to.
+    pub fn pushes(&self, caller: Caller) -> Pending<Vec<OutputDetails>, OutputError> {
+        self.ask(|answer| RoomCommand::Pushes { caller, answer })
+    }
+
+    /// The room's mix as a transport stream, from its last keyframe on. It ends when the room does, when
+    /// it breaks down, or when the reader is too slow.
+    ///
+    /// # Errors
+    /// [`RoomGone`].
+    pub async fn watch_mix(&self) -> Result<mpsc::Receiver<TsChunk>, RoomGone> {
+        self.inquire(|answer| RoomCommand::WatchMix { answer }).await
+    }
+
+    /// The mix, or somebody's picture and sound, as RTP. It ends when the room does or what it shows, or when
+    /// the reader is too slow. `None`: there is no such participant, or he publishes nothing.
+    ///
+    /// # Errors
+    /// [`RoomGone`].
+    pub async fn output(&self, of: OutputOf) -> Result<Option<Playing>, RoomGone> {
+        self.inquire(|answer| RoomCommand::Output { of, answer }).await
+    }
+
+    /// Whether somebody who comes from there with this PIN may watch. A room without a PIN takes none.
+    pub fn check_pin(&self, pin: String, from: Address) -> Pending<(), JoinError> {
+        self.ask(|answer| RoomCommand::CheckPin { pin, from, answer })
+    }
+
+    /// Replace a chain of effects; an empty one takes them off.
+    pub fn set_effects(
+        &self,
+        caller: Caller,
+        of: EffectsOf,
+        chain: Vec<EffectRequest>,
+    ) -> Pending<Vec<Applied>, ChangeError> {
+        self.ask(|answer| RoomCommand::SetEffects { caller, of, chain, answer })
+    }
+
+    /// What a participant's effects take of a processor, those on his pictures first; `None`: he is not there.
+    ///
+    /// # Errors
+    /// [`RoomGone`].
+    pub async fn effect_costs(&self, participant: ParticipantId) -> Result<Option<Vec<EffectCost>>, RoomGone> {
+        self.inquire(|answer| RoomCommand::EffectCosts { participant, answer }).await
+    }
+
+    /// Keep a picture for the room's effects.
+    pub fn add_picture(&self, caller: Caller, picture: Arc<Picture>) -> Pending<(), PicturesError> {
+        self.ask(|answer| RoomCommand::AddPicture { caller, picture, answer })
+    }
+
+    /// Keep a picture no more.
+    pub fn remove_picture(&self, caller: Caller, id: PictureId) -> Pending<(), PicturesError> {
+        self.ask(|answer| RoomCommand::RemovePicture { caller, id, answer })
+    }
+
+    /// The room's pictures, in the order they came.
+    pub fn pictures(&self, caller: Caller) -> Pending<Vec<Arc<Picture>>, PicturesError> {
+        self.ask(|answer| RoomCommand::Pictures { caller, answer })
+    }
+
     /// The room as it is.
     ///
     /// # Errors
@@ -246,11 +378,8 @@ impl RoomHandle {
 
     /// The room as it is, and all that goes to everybody from then on. The stream ends when the
     /// room does, or when the listener is too slow.
-    ///
-    /// # Errors
-    /// [`RoomGone`].
-    pub async fn listen(&self) -> Result<(RoomView, mpsc::Receiver<RoomEvent>), RoomGone> {
-        self.inquire(|answer| RoomCommand::Listen { answer }).await
+    pub fn listen(&self) -> Pending<(RoomView, mpsc::Receiver<RoomEvent>), ListenError> {
+        self.ask(|answer| RoomCommand::Listen { answer })
     }
 
     /// End the room; answers when its media is gone and its recordings are closed.

@@ -68,13 +68,36 @@ text_id!(
     RecordingId, "rec_", 16
 );
 text_id!(
+    /// A receiver elsewhere that a room's mix is pushed to.
+    OutputId, "out_", 12
+);
+text_id!(
+    /// A picture that somebody gave to a room, for its effects.
+    PictureId, "pic_", 12
+);
+text_id!(
     /// What a client shows to come back as the same participant: 32 random characters, a secret.
     ResumeToken, "r_", 32
 );
 text_id!(
-    /// What a participant shows to the HTTP API (his room's recordings): 32 random characters, a secret.
+    /// What a participant shows to the HTTP API (his room's recordings), a secret: his room's number
+    /// and 32 random characters.
     AccessToken, "a_", 32
 );
+
+impl AccessToken {
+    /// A new one for a room: its number stands in front of the secret, so that a token that somebody
+    /// shows is looked for in one room.
+    pub fn of_room(number: u64) -> Self {
+        Self(format!("a_{number:x}_{}", random_text(32)).into())
+    }
+
+    /// The number of the room that it is for, if we can have made it.
+    pub fn room_number(&self) -> Option<u64> {
+        let (number, secret) = self.0.strip_prefix("a_")?.split_once('_')?;
+        u64::from_str_radix(number, 16).ok().filter(|_| secret.len() == 32)
+    }
+}
 
 /// The name of a PeerConnection, unique within one participant.
 ///

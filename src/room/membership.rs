@@ -63,7 +63,7 @@ impl Room {
     ) -> Result<Participant, JoinError> {
         let now = Instant::now();
         let name = policy::check_nickname(&request.name, self.policy.max_name_chars).map_err(JoinError::Name)?;
-        self.pin.check(request.pin.as_deref(), now)?;
+        self.pin.check(request.pin.as_deref(), request.from, now)?;
         if self.participants.len() >= self.max_participants {
             return Err(JoinError::Full { most: self.max_participants });
         }
@@ -76,15 +76,17 @@ impl Room {
             may_moderate,
             joined_at: Timestamp::now(),
             resume: ResumeToken::random(),
-            access: AccessToken::random(),
+            access: AccessToken::of_room(self.number),
             session,
             link: Link::Attached(events),
             publications: Vec::new(),
             subscriptions: Vec::new(),
             follows: Follows::default(),
+            effects: Vec::new(),
             sayings: TokenBucket::full(SAYINGS_AT_ONCE, SAYINGS_PER_SECOND, now),
             connecting: TokenBucket::full(2 * connections, CONNECTIONS_PER_SECOND, now),
             ended: VecDeque::new(),
+            ingest: None,
         })
     }
 
@@ -125,7 +127,9 @@ impl Room {
         answer: Answer<Joined, JoinError>,
     ) {
         let returning = self.participants.iter_mut().find(|p| same_token(p.resume.as_str(), token.as_str()));
-        let Some(participant) = returning.filter(|participant| !matches!(participant.link, Link::Overrun)) else {
+        let Some(participant) =
+            returning.filter(|participant| !matches!(participant.link, Link::Overrun | Link::Fetched))
+        else {
             let _ = answer.send(Err(JoinError::ResumeUnknown));
             return;
         };
@@ -135,7 +139,7 @@ impl Room {
         participant.session = session;
         let (was_away, missed) = match old {
             Link::Detached { missed, .. } => (true, missed),
-            Link::Attached(_) | Link::HungUp | Link::Overrun => (false, Vec::new()),
+            Link::Attached(_) | Link::HungUp | Link::Overrun | Link::Fetched => (false, Vec::new()),
         };
         let id = participant.id.clone();
         tracing::info!(room.id = %self.name, participant.id = %id, "participant came back");
@@ -200,7 +204,7 @@ impl Room {
             let next = self.participants.iter().find_map(|participant| match participant.link {
                 Link::Overrun => Some((participant.id.clone(), None)),
                 Link::HungUp => Some((participant.id.clone(), Some(participant.session))),
-                Link::Attached(_) | Link::Detached { .. } => None,
+                Link::Attached(_) | Link::Detached { .. } | Link::Fetched => None,
             });
             match next {
                 None => return,
@@ -221,12 +225,16 @@ impl Room {
     }
 
     /// Takes a participant out, and all that hangs on him.
-    fn depart(&mut self, id: &ParticipantId, reason: LeaveReason) {
+    pub(super) fn depart(&mut self, id: &ParticipantId, reason: LeaveReason) {
         let Some(index) = self.participants.iter().position(|participant| participant.id == *id) else { return };
         let participant = &mut self.participants[index];
         let names: Vec<_> = participant.publications.iter().map(|publication| publication.name.clone()).collect();
         for subscription in std::mem::take(&mut participant.subscriptions) {
             self.media.close(&subscription.media);
+        }
+        // It may not have come to a publication.
+        if let Some(ingest) = &participant.ingest {
+            self.media.close(&ingest.media);
         }
         for name in names {
             let Some(publication) = self.participant(id).and_then(|p| p.take_publication(&name, None)) else {
@@ -266,7 +274,7 @@ impl Room {
         self.tell_updated(&id);
     }
 
-    fn tell_updated(&mut self, id: &ParticipantId) {
+    pub(super) fn tell_updated(&mut self, id: &ParticipantId) {
         if let Some(participant) = self.participant(id).map(|participant| participant.view()) {
             self.tell_all(RoomEvent::ParticipantUpdated { participant });
         }

@@ -2,14 +2,25 @@
 //!
 //! The live state, with its channels and timers, is private to [`super::actor`]; these are its views.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 use utoipa::ToSchema;
 
-use super::id::{AccessToken, ConnectionName, ParticipantId, RecordingId, ResumeToken, TrackId};
-use crate::media::{CodecName, Kind, LayoutSpec, RecordingSpec};
+use super::guests::Address;
+use super::id::{AccessToken, ConnectionName, OutputId, ParticipantId, RecordingId, ResumeToken, TrackId};
+use crate::{
+    effect::Applied,
+    ingest::{self, rtsp::Transport},
+    media::{
+        CodecName, Edge, IceCredentials, Kind, LayoutSpec, RecordingSpec,
+        ingest::{IngestFigures, IngestMedia, IngestState},
+        output::RtpPiece,
+        push::PushState,
+    },
+};
 
 /// What a participant may do. The order counts: each role may do all that those before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
@@ -21,6 +32,19 @@ pub enum Role {
     Publisher,
     /// And record, mute and remove others.
     Moderator,
+}
+
+impl std::str::FromStr for Role {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "viewer" => Ok(Self::Viewer),
+            "publisher" => Ok(Self::Publisher),
+            "moderator" => Ok(Self::Moderator),
+            _ => Err("there is no such role".into()),
+        }
+    }
 }
 
 /// What a track shows or carries; clients lay out and label by it.
@@ -57,7 +81,7 @@ pub struct TrackView {
 }
 
 /// Somebody in the room.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct ParticipantView {
     /// His identifier.
     #[schema(value_type = String)]
@@ -71,8 +95,156 @@ pub struct ParticipantView {
     pub joined_at: Timestamp,
     /// False while his socket is away and his resume token still good.
     pub connected: bool,
+    /// On his camera and microphone, in order.
+    pub effects: Vec<Applied>,
     /// What he publishes, in the order it was published.
     pub tracks: Vec<TrackView>,
+    /// What his connections are built on.
+    #[serde(skip_serializing_if = "PeerEdges::is_empty")]
+    pub edges: PeerEdges,
+    /// He is a camera or another source that the server fetches, and this is how it stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ingest: Option<IngestView>,
+}
+
+/// What somebody's connections are built on, each kind once. Not told in events: it is how things stand
+/// when a room or its participants are asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct PeerEdges {
+    /// Of what he publishes.
+    pub publishes: BTreeSet<Edge>,
+    /// Of what he watches.
+    pub watches: BTreeSet<Edge>,
+}
+
+impl PeerEdges {
+    fn is_empty(&self) -> bool {
+        self.publishes.is_empty() && self.watches.is_empty()
+    }
+}
+
+/// How an ingest stands, as everybody in the room may know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct IngestView {
+    /// Whether media comes.
+    pub state: IngestState,
+    /// Since when it is in this state.
+    #[schema(value_type = String)]
+    pub since: Timestamp,
+    /// Why nothing comes, in a word: `unreachable`, `refused`, `unauthorised`, `not_found`, `stalled`, …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    /// How often it came back.
+    pub reconnects: u32,
+    /// How its media comes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transport: Option<Transport>,
+    /// What its picture is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub video: Option<IngestMedia>,
+    /// What its sound is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audio: Option<IngestMedia>,
+}
+
+/// An ingest, for whoever may add and remove it. Credentials are in none of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct IngestDetails {
+    /// Its identifier, which is its participant's too.
+    #[schema(value_type = String)]
+    pub id: ParticipantId,
+    /// What it is called.
+    pub name: String,
+    /// Where it comes from, without what may be a password.
+    pub uri: String,
+    /// It is fetched only while somebody watches or records it.
+    pub on_demand: bool,
+    /// Why nothing comes, in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// What has come so far.
+    #[serde(flatten)]
+    pub figures: IngestFigures,
+    /// How it stands.
+    #[serde(flatten)]
+    pub status: IngestView,
+}
+
+/// A source to fetch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IngestRequest {
+    /// Nickname, unchecked.
+    pub name: String,
+    /// Where it comes from, and how.
+    pub source: ingest::rtsp::Source,
+    /// How long a lost packet is waited for.
+    pub latency: Duration,
+    /// Only while somebody watches or records it.
+    pub on_demand: bool,
+}
+
+/// A receiver elsewhere that is sent the room's mix, as everybody in the room may know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct OutputView {
+    /// Its identifier.
+    #[schema(value_type = String)]
+    pub id: OutputId,
+    /// How it is spoken to.
+    pub kind: OutputKind,
+    /// Whether it takes the mix.
+    pub state: PushState,
+    /// Since when it is in this state.
+    #[schema(value_type = String)]
+    pub since: Timestamp,
+    /// Why it takes nothing, in a word: `unreachable`, `unresolved`, `refused` (by the address policy), `lost`,
+    /// `stalled`, `mix_unavailable`, `media`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    /// How often it came back.
+    pub reconnects: u32,
+}
+
+/// The same, for whoever may add and remove it. Keys and credentials are in none of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct OutputDetails {
+    /// How it stands.
+    #[serde(flatten)]
+    pub view: OutputView,
+    /// Where it is, without what may be a key or a password.
+    pub uri: String,
+    /// Why it takes nothing, in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Bytes it was sent, over all its connections.
+    pub sent_bytes: u64,
+}
+
+/// How a receiver is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputKind {
+    /// Adobe's protocol.
+    Rtmp,
+    /// Haivision's, with MPEG-TS in it.
+    Srt,
+}
+
+/// What a player outside the page asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutputOf {
+    /// Everybody, mixed.
+    Mix,
+    /// One participant's picture and sound.
+    Participant(ParticipantId),
+}
+
+/// What a player outside the page gets.
+#[derive(Debug)]
+pub struct Playing {
+    /// The streams, the picture first.
+    pub codecs: Vec<CodecName>,
+    /// Their packets.
+    pub pieces: mpsc::Receiver<RtpPiece>,
 }
 
 /// A recording as the room shows it to everybody in it.
@@ -112,6 +284,17 @@ pub struct Marker {
     pub at_ms: u64,
     /// What happens there: 1 to 128 printable characters.
     pub title: String,
+}
+
+/// Somebody spoke for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Spoken {
+    /// Who, by the nickname he had.
+    pub participant: String,
+    /// From when, in milliseconds of the file: pauses do not count.
+    pub from_ms: u64,
+    /// Until when.
+    pub to_ms: u64,
 }
 
 /// The life of a recording; it only moves down this list, but for a pause and its end.
@@ -162,6 +345,10 @@ pub struct RoomView {
     pub recordings: Vec<RoomRecordingView>,
     /// How the mix, and recordings without a layout of their own, are laid out.
     pub layout: LayoutSpec,
+    /// On the picture of the mix, in order.
+    pub effects: Vec<Applied>,
+    /// Receivers elsewhere that are sent the mix.
+    pub outputs: Vec<OutputView>,
 }
 
 /// How a room is set up; what is left out takes the server's default.
@@ -201,6 +388,8 @@ pub struct JoinRequest {
     pub pin: Option<String>,
     /// The role asked for; the room may grant another (`None`: as the policy says).
     pub role: Option<Role>,
+    /// Where the request came from; never taken from a client's own words.
+    pub from: Address,
 }
 
 /// What a participant gets when he comes in or comes back.
@@ -263,7 +452,60 @@ pub enum Subscribe {
         participant: ParticipantId,
         /// Only these.
         tracks: Option<Vec<TrackId>>,
+        /// With the effects that are on them, or as he published them.
+        effects: bool,
     },
+    /// The room's mix: one picture of all, and the sound of all others.
+    Mix,
+}
+
+/// What is watched over a connection of the subscriber's own offer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Watch {
+    /// All that the first who publishes something publishes now.
+    FirstPublisher,
+    /// One track.
+    Track(TrackId),
+    /// The room's mix.
+    Mix,
+}
+
+/// What the answer to such an offer carries.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Watching {
+    /// The new connection.
+    pub connection: ConnectionName,
+    /// The SDP answer.
+    pub sdp: String,
+}
+
+/// What the answer to a client's new ICE credentials carries.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Restarted {
+    /// Ours.
+    pub ours: IceCredentials,
+    /// Ours, all of them, `candidate:…` each.
+    pub candidates: Vec<String>,
+}
+
+/// What a participant ceases to watch.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Unsubscribe {
+    /// Everything.
+    All,
+    /// One participant.
+    Participant(ParticipantId),
+    /// The room's mix.
+    Mix,
+}
+
+/// What effects are put on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EffectsOf {
+    /// A participant's camera and microphone.
+    Participant(ParticipantId),
+    /// The picture of the mix, and of recordings.
+    Mix,
 }
 
 /// A message between participants (chat, or an application's own).

@@ -11,12 +11,16 @@ use tokio::{sync::mpsc::error::TrySendError, time::Instant};
 use super::{
     bucket::TokenBucket,
     command::{Answer, SessionEvents, SessionId},
-    error::{ConnectionError, PublishError},
+    error::{ConnectionError, PublishError, WatchError},
     event::RoomEvent,
     id::{AccessToken, ConnectionId, ConnectionName, ParticipantId, ResumeToken, TrackId},
-    model::{OfferedTrack, ParticipantView, Published, Role, TrackView},
+    ingest::Ingest,
+    model::{OfferedTrack, ParticipantView, PeerEdges, Published, Restarted, Role, TrackView, Watching},
 };
-use crate::media::IceCandidate;
+use crate::{
+    effect::Applied,
+    media::{IceCandidate, Kind},
+};
 
 /// Names of ended connections that are remembered, to tell "ended" from "never was".
 const MOST_ENDED: usize = 256;
@@ -41,11 +45,15 @@ pub(super) struct Participant {
     pub(super) publications: Vec<Publication>,
     pub(super) subscriptions: Vec<Subscription>,
     pub(super) follows: Follows,
+    /// On what he publishes, but for shared screens.
+    pub(super) effects: Vec<Applied>,
     /// What he may tell everybody: messages, other names, mutes.
     pub(super) sayings: TokenBucket,
     /// Connections he may ask for.
     pub(super) connecting: TokenBucket,
     pub(super) ended: VecDeque<Ended>,
+    /// His media is fetched by the server; there is no session.
+    pub(super) ingest: Option<Ingest>,
 }
 
 /// The way to a participant's session.
@@ -62,6 +70,8 @@ pub(super) enum Link {
         until: Instant,
         missed: Vec<RoomEvent>,
     },
+    /// An ingest: there is nobody to tell.
+    Fetched,
 }
 
 /// A connection the participant publishes on.
@@ -84,23 +94,36 @@ pub(super) enum PublicationStage {
     Live,
 }
 
-/// A connection the participant watches one publication on; the client knows it by its media name.
+/// A connection the participant watches something on; the client knows it by its media name.
 pub(super) struct Subscription {
     pub(super) media: ConnectionId,
-    pub(super) publisher: ParticipantId,
-    /// The publication, by its media name.
-    pub(super) publication: ConnectionName,
+    pub(super) to: Watched,
     pub(super) stage: SubscriptionStage,
     pub(super) candidates: Candidates,
+}
+
+/// What one connection shows.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Watched {
+    /// Publications of one participant, by their media names; when the last is gone, so is this.
+    Publications { publisher: ParticipantId, names: Vec<ConnectionName> },
+    /// The room's mix, and what is not heard in it.
+    Mix { without: Vec<TrackId> },
 }
 
 pub(super) enum SubscriptionStage {
     /// The engine makes the offer.
     Preparing,
+    /// The engine makes the answer to the client's own offer.
+    Answering(Answer<Watching, WatchError>),
     /// The client has the offer, or it was lost with his socket: kept to be told again.
     Offered { sdp: String, tracks: Vec<OfferedTrack> },
     /// Negotiated.
     Answered,
+    /// Negotiated; the engine makes another offer of it, for other paths.
+    Reoffering,
+    /// Negotiated; the engine takes the client's new credentials.
+    Restarting(Answer<Restarted, ConnectionError>),
 }
 
 /// Both sides' candidates of one connection.
@@ -119,6 +142,8 @@ pub(super) struct Follows {
     all: bool,
     only: HashSet<ParticipantId>,
     except: HashSet<ParticipantId>,
+    /// Those he sees as they publish, without their effects.
+    clean: HashSet<ParticipantId>,
 }
 
 /// A connection that was; `told` carries the reason if the room ended it.
@@ -135,8 +160,11 @@ impl Participant {
             name: self.name.clone(),
             role: self.role,
             joined_at: self.joined_at,
-            connected: matches!(self.link, Link::Attached(_)),
+            connected: matches!(self.link, Link::Attached(_) | Link::Fetched),
+            effects: self.effects.clone(),
             tracks: live.flat_map(|publication| publication.tracks.iter().map(|(_, track)| track.clone())).collect(),
+            edges: PeerEdges::default(),
+            ingest: self.ingest.as_ref().map(Ingest::view),
         }
     }
 
@@ -153,7 +181,7 @@ impl Participant {
                     missed.push(event);
                 }
             }
-            Link::Detached { .. } | Link::HungUp | Link::Overrun => {}
+            Link::Detached { .. } | Link::HungUp | Link::Overrun | Link::Fetched => {}
         }
     }
 
@@ -205,6 +233,11 @@ impl Participant {
         live.flat_map(|publication| publication.tracks.iter().map(|(_, track)| track))
     }
 
+    /// His sound, which he does not hear in a mix.
+    pub(super) fn sounds(&self) -> Vec<TrackId> {
+        self.tracks().filter(|track| track.kind == Kind::Audio).map(|track| track.id.clone()).collect()
+    }
+
     /// Tells a session that took over all that an earlier one may not have received: connections
     /// that ended, offers nobody answered, candidates of connections that are not up, messages.
     pub(super) fn tell_again(&mut self, missed: Vec<RoomEvent>, now: Instant) {
@@ -240,7 +273,23 @@ impl Publication {
 impl Subscription {
     /// The client has been sent the offer, so candidates mean something to him.
     pub(super) fn is_offered(&self) -> bool {
-        !matches!(self.stage, SubscriptionStage::Preparing)
+        !matches!(self.stage, SubscriptionStage::Preparing | SubscriptionStage::Answering(_))
+    }
+
+    /// Whom it shows, if one.
+    pub(super) fn publisher(&self) -> Option<&ParticipantId> {
+        match &self.to {
+            Watched::Publications { publisher, .. } => Some(publisher),
+            Watched::Mix { .. } => None,
+        }
+    }
+
+    pub(super) fn shows(&self, publication: &ConnectionName) -> bool {
+        matches!(&self.to, Watched::Publications { names, .. } if names.contains(publication))
+    }
+
+    pub(super) fn is_mix(&self) -> bool {
+        matches!(self.to, Watched::Mix { .. })
     }
 
     /// The offer, if it still waits for an answer.
@@ -248,7 +297,8 @@ impl Subscription {
         let SubscriptionStage::Offered { sdp, tracks } = &self.stage else { return None };
         Some(RoomEvent::Offer {
             connection: self.media.name.clone(),
-            participant: self.publisher.clone(),
+            participant: self.publisher().cloned(),
+            mix: self.is_mix(),
             sdp: sdp.clone(),
             tracks: tracks.clone(),
         })
@@ -272,6 +322,11 @@ impl Candidates {
         }
     }
 
+    /// The client begins to look again, with candidates of other credentials.
+    pub(super) fn restart(&mut self) {
+        self.received = 0;
+    }
+
     pub(super) fn connected(&mut self) {
         self.up = true;
         self.ours = Vec::new();
@@ -293,11 +348,21 @@ impl Follows {
     pub(super) fn follow_all(&mut self) {
         self.all = true;
         self.except.clear();
+        self.clean.clear();
     }
 
-    pub(super) fn follow(&mut self, participant: &ParticipantId) {
+    pub(super) fn with_effects(&self, participant: &ParticipantId) -> bool {
+        !self.clean.contains(participant)
+    }
+
+    pub(super) fn follow(&mut self, participant: &ParticipantId, effects: bool) {
         self.except.remove(participant);
         self.only.insert(participant.clone());
+        if effects {
+            self.clean.remove(participant);
+        } else {
+            self.clean.insert(participant.clone());
+        }
     }
 
     pub(super) fn follow_none(&mut self) {
@@ -306,6 +371,7 @@ impl Follows {
 
     pub(super) fn unfollow(&mut self, participant: &ParticipantId) {
         self.only.remove(participant);
+        self.clean.remove(participant);
         if self.all {
             self.except.insert(participant.clone());
         }
@@ -315,5 +381,6 @@ impl Follows {
     pub(super) fn forget(&mut self, participant: &ParticipantId) {
         self.only.remove(participant);
         self.except.remove(participant);
+        self.clean.remove(participant);
     }
 }

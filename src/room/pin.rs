@@ -6,22 +6,25 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 
-use super::error::JoinError;
+use super::{error::JoinError, guests::Address};
 
-/// Wrong PINs within [`WINDOW`] that lock the door.
+/// Wrong PINs from one address within [`WINDOW`] that lock the door for that address.
 const MOST_WRONG: usize = 5;
+/// Wrong PINs from all addresses within [`WINDOW`] that lock it for everybody: whoever has many
+/// addresses guesses no faster.
+const MOST_WRONG_OF_ALL: usize = 50;
 /// How long a wrong PIN counts.
 const WINDOW: Duration = Duration::from_secs(30);
 
 /// A room's PIN, if it has one, and the wrong ones lately tried.
 pub(super) struct PinGate {
     pin: Option<String>,
-    wrong: VecDeque<Instant>,
+    wrong: VecDeque<(Instant, Address)>,
 }
 
 impl PinGate {
     pub(super) fn new(pin: Option<String>) -> Self {
-        Self { pin, wrong: VecDeque::with_capacity(MOST_WRONG) }
+        Self { pin, wrong: VecDeque::new() }
     }
 
     pub(super) fn pin(&self) -> Option<&str> {
@@ -34,22 +37,32 @@ impl PinGate {
     }
 
     /// Lets the bearer of `given` in, or says why not. A missing PIN is no guess and is not counted.
-    pub(super) fn check(&mut self, given: Option<&str>, now: Instant) -> Result<(), JoinError> {
+    pub(super) fn check(&mut self, given: Option<&str>, from: Address, now: Instant) -> Result<(), JoinError> {
         let Some(pin) = &self.pin else { return Ok(()) };
         let Some(given) = given.filter(|given| !given.is_empty()) else { return Err(JoinError::PinRequired) };
-        while self.wrong.front().is_some_and(|&at| now >= at + WINDOW) {
+        while self.wrong.front().is_some_and(|&(at, _)| now >= at + WINDOW) {
             self.wrong.pop_front();
         }
         // Locked for the right PIN too: otherwise guessing would go on at full speed.
-        if let (Some(&oldest), true) = (self.wrong.front(), self.wrong.len() >= MOST_WRONG) {
+        if let Some(oldest) = self.locked_since(from) {
             let left = (oldest + WINDOW).saturating_duration_since(now);
             return Err(JoinError::PinLocked { wait_s: left.as_millis().div_ceil(1000) as u64 });
         }
         if same_secret(pin, given) {
             return Ok(());
         }
-        self.wrong.push_back(now);
+        self.wrong.push_back((now, from));
         Err(JoinError::WrongPin)
+    }
+
+    /// When the failures began that lock the door for whoever comes from there.
+    fn locked_since(&self, from: Address) -> Option<Instant> {
+        let oldest_of_many = |most: usize, only: Option<Address>| {
+            let mut failures = self.wrong.iter().filter(|(_, address)| only.is_none_or(|only| only == *address));
+            let newest_that_locks = failures.clone().nth(most - 1);
+            newest_that_locks.and_then(|_| failures.next()).map(|&(at, _)| at)
+        };
+        oldest_of_many(MOST_WRONG, Some(from)).or_else(|| oldest_of_many(MOST_WRONG_OF_ALL, None))
     }
 }
 
@@ -73,20 +86,38 @@ mod tests {
     fn five_wrong_pins_lock_for_the_rest_of_thirty_seconds() {
         let start = Instant::now();
         let mut gate = PinGate::new(Some("1234".into()));
-        assert_eq!(gate.check(None, start), Err(JoinError::PinRequired));
+        let here = Address::default();
+        assert_eq!(gate.check(None, here, start), Err(JoinError::PinRequired));
         for second in 0..5 {
             let now = start + Duration::from_secs(second);
-            assert_eq!(gate.check(Some("0000"), now), Err(JoinError::WrongPin));
+            assert_eq!(gate.check(Some("0000"), here, now), Err(JoinError::WrongPin));
         }
         let now = start + Duration::from_secs(5);
-        assert_eq!(gate.check(Some("1234"), now), Err(JoinError::PinLocked { wait_s: 25 }));
-        assert_eq!(gate.check(Some("1234"), start + Duration::from_secs(30)), Ok(()));
+        assert_eq!(gate.check(Some("1234"), here, now), Err(JoinError::PinLocked { wait_s: 25 }));
+        assert_eq!(gate.check(Some("1234"), here, start + Duration::from_secs(30)), Ok(()));
+    }
+
+    #[test]
+    fn a_stranger_who_guesses_locks_nobody_else_out_and_many_strangers_guess_no_faster() {
+        let now = Instant::now();
+        let from = |number: u8| Address::from(std::net::IpAddr::from([192, 0, 2, number]));
+        let mut gate = PinGate::new(Some("1234".into()));
+        for _ in 0..5 {
+            assert_eq!(gate.check(Some("0000"), from(1), now), Err(JoinError::WrongPin));
+        }
+        assert_eq!(gate.check(Some("1234"), from(1), now), Err(JoinError::PinLocked { wait_s: 30 }));
+        assert_eq!(gate.check(Some("1234"), from(2), now), Ok(()));
+        for stranger in 3..48 {
+            assert_eq!(gate.check(Some("0000"), from(stranger), now), Err(JoinError::WrongPin));
+        }
+        assert_eq!(gate.check(Some("1234"), from(2), now), Err(JoinError::PinLocked { wait_s: 30 }));
+        assert_eq!(gate.check(Some("1234"), from(2), now + WINDOW), Ok(()));
     }
 
     #[test]
     fn a_room_without_a_pin_takes_any() {
         let mut gate = PinGate::new(None);
-        assert_eq!(gate.check(None, Instant::now()), Ok(()));
-        assert_eq!(gate.check(Some("anything"), Instant::now()), Ok(()));
+        assert_eq!(gate.check(None, Address::default(), Instant::now()), Ok(()));
+        assert_eq!(gate.check(Some("anything"), Address::default(), Instant::now()), Ok(()));
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     error::{ChangeError, CreateError, NameError, RecordError},
-    model::RoomSettings,
+    model::{Role, RoomSettings},
 };
 use crate::media::{Capabilities, CodecName, LayoutChoice, LayoutError, RecordingSpec};
 
@@ -37,6 +37,10 @@ pub struct RoomPolicy {
     pub max_subscriptions: usize,
     /// Recordings of one room at once.
     pub max_recordings: usize,
+    /// What a room's effects may cost together, in points: 1 for a cheap effect, 3 and 10 for dearer ones.
+    pub max_effect_points: u32,
+    /// From this role on one may see others without their effects; oneself everybody may.
+    pub clean_tracks_for: Role,
     /// Candidates taken for one connection.
     pub max_candidates: usize,
     /// Bytes of one signal's data, as JSON.
@@ -57,6 +61,8 @@ impl Default for RoomPolicy {
             max_publications: 4,
             max_subscriptions: 200,
             max_recordings: 4,
+            max_effect_points: 40,
+            clean_tracks_for: Role::Moderator,
             max_candidates: 200,
             max_signal_bytes: 16 * 1024,
             max_name_chars: 64,
@@ -267,7 +273,7 @@ fn check_codecs(codecs: &[CodecName], capabilities: &Capabilities) -> Result<(),
 /// # Errors
 /// The first setting that is out of its range.
 pub fn check_recording(spec: &RecordingSpec, capabilities: &Capabilities) -> Result<(), BadSetting> {
-    if !capabilities.record {
+    if spec.mode.has_composite() && !capabilities.record {
         return Err(BadSetting::new("mode", "cannot be recorded on this machine; `salon doctor` says what is missing"));
     }
     check_layout(spec.layout.as_ref(), capabilities)?;
@@ -279,7 +285,17 @@ pub fn check_recording(spec: &RecordingSpec, capabilities: &Capabilities) -> Res
     {
         return Err(BadSetting::new("name", format!("must have at most {MAX_TITLE_CHARS} printable characters")));
     }
-    spec.max_s.map_or(Ok(()), |seconds| in_range("max_s", seconds, 1, 86_400))
+    if !spec.audio && !spec.video {
+        return Err(BadSetting::new("video", "and `audio` must not both be off"));
+    }
+    let limits = [
+        ("max_s", spec.max_s, 1, 86_400),
+        ("max_bytes", spec.max_bytes, 1_000_000, 10_000_000_000_000),
+        ("stop_when_empty_s", spec.stop_when_empty_s, 1, 86_400),
+    ];
+    limits.into_iter().try_for_each(|(setting, value, least, most)| {
+        value.map_or(Ok(()), |value| in_range(setting, value, least, most))
+    })
 }
 
 /// A marker's title: 1 to 128 printable characters.
@@ -362,6 +378,22 @@ mod tests {
         assert_eq!(with(|spec| spec.name = Some("x".repeat(129))), Err("name"));
         assert_eq!(with(|spec| spec.name = Some("a\nb".into())), Err("name"));
         assert_eq!(with(|spec| spec.max_s = Some(0)), Err("max_s"));
+        assert_eq!(with(|spec| spec.max_bytes = Some(999_999)), Err("max_bytes"));
+        assert_eq!(with(|spec| spec.stop_when_empty_s = Some(90_000)), Err("stop_when_empty_s"));
+        assert_eq!(with(|spec| spec.audio = false), Ok(()));
+        assert_eq!(with(|spec| (spec.audio, spec.video) = (false, false)), Err("video"));
+        // 8K, one pixel, odd sides, a slide show and a slow-motion camera.
+        assert_eq!(with(|spec| (spec.width, spec.height) = (7680, 4320)), Err("width"));
+        assert_eq!(with(|spec| (spec.width, spec.height) = (1, 1)), Err("width"));
+        assert_eq!(with(|spec| spec.height = 721), Err("height"));
+        assert_eq!(with(|spec| spec.fps = 1), Err("fps"));
+        assert_eq!(with(|spec| spec.fps = 240), Err("fps"));
+        for name in ["\0", &"x".repeat(4096)] {
+            let spec = RecordingSpec { name: Some(name.into()), ..Default::default() };
+            assert_eq!(check_recording(&spec, &capabilities).map_err(|bad| bad.setting), Err("name"));
+        }
+        // A title is never a file name, so it may look like a path.
+        assert_eq!(with(|spec| spec.name = Some("../x".into())), Ok(()));
         let none = Capabilities::default();
         assert_eq!(check_recording(&RecordingSpec::default(), &none).map_err(|bad| bad.setting), Err("mode"));
     }

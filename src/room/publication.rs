@@ -23,6 +23,7 @@ impl Room {
         name: ConnectionName,
         sdp: String,
         sources: &[(String, Option<Source>, bool)],
+        alone: bool,
         answer: Answer<Published, PublishError>,
     ) {
         let sections = match self.may_publish(id, &name, &sdp) {
@@ -49,7 +50,7 @@ impl Room {
             stage: PublicationStage::Answering(answer),
             candidates: Candidates::default(),
         });
-        self.media.publish(media, media::Publication { sdp, media: accepted });
+        self.media.publish(media, media::Publication { sdp, media: accepted, alone });
     }
 
     fn may_publish(
@@ -79,7 +80,10 @@ impl Room {
 
     /// The engine's answer: now the tracks are there for everybody.
     pub(super) fn on_answered(&mut self, media: &ConnectionId, sdp: String) {
-        let Some(publication) = self.publication_by_media(media) else { return };
+        let Some(publication) = self.publication_by_media(media) else {
+            self.on_watch_answered(media, sdp);
+            return;
+        };
         let PublicationStage::Answering(answer) = std::mem::replace(&mut publication.stage, PublicationStage::Live)
         else {
             return;
@@ -95,6 +99,9 @@ impl Room {
             self.tell_all(RoomEvent::TrackPublished { participant: media.participant.clone(), track });
         }
         self.record_first_publication();
+        if self.participant(&media.participant).is_some_and(|publisher| !publisher.effects.is_empty()) {
+            self.put_effects_on(&media.participant.clone());
+        }
         self.offer_to_followers(media);
     }
 
@@ -183,6 +190,12 @@ impl Room {
         let levels = self.speaking.report(now);
         if !levels.is_empty() {
             self.floor.observe(&levels, now);
+            for level in &levels {
+                let name =
+                    self.participants.iter().find(|known| known.id == level.participant).map(|known| &known.name);
+                let name = name.map(String::as_str).unwrap_or_default();
+                self.recordings.note_voice(&level.participant, name, level.speaking);
+            }
             self.tell_all(RoomEvent::Speaking { levels });
         }
     }
@@ -198,10 +211,12 @@ pub(super) fn why_closed(error: &MediaError) -> &'static str {
     match error {
         MediaError::ConnectTimeout(_) | MediaError::Deadline { .. } => "timeout",
         MediaError::ConnectionLost
+        | MediaError::Handshake(_)
         | MediaError::Description(_)
         | MediaError::Element { .. }
         | MediaError::File(_)
         | MediaError::DiskFull
+        | MediaError::Busy { .. }
         | MediaError::Unavailable(_) => "failed",
     }
 }

@@ -4,7 +4,7 @@
 //! task passes on when there is space; a recording is not begun while there is a backlog, so it
 //! holds at most three notices for each recording that runs, and its markers.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, path::PathBuf, time::Duration};
 
 use jiff::Timestamp;
 use tokio::{
@@ -13,18 +13,22 @@ use tokio::{
 };
 
 use super::{
-    actor::Room,
-    command::{Answer, Caller},
+    command::Answer,
     error::RecordError,
-    event::RoomEvent,
     id::{ParticipantId, RecordingId},
-    model::{Marker, RecordingState, Role, RoomRecordingView},
-    policy,
+    model::{RecordingState, RoomRecordingView},
+    tape::Tape,
 };
 use crate::{
-    media::{MediaError, MediaEvent, RecordingSpec},
-    recording::{RecordingNotice, RoomKey},
+    media::{LayoutSpec, MediaError, MediaEvent, RecordingSpec},
+    recording::{
+        RecordingNotice, chat,
+        minutes::{Entry, LayoutChange, MinuteTaker},
+    },
 };
+
+mod control;
+mod course;
 
 /// The keeper must have noted a recording within this.
 const NOTE_DEADLINE: Duration = Duration::from_secs(10);
@@ -34,6 +38,10 @@ const END_DEADLINE: Duration = Duration::from_secs(30);
 const MOST_SHOWN: usize = 32;
 /// Markers of one recording.
 const MOST_MARKERS: usize = 500;
+/// Messages in the chat of one recording.
+const MOST_SAID: usize = 10_000;
+/// Characters of one that are kept.
+const MOST_SAID_CHARS: usize = 2_000;
 
 /// The recordings of one room, and the way to their keeper.
 pub(super) struct Recordings {
@@ -48,48 +56,23 @@ struct Recording {
     view: RoomRecordingView,
     spec: RecordingSpec,
     phase: Phase,
-    /// Who was in it, in the order they came, by the names they last had.
-    people: Vec<(ParticipantId, String)>,
+    minutes: MinuteTaker,
+    /// How long it is, in milliseconds; known once it is told to stop.
+    length_ms: Option<u64>,
 }
 
 /// Where a recording stands for the room; it only moves down this list.
 enum Phase {
     /// The keeper notes it. Nobody is told of it yet but whoever asked, with the outcome.
     Noting { until: Instant, answer: Option<Answer<RoomRecordingView, RecordError>> },
+    /// It is noted, and begins in this file with the first publication.
+    Awaiting { file: PathBuf },
     /// The engine writes it, until then at the latest.
     Writing { stop_at: Option<Instant>, tape: Tape },
     /// The engine closes the file.
     Ending { until: Instant },
     /// The keeper finishes the file, or has.
     Kept,
-}
-
-/// What of the time that passes is in the file.
-struct Tape {
-    /// The file's beginning: when the engine was asked for it.
-    begun: Instant,
-    paused_at: Option<Instant>,
-    /// Pauses that are over, together.
-    paused: Duration,
-    /// How many there are.
-    markers: usize,
-}
-
-impl Tape {
-    fn new(begun: Instant) -> Self {
-        Self { begun, paused_at: None, paused: Duration::ZERO, markers: 0 }
-    }
-
-    /// How long the file is.
-    fn position(&self, now: Instant) -> Duration {
-        (self.paused_at.unwrap_or(now) - self.begun).saturating_sub(self.paused)
-    }
-
-    fn resume(&mut self, now: Instant) {
-        if let Some(at) = self.paused_at.take() {
-            self.paused += now - at;
-        }
-    }
 }
 
 impl Recordings {
@@ -105,17 +88,74 @@ impl Recordings {
 
     /// Somebody came or took another name: it belongs to all recordings that run.
     pub(super) fn note_name(&mut self, id: &ParticipantId, name: &str) {
-        let running = self.list.iter_mut().filter(|r| matches!(r.phase, Phase::Noting { .. } | Phase::Writing { .. }));
-        for recording in running {
-            match recording.people.iter_mut().find(|(known, _)| known == id) {
-                Some((_, known)) => *known = name.to_owned(),
-                None => recording.people.push((id.clone(), name.to_owned())),
+        self.note_in_all(|recording| match recording.phase {
+            Phase::Noting { .. } | Phase::Awaiting { .. } | Phase::Writing { .. } => {
+                Some(Entry::Present { who: id.clone(), name: name.to_owned() })
             }
+            Phase::Ending { .. } | Phase::Kept => None,
+        });
+    }
+
+    /// Somebody began to speak, or fell silent.
+    pub(super) fn note_voice(&mut self, who: &ParticipantId, name: &str, speaking: bool) {
+        let now = Instant::now();
+        self.note_in_all(|recording| {
+            let at_ms = recording.position_ms(now)?;
+            let who = who.clone();
+            Some(if speaking {
+                Entry::Speaks { who, name: name.to_owned(), at_ms }
+            } else {
+                Entry::Silent { who, at_ms }
+            })
+        });
+    }
+
+    /// The room's layout is another one: it belongs to all recordings that show it.
+    pub(super) fn note_layout(&mut self, layout: &LayoutSpec) {
+        let now = Instant::now();
+        self.note_in_all(|recording| {
+            let at_ms = recording.position_ms(now).filter(|_| recording.shows_room_layout())?;
+            Some(Entry::Layout(LayoutChange { at_ms, layout: layout.clone() }))
+        });
+    }
+
+    /// Takes down what `entry` has for each recording.
+    fn note_in_all(&mut self, entry: impl Fn(&Recording) -> Option<Entry>) {
+        let mut notices = Vec::new();
+        for recording in &mut self.list {
+            let Some(entry) = entry(recording) else { continue };
+            if recording.minutes.take(&entry) {
+                notices.push(RecordingNotice::Noted { recording: recording.view.id.clone(), entries: vec![entry] });
+            }
+        }
+        notices.into_iter().for_each(|notice| self.tell_keeper_or_not(notice));
+    }
+
+    /// Something was written to everybody: it belongs to all recordings that run. Of a keeper that is
+    /// behind, chat is the first to suffer.
+    pub(super) fn note_chat(&mut self, name: &str, text: &str) {
+        if self.has_backlog() {
+            tracing::warn!("a message is not in the recordings: the keeper is behind");
+            return;
+        }
+        let now = Instant::now();
+        let ids: Vec<_> = self.list.iter().map(|recording| recording.view.id.clone()).collect();
+        for id in ids {
+            let Ok((tape, _)) = self.tape(&id) else { continue };
+            if tape.said >= MOST_SAID {
+                continue;
+            }
+            tape.said += 1;
+            let at_ms = tape.position(now).as_millis() as u64;
+            let text = text.chars().take(MOST_SAID_CHARS).collect();
+            let message = chat::Message { at_ms, name: name.to_owned(), text };
+            self.tell_keeper(RecordingNotice::Said { recording: id, message });
         }
     }
 
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.list.iter().filter_map(Recording::deadline).min()
+    /// `empty_since`: nobody is in the room since then.
+    pub(super) fn deadline(&self, empty_since: Option<Instant>) -> Option<Instant> {
+        self.list.iter().filter_map(|recording| recording.deadline(empty_since)).min()
     }
 
     pub(super) fn has_backlog(&self) -> bool {
@@ -146,6 +186,13 @@ impl Recordings {
         }
     }
 
+    /// Minutes are for the case that we die: a keeper that is behind is spared them.
+    fn tell_keeper_or_not(&mut self, notice: RecordingNotice) {
+        if !self.has_backlog() {
+            let _ = self.keeper.try_send(notice);
+        }
+    }
+
     /// Of a recording's pauses only the last word waits: anybody may pause as often as he likes.
     fn put_back(&mut self, notice: RecordingNotice) {
         if let RecordingNotice::Paused { recording: this, .. } = &notice {
@@ -165,7 +212,9 @@ impl Recordings {
         match &mut recording.phase {
             Phase::Noting { .. } => Err(RecordError::NoSuchRecording),
             Phase::Writing { tape, stop_at } if recording.view.state != RecordingState::Starting => Ok((tape, stop_at)),
-            Phase::Writing { .. } | Phase::Ending { .. } | Phase::Kept => Err(RecordError::NotRecording),
+            Phase::Awaiting { .. } | Phase::Writing { .. } | Phase::Ending { .. } | Phase::Kept => {
+                Err(RecordError::NotRecording)
+            }
         }
     }
 
@@ -193,10 +242,17 @@ impl Recordings {
             MediaEvent::RecordingStarted { recording } => self.started(&recording).map_or((), drop),
             MediaEvent::RecordingEnded { recording, result } => self.ended(&recording, result).map_or((), drop),
             MediaEvent::Answered { .. }
+            | MediaEvent::Restarted { .. }
             | MediaEvent::Offered { .. }
             | MediaEvent::Candidate { .. }
             | MediaEvent::Connected { .. }
             | MediaEvent::ConnectionEnded { .. }
+            | MediaEvent::IngestOpened { .. }
+            | MediaEvent::IngestChanged { .. }
+            | MediaEvent::OutputEnded { .. }
+            | MediaEvent::PushChanged { .. }
+            | MediaEvent::EffectsFailed { .. }
+            | MediaEvent::EffectReported { .. }
             | MediaEvent::AudioLevels(_) => {}
         }
     }
@@ -237,12 +293,14 @@ impl Recordings {
     /// The file is closed; what becomes of it is the keeper's.
     fn ended(&mut self, id: &RecordingId, result: Result<(), MediaError>) -> Option<RoomRecordingView> {
         self.end_pause(id);
-        let recording = self.get(id).filter(|recording| recording.is_being_written())?;
+        let open = |recording: &&mut Recording| recording.is_being_written() || recording.is_awaiting();
+        let recording = self.get(id).filter(open)?;
+        let length_ms = recording.length_ms.or(recording.position_ms(Instant::now())).unwrap_or_default();
+        let minutes = std::mem::take(&mut recording.minutes).finish(length_ms);
         recording.phase = Phase::Kept;
         recording.view.state = RecordingState::Finalising;
-        let participants = std::mem::take(&mut recording.people).into_iter().map(|(_, name)| name).collect();
         let view = recording.view.clone();
-        self.tell_keeper(RecordingNotice::Ended { recording: id.clone(), result, at: Timestamp::now(), participants });
+        self.tell_keeper(RecordingNotice::Ended { recording: id.clone(), result, at: Timestamp::now(), minutes });
         Some(view)
     }
 
@@ -261,323 +319,30 @@ impl Recording {
         matches!(self.phase, Phase::Writing { .. } | Phase::Ending { .. })
     }
 
-    fn deadline(&self) -> Option<Instant> {
+    /// How long its file is, while it is written.
+    fn position_ms(&self, now: Instant) -> Option<u64> {
+        let Phase::Writing { tape, .. } = &self.phase else { return None };
+        Some(tape.position(now).as_millis() as u64)
+    }
+
+    fn shows_room_layout(&self) -> bool {
+        self.spec.layout.is_none() && self.spec.video && self.spec.mode.has_composite()
+    }
+
+    fn is_awaiting(&self) -> bool {
+        matches!(self.phase, Phase::Awaiting { .. })
+    }
+
+    fn deadline(&self, empty_since: Option<Instant>) -> Option<Instant> {
         match self.phase {
             Phase::Noting { until, .. } | Phase::Ending { until } => Some(until),
-            Phase::Writing { stop_at, ref tape } => stop_at.filter(|_| tape.paused_at.is_none()),
-            Phase::Kept => None,
-        }
-    }
-}
-
-impl Room {
-    pub(super) fn record(
-        &mut self,
-        caller: &Caller,
-        spec: RecordingSpec,
-        answer: Answer<RoomRecordingView, RecordError>,
-    ) {
-        let begun = self.may_record(caller).and_then(|()| self.begin(spec));
-        match begun {
-            Ok(recording) => {
-                if let Phase::Noting { answer: waiting, .. } = &mut recording.phase {
-                    *waiting = Some(answer);
-                }
+            Phase::Writing { stop_at, ref tape } => {
+                let stop_at = stop_at.filter(|_| tape.paused_at.is_none());
+                let patience = self.spec.stop_when_empty_s.map(Duration::from_secs);
+                let deserted_at = empty_since.zip(patience).map(|(since, patience)| since + patience);
+                stop_at.into_iter().chain(deserted_at).min()
             }
-            Err(error) => {
-                let _ = answer.send(Err(error));
-            }
-        }
-    }
-
-    /// Begins what the room was created with; nobody asked just now, so a failure is told to all.
-    pub(super) fn record_first_publication(&mut self) {
-        let Some(spec) = self.recordings.awaiting_publication.take() else { return };
-        if let Err(error) = self.begin(spec) {
-            tracing::error!(room.id = %self.name, %error, "the room's own recording could not begin: {error}");
-        }
-    }
-
-    fn may_record(&self, caller: &Caller) -> Result<(), RecordError> {
-        match self.role_of(caller) {
-            None => Err(RecordError::NotInRoom),
-            Some(Role::Viewer | Role::Publisher) => Err(RecordError::NotAllowed),
-            Some(Role::Moderator) => Ok(()),
-        }
-    }
-
-    fn begin(&mut self, spec: RecordingSpec) -> Result<&mut Recording, RecordError> {
-        policy::check_layout(spec.layout.as_ref(), &self.capabilities)?;
-        policy::check_recording(&spec, &self.capabilities)?;
-        let most = self.policy.max_recordings;
-        // One whose file is being closed has its pipelines still: starting and stopping in a loop must
-        // not get past the limit.
-        if self.recordings.list.iter().filter(|recording| !matches!(recording.phase, Phase::Kept)).count() >= most {
-            return Err(RecordError::TooMany { most });
-        }
-        if self.recordings.has_backlog() {
-            return Err(RecordError::Catalogue("the catalogue is behind; try again in a moment".into()));
-        }
-        let id = RecordingId::random();
-        let notice = RecordingNotice::Begin {
-            recording: id.clone(),
-            room: self.handle.clone(),
-            key: self.key(),
-            spec: spec.clone(),
-        };
-        // Not through the backlog: whoever asks for a recording learns at once that none will be.
-        self.recordings.keeper.try_send(notice).map_err(|error| {
-            RecordError::Catalogue(match error {
-                TrySendError::Full(_) => "the catalogue is behind; try again in a moment".into(),
-                TrySendError::Closed(_) => "the catalogue is closed".into(),
-            })
-        })?;
-        if self.empty_since.is_some() {
-            // Asking for a recording is a sign of life: the linger of an empty room begins anew.
-            self.empty_since = Some(Instant::now());
-        }
-        let people = self.participants.iter().map(|participant| (participant.id.clone(), participant.name.clone()));
-        self.recordings.list.push(Recording {
-            view: RoomRecordingView {
-                id,
-                state: RecordingState::Starting,
-                started_at: Timestamp::now(),
-                paused_ms: 0,
-                paused_at: None,
-                reason: None,
-            },
-            spec,
-            phase: Phase::Noting { until: Instant::now() + NOTE_DEADLINE, answer: None },
-            people: people.collect(),
-        });
-        Ok(self.recordings.list.last_mut().expect("it was just put there"))
-    }
-
-    /// What decides who sees recordings of this room: as its name and PIN are now.
-    pub(super) fn key(&self) -> RoomKey {
-        RoomKey { name: self.name.to_string(), pin: self.pin.pin().map(str::to_owned) }
-    }
-
-    /// The keeper has noted a recording, or could not.
-    pub(super) fn journalled(&mut self, id: &RecordingId, result: Result<std::path::PathBuf, RecordError>) {
-        let scene = self.scene();
-        let Some(recording) = self.recordings.get(id) else {
-            self.disown(id, result);
-            return;
-        };
-        let Phase::Noting { answer, .. } = &mut recording.phase else { return };
-        let answer = answer.take();
-        match result {
-            Ok(file) => {
-                let stop_at = recording.spec.max_s.map(|seconds| Instant::now() + Duration::from_secs(seconds));
-                recording.phase = Phase::Writing { stop_at, tape: Tape::new(Instant::now()) };
-                let (view, spec) = (recording.view.clone(), recording.spec.clone());
-                self.media.start_recording(id.clone(), file, spec, scene);
-                if let Some(answer) = answer {
-                    let _ = answer.send(Ok(view.clone()));
-                }
-                tracing::info!(room.id = %self.name, recording.id = %id, "recording begins");
-                self.tell_all(RoomEvent::Recording { recording: view });
-            }
-            Err(error) => self.not_noted(id, answer, error),
-        }
-    }
-
-    /// The keeper came too late: its entry must not wait for frames that nobody will write.
-    fn disown(&mut self, id: &RecordingId, result: Result<std::path::PathBuf, RecordError>) {
-        if result.is_ok() {
-            let late = MediaError::Deadline { step: "noting the recording", limit: NOTE_DEADLINE };
-            let at = Timestamp::now();
-            let notice =
-                RecordingNotice::Ended { recording: id.clone(), result: Err(late), at, participants: Vec::new() };
-            self.recordings.tell_keeper(notice);
-        }
-    }
-
-    fn not_noted(
-        &mut self,
-        id: &RecordingId,
-        answer: Option<Answer<RoomRecordingView, RecordError>>,
-        error: RecordError,
-    ) {
-        tracing::error!(room.id = %self.name, recording.id = %id, %error, "recording could not begin: {error}");
-        if let Some(answer) = answer {
-            self.recordings.list.retain(|recording| recording.view.id != *id);
-            let _ = answer.send(Err(error));
-        } else if let Some(recording) = self.recordings.get(id) {
-            recording.phase = Phase::Kept;
-            recording.view.state = RecordingState::Failed;
-            recording.view.reason = Some(error.to_string());
-            let recording = recording.view.clone();
-            self.tell_all(RoomEvent::Recording { recording });
-        }
-    }
-
-    /// Leaves what happens from now on out of a recording's file.
-    pub(super) fn pause_recording(
-        &mut self,
-        caller: &Caller,
-        id: &RecordingId,
-    ) -> Result<RoomRecordingView, RecordError> {
-        self.may_record(caller)?;
-        let (tape, _) = self.recordings.tape(id)?;
-        if tape.paused_at.is_some() {
-            return Err(RecordError::AlreadyPaused);
-        }
-        tape.paused_at = Some(Instant::now());
-        let total = tape.paused;
-        self.media.pause_recording(id);
-        Ok(self.paused(id, true, total))
-    }
-
-    /// Goes on in the same file.
-    pub(super) fn resume_recording(
-        &mut self,
-        caller: &Caller,
-        id: &RecordingId,
-    ) -> Result<RoomRecordingView, RecordError> {
-        self.may_record(caller)?;
-        let now = Instant::now();
-        let (tape, stop_at) = self.recordings.tape(id)?;
-        let since = tape.paused_at.ok_or(RecordError::NotPaused)?;
-        tape.resume(now);
-        // Only what is recorded counts against the limit.
-        *stop_at = stop_at.map(|at| at + (now - since));
-        let total = tape.paused;
-        self.media.resume_recording(id);
-        Ok(self.paused(id, false, total))
-    }
-
-    /// Names this moment of a recording; one of a pause is where the pause is.
-    pub(super) fn mark_recording(
-        &mut self,
-        caller: &Caller,
-        id: &RecordingId,
-        title: Option<String>,
-    ) -> Result<Marker, RecordError> {
-        self.may_record(caller)?;
-        let (tape, _) = self.recordings.tape(id)?;
-        if tape.markers >= MOST_MARKERS {
-            return Err(RecordError::TooManyMarkers { most: MOST_MARKERS });
-        }
-        let title = title.unwrap_or_else(|| (tape.markers + 1).to_string());
-        if !policy::is_marker_title(&title) {
-            return Err(RecordError::BadMarker);
-        }
-        tape.markers += 1;
-        let marker = Marker { at_ms: tape.position(Instant::now()).as_millis() as u64, title };
-        self.recordings.tell_keeper(RecordingNotice::Marked { recording: id.clone(), marker: marker.clone() });
-        Ok(marker)
-    }
-
-    fn paused(&mut self, id: &RecordingId, paused: bool, total: Duration) -> RoomRecordingView {
-        let recording = self.recordings.get(id).expect("the caller has just found it");
-        recording.view.state = if paused { RecordingState::Paused } else { RecordingState::Recording };
-        recording.view.note_pauses(total, paused.then(Timestamp::now));
-        let view = recording.view.clone();
-        self.recordings.tell_keeper(RecordingNotice::Paused { recording: id.clone(), paused, total });
-        self.tell_all(RoomEvent::Recording { recording: view.clone() });
-        view
-    }
-
-    /// Stops a recording. Asking twice is no error while the file is being finished.
-    pub(super) fn stop_recording(
-        &mut self,
-        caller: &Caller,
-        id: &RecordingId,
-    ) -> Result<RoomRecordingView, RecordError> {
-        self.may_record(caller)?;
-        let recording = self.recordings.get(id).ok_or(RecordError::NoSuchRecording)?;
-        match recording.phase {
-            Phase::Noting { .. } => Err(RecordError::NoSuchRecording),
-            Phase::Kept if recording.view.state.is_final() => Err(RecordError::NoSuchRecording),
-            Phase::Ending { .. } | Phase::Kept => Ok(recording.view.clone()),
-            Phase::Writing { .. } => Ok(self.end(id)),
-        }
-    }
-
-    /// Has the engine close a recording's file.
-    fn end(&mut self, id: &RecordingId) -> RoomRecordingView {
-        self.media.stop_recording(id);
-        self.recordings.end_pause(id);
-        let recording = self.recordings.get(id).expect("the caller has just found it");
-        recording.phase = Phase::Ending { until: Instant::now() + END_DEADLINE };
-        recording.view.state = RecordingState::Finalising;
-        let view = recording.view.clone();
-        self.tell_all(RoomEvent::Recording { recording: view.clone() });
-        view
-    }
-
-    pub(super) fn on_recording_started(&mut self, id: &RecordingId) {
-        if let Some(recording) = self.recordings.started(id) {
-            self.tell_all(RoomEvent::Recording { recording });
-        }
-    }
-
-    pub(super) fn on_recording_ended(&mut self, id: &RecordingId, result: Result<(), MediaError>) {
-        let told = self.recordings.get(id).is_some_and(|r| r.view.state == RecordingState::Finalising);
-        if let Err(error) = &result {
-            tracing::error!(room.id = %self.name, recording.id = %id, %error, "recording ended: {error}");
-        }
-        if let Some(recording) = self.recordings.ended(id, result)
-            && !told
-        {
-            self.tell_all(RoomEvent::Recording { recording });
-        }
-    }
-
-    /// The keeper says what became of a closed file.
-    pub(super) fn kept(&mut self, id: &RecordingId, state: RecordingState, reason: Option<String>) {
-        let Some(recording) = self.recordings.get(id) else { return };
-        let view = &mut recording.view;
-        // Nothing moves up again, and what is already said is not said twice.
-        if view.state.is_final() || state.is_running() {
-            return;
-        }
-        if (view.state, &view.reason) == (state, &reason) {
-            return;
-        }
-        (view.state, view.reason) = (state, reason);
-        if state.is_final() {
-            recording.phase = Phase::Kept;
-        }
-        let recording = recording.view.clone();
-        self.tell_all(RoomEvent::Recording { recording });
-        self.recordings.forget_oldest();
-    }
-
-    pub(super) fn recording_time(&mut self, now: Instant) {
-        let due = self.recordings.list.iter().filter(|r| r.deadline().is_some_and(|at| now >= at));
-        let due: Vec<_> = due.map(|recording| recording.view.id.clone()).collect();
-        for id in due {
-            let Some(recording) = self.recordings.get(&id) else { continue };
-            match &mut recording.phase {
-                Phase::Noting { answer, .. } => {
-                    let answer = answer.take();
-                    let late = RecordError::Catalogue(format!("it did not answer within {NOTE_DEADLINE:?}"));
-                    self.not_noted(&id, answer, late);
-                }
-                Phase::Writing { .. } => drop(self.end(&id)),
-                Phase::Ending { .. } => {
-                    let late = MediaError::Deadline { step: "closing the recording's file", limit: END_DEADLINE };
-                    self.on_recording_ended(&id, Err(late));
-                }
-                Phase::Kept => {}
-            }
-        }
-    }
-
-    /// The room closes: whatever is written is ended, whatever was only asked for is not begun.
-    pub(super) fn end_all_recordings(&mut self) {
-        let ids: Vec<_> = self.recordings.list.iter().map(|recording| recording.view.id.clone()).collect();
-        for id in ids {
-            let Some(recording) = self.recordings.get(&id) else { continue };
-            match recording.phase {
-                Phase::Writing { .. } => drop(self.end(&id)),
-                // The keeper's answer will find no room; its entry ends with this.
-                Phase::Noting { .. } => self.disown(&id, Ok(std::path::PathBuf::new())),
-                Phase::Ending { .. } | Phase::Kept => {}
-            }
+            Phase::Awaiting { .. } | Phase::Kept => None,
         }
     }
 }

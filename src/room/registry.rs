@@ -6,10 +6,12 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::task::TaskTracker;
 
@@ -17,18 +19,24 @@ use super::{
     RoomHandle,
     actor::{self, COMMAND_QUEUE, Setup},
     command::{SessionEvents, SessionId},
-    error::{CreateError, JoinError, RoomGone},
-    event::CloseReason,
-    id::ResumeToken,
+    error::{CreateError, JoinError, RecordError, RoomGone},
+    event::{CloseReason, Happened},
+    guests::{Address, Guests},
+    id::{AccessToken, ResumeToken},
     model::{JoinRequest, Joined, RoomSettings},
     policy::{self, RoomPolicy},
 };
-use crate::{media::MediaEngine, recording::RecordingNotice};
+use crate::{
+    media::{MediaEngine, RecordingSpec},
+    recording::RecordingNotice,
+};
 
 /// Rooms of one name that may close under one join before it gives up; one is rare already.
 const JOIN_ATTEMPTS: usize = 8;
-/// Rooms of one name that may be opened with a PIN within [`OPENED_WINDOW`].
+/// Rooms of one name that one address may open with a PIN within [`OPENED_WINDOW`].
 const MOST_OPENED: usize = 5;
+/// And all addresses together.
+const MOST_OPENED_BY_ALL: usize = 50;
 /// As long as a wrong PIN counts at a room's door.
 const OPENED_WINDOW: Duration = Duration::from_secs(30);
 /// Openings remembered, of all names together.
@@ -39,6 +47,7 @@ pub struct Registry {
     policy: Arc<RoomPolicy>,
     engine: Arc<dyn MediaEngine>,
     keeper: mpsc::Sender<RecordingNotice>,
+    everywhere: OnceLock<mpsc::Sender<Happened>>,
     rooms: Mutex<Rooms>,
     /// Every room's task, those that are closing too.
     tasks: TaskTracker,
@@ -51,30 +60,38 @@ struct Rooms {
     next: u64,
     shutting_down: bool,
     opened: Openings,
+    guests: Guests,
 }
 
-/// The rooms that were lately opened with a PIN, oldest first.
+/// The rooms that guests lately opened with a PIN, oldest first.
 ///
 /// A recording is shown to rooms of its room's name and PIN. Without this, whoever opens rooms of
 /// that name with one PIN after the other tries them all as fast as he can, past the lock that a
 /// standing room has on its door.
 #[derive(Default)]
-struct Openings(VecDeque<(Instant, String)>);
+struct Openings(VecDeque<(Instant, String, Address)>);
 
 impl Openings {
-    fn note(&mut self, name: &str, now: Instant) -> Result<(), CreateError> {
-        while self.0.front().is_some_and(|(at, _)| now >= *at + OPENED_WINDOW) {
+    fn note(&mut self, name: &str, from: Address, now: Instant) -> Result<(), CreateError> {
+        while self.0.front().is_some_and(|(at, ..)| now >= *at + OPENED_WINDOW) {
             self.0.pop_front();
         }
-        let mut of_that_name = self.0.iter().filter(|(_, known)| known == name).map(|(at, _)| *at);
-        if let (Some(oldest), Some(_)) = (of_that_name.next(), of_that_name.nth(MOST_OPENED - 2)) {
+        let of_that_name = self.0.iter().filter(|(_, known, _)| known == name);
+        let oldest_of_many = |most: usize, only: Option<Address>| {
+            let mut openings = of_that_name.clone().filter(|(.., address)| only.is_none_or(|only| only == *address));
+            let last = openings.clone().nth(most - 1);
+            last.and_then(|_| openings.next()).map(|(at, ..)| *at)
+        };
+        if let Some(oldest) =
+            oldest_of_many(MOST_OPENED, Some(from)).or_else(|| oldest_of_many(MOST_OPENED_BY_ALL, None))
+        {
             let left = (oldest + OPENED_WINDOW).saturating_duration_since(now);
             return Err(CreateError::PinLocked { wait_s: left.as_millis().div_ceil(1000) as u64 });
         }
         if self.0.len() == MOST_REMEMBERED {
             self.0.pop_front();
         }
-        self.0.push_back((now, name.to_owned()));
+        self.0.push_back((now, name.to_owned(), from));
         Ok(())
     }
 }
@@ -87,7 +104,21 @@ struct Entry {
 impl Registry {
     /// An empty one. Rooms are made with `engine`, tell `keeper` of their recordings, and keep to `policy`.
     pub fn new(policy: RoomPolicy, engine: Arc<dyn MediaEngine>, keeper: mpsc::Sender<RecordingNotice>) -> Arc<Self> {
-        Arc::new(Self { policy: Arc::new(policy), engine, keeper, rooms: Mutex::default(), tasks: TaskTracker::new() })
+        Arc::new(Self {
+            policy: Arc::new(policy),
+            engine,
+            keeper,
+            everywhere: OnceLock::new(),
+            rooms: Mutex::default(),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// `listener` hears of what happens in all rooms that are made from now on; what it does not take at once is
+    /// lost to it. There is one at most: a second is passed over.
+    pub fn tell_of_all_rooms(&self, listener: mpsc::Sender<Happened>) {
+        // The first stays.
+        let _ = self.everywhere.set(listener);
     }
 
     /// Makes a room. Must be called within a tokio runtime.
@@ -103,13 +134,23 @@ impl Registry {
     }
 
     /// As [`Self::create`], for whoever came through a door that is open to all: his room stays empty
-    /// no longer than any other, so that nobody fills the server for a day by asking once.
+    /// no longer than any other, and he makes no more than 60 at once and one a second, so that nobody fills the server.
     ///
     /// # Errors
     /// As [`CreateError`] says.
-    pub fn create_for_guest(self: &Arc<Self>, name: &str, settings: RoomSettings) -> Result<RoomHandle, CreateError> {
+    pub fn create_for_guest(
+        self: &Arc<Self>,
+        name: &str,
+        settings: RoomSettings,
+        from: Address,
+    ) -> Result<RoomHandle, CreateError> {
         policy::check_guest_linger(&settings, &self.policy)?;
-        self.create(name, settings)
+        let mut rooms = self.lock();
+        if rooms.find(name).is_some() {
+            return Err(CreateError::Exists);
+        }
+        rooms.admit_guest(name, &settings, from)?;
+        self.open(&mut rooms, name, settings)
     }
 
     /// The room of that name, made with default settings if there is none. To join, use
@@ -118,20 +159,48 @@ impl Registry {
     /// # Errors
     /// As [`CreateError`] says, but never [`CreateError::Exists`].
     pub fn find_or_create(self: &Arc<Self>, name: &str) -> Result<RoomHandle, CreateError> {
-        self.find_or_create_with(name, RoomSettings::default())
-    }
-
-    fn find_or_create_with(self: &Arc<Self>, name: &str, settings: RoomSettings) -> Result<RoomHandle, CreateError> {
         let mut rooms = self.lock();
         match rooms.find(name) {
             Some(handle) => Ok(handle),
-            None => self.open(&mut rooms, name, settings),
+            None => self.open(&mut rooms, name, RoomSettings::default()),
         }
+    }
+
+    fn find_or_create_for_guest(
+        self: &Arc<Self>,
+        name: &str,
+        settings: RoomSettings,
+        from: Address,
+    ) -> Result<RoomHandle, CreateError> {
+        let mut rooms = self.lock();
+        if let Some(handle) = rooms.find(name) {
+            return Ok(handle);
+        }
+        rooms.admit_guest(name, &settings, from)?;
+        self.open(&mut rooms, name, settings)
+    }
+
+    /// Whether such a recording could be made here at all: asked before a room is made for it.
+    ///
+    /// # Errors
+    /// [`RecordError::Setting`] or [`RecordError::Layout`].
+    pub fn check_recording(&self, spec: &RecordingSpec) -> Result<(), RecordError> {
+        policy::check_layout(spec.layout.as_ref(), self.engine.capabilities())?;
+        policy::check_recording(spec, self.engine.capabilities())?;
+        Ok(())
     }
 
     /// The room of that name.
     pub fn find(&self, name: &str) -> Option<RoomHandle> {
         self.lock().find(name)
+    }
+
+    /// The room that a participant's access token is for.
+    pub fn find_by_access(&self, access: &AccessToken) -> Option<RoomHandle> {
+        let number = access.room_number()?;
+        let rooms = self.lock();
+        let room = rooms.by_name.values().find(|entry| entry.number == number)?;
+        Some(room.handle.clone()).filter(|handle| !handle.is_closed())
     }
 
     /// All rooms, by name.
@@ -159,7 +228,8 @@ impl Registry {
         policy::check_nickname(&request.name, self.policy.max_name_chars).map_err(JoinError::Name)?;
         for _ in 0..JOIN_ATTEMPTS {
             let pin = request.pin.clone().filter(|pin| !pin.is_empty());
-            let room = self.find_or_create_with(name, RoomSettings { pin, ..RoomSettings::default() })?;
+            let settings = RoomSettings { pin, ..RoomSettings::default() };
+            let room = self.find_or_create_for_guest(name, settings, request.from)?;
             match room.join(request.clone(), session, events.clone()).await {
                 Err(JoinError::Gone(RoomGone::Closed)) => {}
                 answer => return answer.map(|joined| (room, joined)),
@@ -220,26 +290,29 @@ impl Registry {
         if self.tasks.len() >= most {
             return Err(CreateError::TooManyRooms { most });
         }
-        if settings.pin.is_some() {
-            rooms.opened.note(name, Instant::now())?;
-        }
+        let number = rooms.next;
+        rooms.next += 1;
         let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
         let handle = RoomHandle::new(commands);
         let setup = Setup {
             name: name.into(),
+            number,
             settings,
             policy: self.policy.clone(),
             engine: self.engine.clone(),
             keeper: self.keeper.clone(),
+            everywhere: self.everywhere.get().cloned(),
             handle: handle.clone(),
         };
-        let number = rooms.next;
-        rooms.next += 1;
         let listed = Listed { registry: Arc::downgrade(self), name: name.to_owned(), number };
+        let (room, keeper) = (handle.clone(), self.keeper.clone());
         self.tasks.spawn(async move {
-            // Dropped however the task ends, by a panic too.
-            let _listed = listed;
-            actor::run(setup, receiver).await;
+            let ran = AssertUnwindSafe(actor::run(setup, receiver)).catch_unwind().await;
+            drop(listed);
+            if ran.is_err() {
+                // Nobody else knows that its recordings are over. The panic itself was logged.
+                let _ = keeper.send(RecordingNotice::RoomFailed { room }).await;
+            }
         });
         rooms.by_name.insert(name.to_owned(), Entry { number, handle: handle.clone() });
         Ok(handle)
@@ -252,6 +325,13 @@ impl Registry {
 }
 
 impl Rooms {
+    /// Somebody from `from` may make a room; so many a minute.
+    fn admit_guest(&mut self, name: &str, settings: &RoomSettings, from: Address) -> Result<(), CreateError> {
+        let now = Instant::now();
+        self.guests.note(from, now)?;
+        if settings.pin.is_some() { self.opened.note(name, from, now) } else { Ok(()) }
+    }
+
     fn find(&self, name: &str) -> Option<RoomHandle> {
         self.by_name.get(name).map(|entry| entry.handle.clone()).filter(|handle| !handle.is_closed())
     }

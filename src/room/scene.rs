@@ -5,7 +5,7 @@ use super::{
     id::ParticipantId,
     model::{Source, TrackView},
 };
-use crate::media::{Kind, LayoutSpec, Scene, Tile};
+use crate::media::{Kind, LayoutSpec, Published, Scene, Tile};
 
 /// A participant as the mix needs him.
 pub struct Actor<'a> {
@@ -28,7 +28,16 @@ pub fn compose(actors: &[Actor<'_>], layout: &LayoutSpec, floor: &Floor) -> Scen
         if cameras.is_empty() && actor.speaks() { vec![actor.tile(None)] } else { cameras }
     });
     let audible = actors.iter().flat_map(|actor| actor.tracks.iter());
+    let published = actors.iter().flat_map(|actor| {
+        let name = actor.name.to_owned();
+        actor.tracks.iter().map(move |track| Published {
+            track: track.id.clone(),
+            name: name.clone(),
+            codec: track.codec,
+        })
+    });
     Scene {
+        published: published.collect(),
         tiles: screens.chain(people).collect(),
         audio: audible
             .filter(|track| track.kind == Kind::Audio && !track.muted)
@@ -37,6 +46,7 @@ pub fn compose(actors: &[Actor<'_>], layout: &LayoutSpec, floor: &Floor) -> Scen
         layout: layout.clone(),
         speaker: floor.holder().cloned(),
         voices: floor.voices(),
+        effects: Vec::new(),
     }
 }
 
@@ -106,6 +116,10 @@ mod tests {
         ]);
         let tiles: Vec<_> = scene.tiles.iter().map(|tile| (tile.label.as_str(), &tile.video)).collect();
         assert_eq!(tiles, [("speaks", &None), ("hides", &None)]);
-        assert_eq!(scene.audio, [voice.id, sound.id]);
+        assert_eq!(scene.audio, [voice.id.clone(), sound.id.clone()]);
+        let published: Vec<_> =
+            scene.published.into_iter().map(|published| (published.track, published.name)).collect();
+        let expected = [(voice.id, "speaks"), (hidden.id, "hides"), (silent.id, "hides"), (sound.id, "plays")];
+        assert_eq!(published, expected.map(|(track, name)| (track, name.to_owned())), "muted ones too");
     }
 }

@@ -8,6 +8,9 @@ use super::{
     actor::Room, error::ChangeError, event::RoomEvent, id::ParticipantId, model::Signal, policy::MAX_SIGNAL_KIND_BYTES,
 };
 
+/// Messages of this kind are in recordings.
+const CHAT: &str = "chat";
+
 impl Room {
     /// Passes a message on. The sender gets his own too, so that all see one order.
     pub(super) fn signal(
@@ -33,6 +36,12 @@ impl Room {
             tracing::debug!(room.id = %self.name, participant.id = %unknown, "a signal names somebody who is not here");
             return Err(ChangeError::NoSuchParticipant);
         }
+        if to.is_none()
+            && kind == CHAT
+            && let Some(text) = text_of(&data)
+        {
+            self.recordings.note_chat(&name, text);
+        }
         let event = RoomEvent::Signal(Signal { from: from.clone(), name, kind, data, time: Timestamp::now() });
         match to {
             None => self.tell_all(event),
@@ -43,4 +52,9 @@ impl Room {
         }
         Ok(())
     }
+}
+
+/// A chat message is `{text}`, or a text alone.
+fn text_of(data: &Value) -> Option<&str> {
+    data.as_str().or_else(|| data.get("text")?.as_str()).filter(|text| !text.trim().is_empty())
 }

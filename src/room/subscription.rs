@@ -6,20 +6,31 @@ use tokio::time::Instant;
 use super::{
     actor::Room,
     command::Answer,
-    error::{ConnectionError, SubscribeError},
+    error::{ConnectionError, SubscribeError, WatchError},
     event::RoomEvent,
     id::{ConnectionId, ConnectionName, ParticipantId, TrackId},
-    model::{OfferedTrack, Subscribe},
-    participant::{Candidates, Subscription, SubscriptionStage},
+    model::{OfferedTrack, Source, Subscribe, Unsubscribe},
+    participant::{Candidates, Subscription, SubscriptionStage, Watched},
     publication::why_closed,
 };
-use crate::media::{IceCandidate, MediaError, negotiation};
+use crate::media::{IceCandidate, Kind, MediaError, MixTracks, negotiation};
 
-/// A publication to be watched, and which of its tracks.
-struct Target {
-    publisher: ParticipantId,
-    publication: ConnectionName,
-    tracks: Vec<TrackId>,
+/// Something to be watched.
+enum Target {
+    /// A publication, which of its tracks, and whether with their effects.
+    Publication { publisher: ParticipantId, name: ConnectionName, tracks: Vec<TrackId>, effects: bool },
+    /// The room's mix.
+    Mix,
+}
+
+impl Target {
+    /// A subscription to the same thing, which a new one takes the place of.
+    fn is_replaced(&self, subscription: &Subscription) -> bool {
+        match self {
+            Self::Publication { name, .. } => subscription.shows(name),
+            Self::Mix => subscription.is_mix(),
+        }
+    }
 }
 
 impl Room {
@@ -39,8 +50,10 @@ impl Room {
         if let Some(subscriber) = self.participant(id) {
             match &to {
                 Subscribe::All => subscriber.follows.follow_all(),
-                Subscribe::Participant { participant, tracks: None } => subscriber.follows.follow(participant),
-                Subscribe::Participant { tracks: Some(_), .. } => {}
+                Subscribe::Participant { participant, tracks: None, effects } => {
+                    subscriber.follows.follow(participant, *effects);
+                }
+                Subscribe::Participant { tracks: Some(_), .. } | Subscribe::Mix => {}
             }
         }
         let connections: Vec<_> = targets.iter().map(|_| ConnectionName::random()).collect();
@@ -52,45 +65,51 @@ impl Room {
     }
 
     fn targets(&mut self, id: &ParticipantId, to: &Subscribe) -> Result<Vec<Target>, SubscribeError> {
-        self.participant(id).ok_or(SubscribeError::NotInRoom)?;
+        let role = self.participant(id).ok_or(SubscribeError::NotInRoom)?.role;
         match to {
+            Subscribe::Mix if self.capabilities.mix => Ok(vec![Target::Mix]),
+            Subscribe::Mix => Err(SubscribeError::NoMix),
             Subscribe::All => {
                 let others = self.participants.iter().filter(|participant| participant.id != *id);
                 let others: Vec<_> = others.map(|participant| participant.id.clone()).collect();
-                Ok(others.iter().flat_map(|other| self.publications_of(other, None)).collect())
+                Ok(others.iter().flat_map(|other| self.publications_of(other, None, true)).collect())
             }
-            Subscribe::Participant { participant, .. } if participant == id => Err(SubscribeError::Oneself),
-            Subscribe::Participant { participant, tracks } => {
+            // Single tracks may be one's own: that is how one sees oneself as others do.
+            Subscribe::Participant { participant, tracks: None, .. } if participant == id => {
+                Err(SubscribeError::Oneself)
+            }
+            Subscribe::Participant { participant, effects: false, .. }
+                if participant != id && role < self.policy.clean_tracks_for =>
+            {
+                Err(SubscribeError::OnlyWithEffects)
+            }
+            Subscribe::Participant { participant, tracks, effects } => {
                 let publisher = self.participant(participant).ok_or(SubscribeError::NoSuchParticipant)?;
                 if tracks.iter().flatten().any(|track| !publisher.owns_track(track)) {
                     return Err(SubscribeError::NoSuchTrack);
                 }
-                Ok(self.publications_of(participant, tracks.as_deref()))
+                Ok(self.publications_of(participant, tracks.as_deref(), *effects))
             }
         }
     }
 
     /// Somebody's live publications, with all their tracks or those of `only`.
-    fn publications_of(&self, id: &ParticipantId, only: Option<&[TrackId]>) -> Vec<Target> {
+    fn publications_of(&self, id: &ParticipantId, only: Option<&[TrackId]>, effects: bool) -> Vec<Target> {
         let publisher = self.participants.iter().find(|participant| participant.id == *id);
         let live = publisher.into_iter().flat_map(|p| &p.publications).filter(|publication| publication.is_live());
-        let targets = live.map(|publication| Target {
-            publisher: id.clone(),
-            publication: publication.media.name.clone(),
-            tracks: publication
-                .tracks
-                .iter()
-                .map(|(_, track)| track.id.clone())
-                .filter(|track| only.is_none_or(|only| only.contains(track)))
-                .collect(),
+        let targets = live.filter_map(|publication| {
+            let tracks = publication.tracks.iter().map(|(_, track)| track.id.clone());
+            let tracks: Vec<_> = tracks.filter(|track| only.is_none_or(|only| only.contains(track))).collect();
+            let (publisher, name) = (id.clone(), publication.media.name.clone());
+            (!tracks.is_empty()).then_some(Target::Publication { publisher, name, tracks, effects })
         });
-        targets.filter(|target| !target.tracks.is_empty()).collect()
+        targets.collect()
     }
 
     fn within_limit(&mut self, id: &ParticipantId, targets: Vec<Target>) -> Result<Vec<Target>, SubscribeError> {
         let most = self.policy.max_subscriptions;
         let subscriber = self.participant(id).ok_or(SubscribeError::NotInRoom)?;
-        let replaced = |s: &&Subscription| targets.iter().any(|target| target.publication == s.publication);
+        let replaced = |s: &&Subscription| targets.iter().any(|target| target.is_replaced(s));
         let kept = subscriber.subscriptions.len() - subscriber.subscriptions.iter().filter(replaced).count();
         if kept + targets.len() > most {
             return Err(SubscribeError::TooMany { most });
@@ -101,24 +120,45 @@ impl Room {
         Ok(targets)
     }
 
-    /// Watches a publication over a new connection, in place of an older one if there is one.
+    /// Watches something over a new connection, in place of an older one if there is one.
     fn replace_subscription(&mut self, id: &ParticipantId, target: Target, name: ConnectionName) {
         let Some(subscriber) = self.participant(id) else { return };
-        let old = subscriber.subscriptions.iter().find(|s| s.publication == target.publication);
+        let old = subscriber.subscriptions.iter().find(|subscription| target.is_replaced(subscription));
         if let Some(old) = old.map(|subscription| subscription.media.name.clone()) {
             self.end_subscription(id, &old, "replaced");
         }
         let media = ConnectionId { participant: id.clone(), name };
+        let to = match target {
+            Target::Publication { publisher, name, tracks, effects } => {
+                self.media.subscribe(media.clone(), tracks, effects);
+                Watched::Publications { publisher, names: vec![name] }
+            }
+            Target::Mix => {
+                let tracks = MixTracks { video: self.mix_picture.clone(), audio: TrackId::random() };
+                let without = self.participant(id).map(|listener| listener.sounds()).unwrap_or_default();
+                self.media.subscribe_to_mix(media.clone(), tracks, without.clone());
+                Watched::Mix { without }
+            }
+        };
         if let Some(subscriber) = self.participant(id) {
-            subscriber.subscriptions.push(Subscription {
-                media: media.clone(),
-                publisher: target.publisher,
-                publication: target.publication,
-                stage: SubscriptionStage::Preparing,
-                candidates: Candidates::default(),
-            });
+            let (stage, candidates) = (SubscriptionStage::Preparing, Candidates::default());
+            subscriber.subscriptions.push(Subscription { media, to, stage, candidates });
         }
-        self.media.subscribe(media, target.tracks);
+    }
+
+    /// Whoever hears the mix and began or ceased to publish sound gets one without his own.
+    pub(super) fn keep_mixes_without_their_listeners(&mut self) {
+        for participant in &mut self.participants {
+            let sounds = participant.sounds();
+            for Subscription { media, to, .. } in &mut participant.subscriptions {
+                if let Watched::Mix { without } = to
+                    && *without != sounds
+                {
+                    without.clone_from(&sounds);
+                    self.media.set_mix_without(media, sounds.clone());
+                }
+            }
+        }
     }
 
     /// A publication appeared: whoever follows its publisher gets a connection for it.
@@ -126,34 +166,37 @@ impl Room {
         let most = self.policy.max_subscriptions;
         let publisher = &media.participant;
         let wants = self.participants.iter().filter(|p| p.id != *publisher && p.follows.wants(publisher));
-        let followers: Vec<_> = wants.map(|p| (p.id.clone(), p.subscriptions.len() < most)).collect();
-        for (follower, has_room) in followers {
+        let followers: Vec<_> =
+            wants.map(|p| (p.id.clone(), p.subscriptions.len() < most, p.follows.with_effects(publisher))).collect();
+        for (follower, has_room, effects) in followers {
             if !has_room {
                 tracing::warn!(room.id = %self.name, participant.id = %follower, "no subscription left for a follower");
                 continue;
             }
-            let targets = self.publications_of(publisher, None);
-            if let Some(target) = targets.into_iter().find(|target| target.publication == media.name) {
+            let targets = self.publications_of(publisher, None, effects);
+            let is_this = |target: &Target| matches!(target, Target::Publication { name, .. } if *name == media.name);
+            if let Some(target) = targets.into_iter().find(is_this) {
                 self.replace_subscription(&follower, target, ConnectionName::random());
             }
         }
     }
 
-    pub(super) fn unsubscribe(
-        &mut self,
-        id: &ParticipantId,
-        from: Option<&ParticipantId>,
-    ) -> Result<(), SubscribeError> {
+    pub(super) fn unsubscribe(&mut self, id: &ParticipantId, from: &Unsubscribe) -> Result<(), SubscribeError> {
         self.participant(id).ok_or(SubscribeError::NotInRoom)?;
-        if let Some(from) = from {
+        if let Unsubscribe::Participant(from) = from {
             self.participant(from).ok_or(SubscribeError::NoSuchParticipant)?;
         }
         let subscriber = self.participant(id).ok_or(SubscribeError::NotInRoom)?;
         match from {
-            None => subscriber.follows.follow_none(),
-            Some(from) => subscriber.follows.unfollow(from),
+            Unsubscribe::All => subscriber.follows.follow_none(),
+            Unsubscribe::Participant(from) => subscriber.follows.unfollow(from),
+            Unsubscribe::Mix => {}
         }
-        let ending = subscriber.subscriptions.iter().filter(|s| from.is_none_or(|from| s.publisher == *from));
+        let ending = subscriber.subscriptions.iter().filter(|subscription| match from {
+            Unsubscribe::All => true,
+            Unsubscribe::Participant(from) => subscription.publisher() == Some(from),
+            Unsubscribe::Mix => subscription.is_mix(),
+        });
         let ending: Vec<_> = ending.map(|subscription| subscription.media.name.clone()).collect();
         for name in ending {
             self.end_subscription(id, &name, "unsubscribed");
@@ -164,11 +207,18 @@ impl Room {
     /// The publication is gone, and with it all connections that show it.
     pub(super) fn end_subscriptions_to(&mut self, publication: &ConnectionName, reason: &'static str) {
         let watching = self.participants.iter().flat_map(|participant| {
-            let theirs = participant.subscriptions.iter().filter(|s| s.publication == *publication);
+            let theirs = participant.subscriptions.iter().filter(|s| s.shows(publication));
             theirs.map(|subscription| subscription.media.clone())
         });
         let watching: Vec<_> = watching.collect();
         for ConnectionId { participant, name } in watching {
+            let subscription = self.participant(&participant).and_then(|p| p.subscription(&name));
+            if let Some(Subscription { to: Watched::Publications { names, .. }, .. }) = subscription
+                && names.len() > 1
+            {
+                names.retain(|other| other != publication);
+                continue;
+            }
             self.end_subscription(&participant, &name, reason);
         }
     }
@@ -178,6 +228,9 @@ impl Room {
         let Some(subscription) = subscriber.take_subscription(name, Some(reason)) else { return };
         subscriber.tell(RoomEvent::ConnectionClosed { connection: name.clone(), reason: reason.to_owned() });
         self.media.close(&subscription.media);
+        if let SubscriptionStage::Answering(answer) = subscription.stage {
+            let _ = answer.send(Err(WatchError::NothingPublished));
+        }
     }
 
     pub(super) fn close_connection(
@@ -244,16 +297,22 @@ impl Room {
     }
 
     pub(super) fn on_offered(&mut self, media: &ConnectionId, sdp: String, tracks: &[(String, TrackId)]) {
+        let is_mix =
+            self.participant(&media.participant).and_then(|p| p.subscription(&media.name)).is_some_and(|s| s.is_mix());
         let offered: Vec<_> = tracks
             .iter()
             .filter_map(|(mid, id)| {
-                let track = self.participants.iter().flat_map(|p| p.tracks()).find(|track| track.id == *id)?;
-                Some(OfferedTrack { mid: mid.clone(), id: id.clone(), kind: track.kind, source: track.source })
+                let track = self.participants.iter().flat_map(|p| p.tracks()).find(|track| track.id == *id);
+                let kind = if *id == self.mix_picture { Kind::Video } else { Kind::Audio };
+                let mixed = is_mix.then_some((kind, Source::Other));
+                let (kind, source) = track.map(|track| (track.kind, track.source)).or(mixed)?;
+                Some(OfferedTrack { mid: mid.clone(), id: id.clone(), kind, source })
             })
             .collect();
         let Some(subscriber) = self.participant(&media.participant) else { return };
         let Some(subscription) = subscriber.subscription(&media.name) else { return };
-        if subscription.is_offered() {
+        let is_awaited = matches!(subscription.stage, SubscriptionStage::Preparing | SubscriptionStage::Reoffering);
+        if !is_awaited {
             return;
         }
         subscription.stage = SubscriptionStage::Offered { sdp, tracks: offered };
@@ -280,12 +339,19 @@ impl Room {
     }
 
     pub(super) fn on_connected(&mut self, media: &ConnectionId) {
-        if let Some(publication) = self.publication_by_media(media) {
+        let connection = if let Some(publication) = self.publication_by_media(media) {
             publication.candidates.connected();
+            publication.name.clone()
         } else if let Some(subscription) =
             self.participant(&media.participant).and_then(|p| p.subscription(&media.name))
         {
             subscription.candidates.connected();
+            media.name.clone()
+        } else {
+            return;
+        };
+        if let Some(participant) = self.participant(&media.participant) {
+            participant.tell(RoomEvent::Connected { connection });
         }
     }
 
@@ -296,9 +362,12 @@ impl Room {
         }
         let reason = why_closed(&error);
         let Some(subscriber) = self.participant(&media.participant) else { return };
-        if subscriber.take_subscription(&media.name, Some(reason)).is_some() {
+        if let Some(subscription) = subscriber.take_subscription(&media.name, Some(reason)) {
             subscriber.tell(RoomEvent::ConnectionClosed { connection: media.name.clone(), reason: reason.to_owned() });
             tracing::info!(room.id = %self.name, connection.id = %media, %error, "subscription ended: {error}");
+            if let SubscriptionStage::Answering(answer) = subscription.stage {
+                let _ = answer.send(Err(WatchError::Media(error)));
+            }
         }
     }
 }

@@ -8,7 +8,9 @@
 
 use std::{net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
+use aws_lc_rs::hmac;
+use jiff::Timestamp;
+use rand::Rng;
 use warp::http::{HeaderMap, header};
 
 use super::problem::Problem;
@@ -18,13 +20,14 @@ use crate::{
     room::{
         Registry,
         id::{AccessToken, ParticipantId},
+        model::Role,
     },
 };
 
 /// Rooms answer well within this; one that does not is not asked again.
 const WHOIS_LIMIT: Duration = Duration::from_secs(2);
-/// Length of an access token: `a_` and 32 characters.
-const ACCESS_CHARS: usize = 34;
+/// How long a viewing key opens something.
+pub const VIEWING_TIME: Duration = Duration::from_secs(12 * 3600);
 /// Headers that proxies add.
 const PROXY_HEADERS: [&str; 5] = ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
 
@@ -44,6 +47,10 @@ pub enum Access {
     Open,
     /// The owner, or a participant, who sees what is his room's.
     Participant,
+    /// As `Participant`; also whoever has a viewing key of the owner's.
+    Recordings,
+    /// The owner, or a moderator of a room, who may change what is his room's.
+    Moderator,
     /// The owner.
     Owner,
 }
@@ -59,6 +66,8 @@ pub enum Caller {
         id: ParticipantId,
         /// His room's name and PIN.
         key: RoomKey,
+        /// What he may do there.
+        role: Role,
     },
     /// Nobody has asked.
     Anybody,
@@ -79,12 +88,36 @@ impl Caller {
 pub struct Gate {
     secret: Option<Secret>,
     registry: Arc<Registry>,
+    /// Signs viewing keys, which end with the process.
+    viewing: Arc<hmac::Key>,
 }
 
 impl Gate {
     /// A gate that knows the owner by `secret`, and participants by the rooms of `registry`.
     pub fn new(secret: Option<Secret>, registry: Arc<Registry>) -> Self {
-        Self { secret, registry }
+        let fresh: [u8; 32] = rand::rng().random();
+        Self { secret, registry, viewing: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &fresh)) }
+    }
+
+    /// What opens all recordings for [`VIEWING_TIME`], and nothing else: `v_`, the second of its end, and a
+    /// signature.
+    pub fn viewing_key(&self) -> String {
+        let end = Timestamp::now().as_second().saturating_add(VIEWING_TIME.as_secs() as i64);
+        format!("v_{end}_{}", hex(hmac::sign(&self.viewing, end.to_string().as_bytes()).as_ref()))
+    }
+
+    fn by_viewing_key(&self, text: &str, needed: Access) -> Result<Caller, Problem> {
+        let end = text.strip_prefix("v_").and_then(|rest| rest.split_once('_'));
+        let is_ours = end.is_some_and(|(end, signature)| {
+            let signature = unhex(signature).unwrap_or_default();
+            let is_over = end.parse::<i64>().map_or(true, |end| end <= Timestamp::now().as_second());
+            hmac::verify(&self.viewing, end.as_bytes(), &signature).is_ok() && !is_over
+        });
+        match needed {
+            _ if !is_ours => Err(Problem::unauthorised("access_ended", "that viewing key is over; get another")),
+            Access::Recordings => Ok(Caller::Owner),
+            _ => Err(Problem::forbidden("owner_only", "a viewing key opens recordings, and nothing else")),
+        }
     }
 
     /// Lets a request in as somebody, or not.
@@ -93,7 +126,7 @@ impl Gate {
     ///
     /// # Errors
     /// 401 `no_credentials`, `bad_credentials` or `access_ended`; 403 `loopback_only`,
-    /// `foreign_host`, `foreign_origin`, `behind_proxy` or `owner_only`.
+    /// `foreign_host`, `foreign_origin`, `behind_proxy`, `owner_only` or `moderator_only`.
     pub async fn admit(
         &self,
         needed: Access,
@@ -106,6 +139,7 @@ impl Gate {
         }
         let caller = match shown(headers, access)? {
             Some(text) if text.starts_with("a_") => self.participant(text).await?,
+            Some(text) if text.starts_with("v_") && self.owner(text).is_err() => self.by_viewing_key(text, needed)?,
             Some(text) => self.owner(text)?,
             None if self.secret.is_some() => {
                 return Err(Problem::unauthorised("no_credentials", "show the API secret as a bearer token"));
@@ -116,8 +150,26 @@ impl Gate {
             (Access::Owner, Caller::Participant { .. }) => {
                 Err(Problem::forbidden("owner_only", "a participant's access token does not open this"))
             }
+            (Access::Moderator, Caller::Participant { role, .. }) if *role < Role::Moderator => {
+                Err(Problem::forbidden("moderator_only", "only a moderator of the room may do this"))
+            }
             _ => Ok(caller),
         }
+    }
+
+    /// Who plays a room, by what he shows; `None`: nobody that is known here, which may yet be somebody who
+    /// knows the room's PIN. `is_here`: he can only be at this machine, and is its owner if there is no secret.
+    pub async fn viewer(&self, shown: Option<&str>, is_here: bool) -> Option<Caller> {
+        match shown {
+            Some(text) if text.starts_with("a_") => self.participant(text).await.ok(),
+            Some(text) => self.owner(text).ok(),
+            None => (self.secret.is_none() && is_here).then_some(Caller::Owner),
+        }
+    }
+
+    /// Whether that is the owner's secret.
+    pub fn is_secret(&self, offered: &str) -> bool {
+        self.secret.as_ref().is_some_and(|secret| secret.is(offered))
     }
 
     fn owner(&self, offered: &str) -> Result<Caller, Problem> {
@@ -130,20 +182,14 @@ impl Gate {
     async fn participant(&self, text: &str) -> Result<Caller, Problem> {
         let unknown =
             || Problem::unauthorised("access_ended", "that access token is unknown, or its participant has left");
-        if text.len() != ACCESS_CHARS {
-            return Err(unknown());
-        }
         let token = AccessToken::from_str(text).unwrap_or_else(|never| match never {});
-        let asked = self.registry.list().into_iter().map(|(_, room)| {
-            let token = token.clone();
-            async move {
-                let (id, _) = room.whois(token).await.ok().flatten()?;
-                let key = room.key().await.ok()?;
-                Some(Caller::Participant { id, key })
-            }
-        });
-        let answers = tokio::time::timeout(WHOIS_LIMIT, join_all(asked)).await.unwrap_or_default();
-        answers.into_iter().flatten().next().ok_or_else(unknown)
+        let room = self.registry.find_by_access(&token).ok_or_else(unknown)?;
+        let asked = async {
+            let (id, role) = room.whois(token).await.ok().flatten()?;
+            let key = room.key().await.ok()?;
+            Some(Caller::Participant { id, key, role })
+        };
+        tokio::time::timeout(WHOIS_LIMIT, asked).await.ok().flatten().ok_or_else(unknown)
     }
 }
 
@@ -160,9 +206,20 @@ fn shown<'a>(headers: &'a HeaderMap, access: Option<&'a str>) -> Result<Option<&
     }
     match access {
         // Addresses end up in logs and histories: the owner's secret is not taken from one.
-        Some(token) if !token.starts_with("a_") => Err(bad("`access` takes a participant's access token")),
+        Some(token) if !token.starts_with("a_") && !token.starts_with("v_") => {
+            Err(bad("`access` takes a participant's access token, or a viewing key"))
+        }
         access => Ok(access),
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let pair = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
+    (0..text.len()).step_by(2).map(pair).collect()
 }
 
 /// The owner without a secret: at this machine, and not sent by somebody else's page.

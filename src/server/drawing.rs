@@ -183,11 +183,15 @@ fn escape(text: &str) -> String {
 fn kind_word(kind: NodeKind) -> &'static str {
     match kind {
         NodeKind::Publisher => "publisher",
+        NodeKind::Ingest => "ingest",
+        NodeKind::Transcoder => "transcoder",
         NodeKind::Track => "track",
         NodeKind::Decoder => "decoder",
+        NodeKind::Effect => "effect",
         NodeKind::Mixer => "mixer",
         NodeKind::Encoder => "encoder",
         NodeKind::Recorder => "recorder",
+        NodeKind::Output => "output",
         NodeKind::Subscriber => "subscriber",
     }
 }

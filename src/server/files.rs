@@ -1,6 +1,6 @@
 //! One file over HTTP: conditions and ranges (RFC 9110 §13 and §14), also while the file grows.
 
-use std::{fmt::Write as _, io::SeekFrom, path::PathBuf, time::UNIX_EPOCH};
+use std::{fmt::Write as _, io::SeekFrom, os::unix::fs::MetadataExt as _, path::PathBuf, time::UNIX_EPOCH};
 
 use tokio::{
     fs::File,
@@ -25,7 +25,7 @@ pub struct Wanted {
     pub path: PathBuf,
     /// Its media type.
     pub kind: &'static str,
-    /// It is being written: as long as it is now, and no promise that it stays the same.
+    /// It is being written: as long as it is now; what is there of it stays the same.
     pub grows: bool,
     /// The name to save it under; `None`: to be shown.
     pub save_as: Option<String>,
@@ -42,20 +42,25 @@ pub async fn answer(wanted: Wanted, headers: &HeaderMap) -> Result<Response, Pro
     let mut file = File::open(&wanted.path).await.map_err(no_file)?;
     let meta = file.metadata().await.map_err(no_file)?;
     let length = meta.len();
-    let tag = (!wanted.grows).then(|| {
+    let tag = if wanted.grows {
+        // What was served of it stays as it is, so that a download may go on where it was cut off. The
+        // finished file is another one.
+        format!("\"growing-{:x}\"", meta.ino())
+    } else {
         let modified = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         format!("\"{length:x}-{:x}\"", modified.map_or(0, |since| since.as_nanos()))
-    });
+    };
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let conditions = Conditions {
         range: text(header::RANGE),
         if_range: text(header::IF_RANGE),
-        if_none_match: text(header::IF_NONE_MATCH),
+        // Since a growing file was asked for last, it has grown.
+        if_none_match: text(header::IF_NONE_MATCH).filter(|_| !wanted.grows),
     };
-    let (status, from, count) = match decide(&conditions, tag.as_deref(), length) {
+    let (status, from, count) = match decide(&conditions, &tag, length) {
         Plan::Whole => (StatusCode::OK, 0, length),
         Plan::Part { from, last } => (StatusCode::PARTIAL_CONTENT, from, last - from + 1),
-        Plan::NotModified => return Ok(describe(empty(StatusCode::NOT_MODIFIED), &wanted, tag.as_deref())),
+        Plan::NotModified => return Ok(describe(empty(StatusCode::NOT_MODIFIED), &wanted, &tag)),
         Plan::Unsatisfiable => return Err(unsatisfiable(length)),
     };
     let body = if wanted.head_only {
@@ -64,7 +69,7 @@ pub async fn answer(wanted: Wanted, headers: &HeaderMap) -> Result<Response, Pro
         file.seek(SeekFrom::Start(from)).await.map_err(no_file)?;
         warp::reply::stream(ReaderStream::with_capacity(file.take(count), CHUNK)).into_response()
     };
-    let mut response = describe(body, &wanted, tag.as_deref());
+    let mut response = describe(body, &wanted, &tag);
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_LENGTH, count.into());
     if status == StatusCode::PARTIAL_CONTENT {
@@ -74,16 +79,14 @@ pub async fn answer(wanted: Wanted, headers: &HeaderMap) -> Result<Response, Pro
     Ok(response)
 }
 
-fn describe(mut response: Response, wanted: &Wanted, tag: Option<&str>) -> Response {
+fn describe(mut response: Response, wanted: &Wanted, tag: &str) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(wanted.kind));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     // Only the browser that was let in keeps it, and asks again each time.
     let cache = if wanted.grows { "no-store" } else { "private, no-cache" };
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
-    if let Some(tag) = tag {
-        headers.insert(header::ETAG, ascii(tag));
-    }
+    headers.insert(header::ETAG, ascii(tag));
     if let Some(name) = &wanted.save_as {
         headers.insert(header::CONTENT_DISPOSITION, ascii(&disposition(name)));
     }
@@ -131,15 +134,15 @@ enum Plan {
     Unsatisfiable,
 }
 
-fn decide(conditions: &Conditions<'_>, tag: Option<&str>, length: u64) -> Plan {
-    if let (Some(known), Some(tag)) = (conditions.if_none_match, tag)
+fn decide(conditions: &Conditions<'_>, tag: &str, length: u64) -> Plan {
+    if let Some(known) = conditions.if_none_match
         && known.split(',').any(|known| known.trim() == "*" || known.trim().trim_start_matches("W/") == tag)
     {
         return Plan::NotModified;
     }
     let Some(range) = conditions.range else { return Plan::Whole };
-    // If-Range compares strongly; a growing file has no strong tag, so the client gets it whole.
-    if conditions.if_range.is_some_and(|known| tag != Some(known.trim())) {
+    // If-Range compares strongly.
+    if conditions.if_range.is_some_and(|known| tag != known.trim()) {
         return Plan::Whole;
     }
     parse_range(range, length)
@@ -218,20 +221,16 @@ mod tests {
 
     #[test]
     fn conditions() {
-        let tag = Some("\"a\"");
+        let tag = "\"a\"";
         let range = Some("bytes=1-2");
         let plan = |conditions| decide(&conditions, tag, 100);
         let given = Conditions { range, ..Default::default() };
         assert_eq!(plan(given), Plan::Part { from: 1, last: 2 });
-        assert_eq!(plan(Conditions { if_range: tag, ..given }), Plan::Part { from: 1, last: 2 });
+        assert_eq!(plan(Conditions { if_range: Some(tag), ..given }), Plan::Part { from: 1, last: 2 });
         assert_eq!(plan(Conditions { if_range: Some("\"b\""), ..given }), Plan::Whole);
         assert_eq!(plan(Conditions { if_range: Some("W/\"a\""), ..given }), Plan::Whole);
         assert_eq!(plan(Conditions { if_none_match: Some("\"b\", W/\"a\""), ..given }), Plan::NotModified);
-        assert_eq!(decide(&Conditions { if_range: tag, ..given }, None, 100), Plan::Whole);
-        assert_eq!(
-            decide(&Conditions { if_none_match: Some("*"), ..given }, None, 100),
-            Plan::Part { from: 1, last: 2 }
-        );
+        assert_eq!(plan(Conditions { if_none_match: Some("*"), ..given }), Plan::NotModified);
     }
 
     #[test]

@@ -66,6 +66,14 @@ impl Listener {
         self.socket.local_addr()
     }
 
+    /// The next connection, of a server that is not HTTP's.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        self.socket.accept().await
+    }
+
     /// Where it listens, as the beginning of an address that a browser takes.
     ///
     /// # Errors

@@ -7,7 +7,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper_util::service::TowerToHyperService;
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use warp::{
@@ -20,24 +20,27 @@ use warp::{
 use self::{
     auth::Gate,
     connection::Seats,
+    hls::Shows,
     listener::{Acceptor, Handler, Listener},
     metrics::Metrics,
     routes::Matched,
     tls::Certificate,
 };
-use crate::{media::MediaEngine, recording::Keeper, room::Registry};
+use crate::{ingest::AllowList, media::MediaEngine, recording::Keeper, room::Registry};
 
 pub mod api;
 pub mod auth;
 pub mod connection;
 pub mod drawing;
 pub mod files;
+pub mod hls;
 pub mod listener;
 pub mod metrics;
 pub mod openapi;
 pub mod problem;
 pub mod request;
 pub mod routes;
+pub mod rtsp;
 pub mod sse;
 pub mod tls;
 pub mod web;
@@ -68,6 +71,14 @@ pub struct Services {
     pub keeper: Keeper,
     /// The media engine, for what it can do.
     pub engine: Arc<dyn MediaEngine>,
+    /// Which cameras may be fetched though they are not public.
+    pub ingest_allow: AllowList,
+    /// Looks at cameras that may go on at once.
+    pub probes: Arc<Semaphore>,
+    /// Rooms that are played as HLS.
+    pub shows: Arc<Shows>,
+    /// Reads pictures for effects.
+    pub pictures: api::pictures::PictureDecoder,
     /// Who may call.
     pub gate: Gate,
     /// Figures.
@@ -150,7 +161,7 @@ impl Server {
         F::Future: Send,
         R: Reply + 'static,
     {
-        let listeners = bind(&listen)?;
+        let listeners = bind_http(&listen)?;
         let urls = listeners.iter().map(Listener::url).collect::<io::Result<_>>()?;
         let (stop, limits) = (services.stop.clone(), services.limits);
         let acceptor = Acceptor {
@@ -192,8 +203,7 @@ impl Server {
     }
 }
 
-fn bind(listen: &Listen) -> io::Result<Vec<Listener>> {
-    let mut listeners = Vec::new();
+fn bind_http(listen: &Listen) -> io::Result<Vec<Listener>> {
     let plain = listen.http.iter().map(|address| (*address, None));
     let tls = match &listen.https {
         Some((addresses, certificate)) => {
@@ -202,7 +212,12 @@ fn bind(listen: &Listen) -> io::Result<Vec<Listener>> {
         }
         None => Vec::new(),
     };
-    for (address, tls) in plain.chain(tls) {
+    bind(plain.chain(tls))
+}
+
+fn bind(addresses: impl Iterator<Item = (SocketAddr, Option<TlsAcceptor>)>) -> io::Result<Vec<Listener>> {
+    let mut listeners = Vec::new();
+    for (address, tls) in addresses {
         match Listener::bind(address, tls) {
             Ok(listener) => listeners.push(listener),
             Err(error) if lacks_ipv6(address, &error) && !listeners.is_empty() => {

@@ -10,9 +10,10 @@ use warp::{
 };
 
 use crate::{
+    effect::EffectError,
     media::LayoutError,
-    recording::{catalogue::CatalogueError, keeper::DeleteError},
-    room::error::{ChangeError, CreateError, NameError, RecordError, RoomGone},
+    recording::{catalogue::CatalogueError, removal::DeleteError},
+    room::error::{ChangeError, CreateError, ListenError, NameError, RecordError, RoomGone},
 };
 
 /// A refusal.
@@ -68,6 +69,16 @@ impl Problem {
         self
     }
 
+    /// The same refusal under another status.
+    pub fn with_status(self, status: StatusCode) -> Self {
+        Self { status, title: status.canonical_reason().unwrap_or("Error"), ..self }
+    }
+
+    /// Its HTTP status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// Its stable code.
     pub fn code(&self) -> &'static str {
         self.code
@@ -104,7 +115,8 @@ impl Problem {
         Self::not_found("no_such_recording", "there is no such recording")
     }
 
-    fn unavailable(code: &'static str, detail: impl Into<String>) -> Self {
+    /// Not now; later it may.
+    pub fn unavailable(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
             .header(header::RETRY_AFTER, HeaderValue::from_static("5"))
     }
@@ -135,6 +147,15 @@ impl From<RoomGone> for Problem {
     }
 }
 
+impl From<ListenError> for Problem {
+    fn from(error: ListenError) -> Self {
+        match error {
+            ListenError::TooMany { .. } => Self::unavailable("too_many_listeners", error.to_string()),
+            ListenError::Gone(gone) => gone.into(),
+        }
+    }
+}
+
 impl From<CreateError> for Problem {
     fn from(error: CreateError) -> Self {
         let detail = error.to_string();
@@ -145,6 +166,9 @@ impl From<CreateError> for Problem {
             CreateError::TooManyRooms { .. } => Self::unavailable("too_many_rooms", detail),
             CreateError::PinLocked { wait_s } => Self::new(StatusCode::TOO_MANY_REQUESTS, "pin_locked", detail)
                 .header(header::RETRY_AFTER, wait_s.into()),
+            CreateError::TooFast { wait_s } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "too_fast", detail).header(header::RETRY_AFTER, wait_s.into())
+            }
             CreateError::ShuttingDown => Self::unavailable("shutting_down", detail),
         }
     }
@@ -165,6 +189,7 @@ impl From<ChangeError> for Problem {
             ChangeError::TooLong { .. } => Self::bad_request("too_long", detail),
             ChangeError::Setting { setting, problem } => Self::setting(setting, &problem),
             ChangeError::Layout(layout) => layout.into(),
+            ChangeError::Effects(effects) => effects.into(),
             ChangeError::NotInRoom => Self::forbidden("not_in_room", detail),
             ChangeError::Gone(gone) => gone.into(),
         }
@@ -179,6 +204,7 @@ impl From<RecordError> for Problem {
             RecordError::Setting { setting, problem } => Self::setting(setting, &problem),
             RecordError::Layout(layout) => layout.into(),
             RecordError::TooMany { .. } => Self::new(StatusCode::CONFLICT, "too_many_recordings", detail),
+            RecordError::TooFast => Self::new(StatusCode::TOO_MANY_REQUESTS, "too_fast", detail),
             RecordError::NoSuchRecording => Self::no_such_recording(),
             RecordError::NotRecording => Self::new(StatusCode::CONFLICT, "not_recording", detail),
             RecordError::BadMarker => Self::bad_request("bad_marker", detail).field("title"),
@@ -186,6 +212,8 @@ impl From<RecordError> for Problem {
             RecordError::AlreadyPaused => Self::new(StatusCode::CONFLICT, "already_paused", detail),
             RecordError::NotPaused => Self::new(StatusCode::CONFLICT, "not_paused", detail),
             RecordError::DiskFull { .. } => Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", detail),
+            RecordError::ServerBusy(_) => Self::unavailable("server_busy", detail),
+            RecordError::CatalogueBusy => Self::unavailable("catalogue_busy", detail),
             RecordError::Catalogue(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "catalogue_failed", detail),
             RecordError::NotInRoom => Self::forbidden("not_in_room", detail),
             RecordError::Gone(gone) => gone.into(),
@@ -196,6 +224,19 @@ impl From<RecordError> for Problem {
 impl From<LayoutError> for Problem {
     fn from(error: LayoutError) -> Self {
         Self::bad_request("bad_layout", format!("the layout's {error}")).field(error.field)
+    }
+}
+
+impl From<EffectError> for Problem {
+    fn from(error: EffectError) -> Self {
+        let detail = error.to_string();
+        match error {
+            EffectError::Unknown(_) => Self::bad_request("no_such_effect", detail).field("name"),
+            EffectError::NotOnMix(_) => Self::bad_request("bad_effect", detail).field("name"),
+            EffectError::Parameter { .. } => Self::bad_request("bad_effect", detail).field("params"),
+            EffectError::TooMany => Self::bad_request("too_many_effects", detail),
+            EffectError::OverBudget { .. } => Self::new(StatusCode::CONFLICT, "effects_over_budget", detail),
+        }
     }
 }
 
@@ -213,6 +254,7 @@ impl From<DeleteError> for Problem {
             DeleteError::Running => {
                 Self::new(StatusCode::CONFLICT, "recording_running", "stop the recording, and wait until it is ready")
             }
+            DeleteError::NotDeleted => Self::new(StatusCode::CONFLICT, "not_deleted", "the recording is not deleted"),
             DeleteError::Catalogue(error) => error.into(),
             DeleteError::File(error) => {
                 tracing::error!("a recording's file could not be removed: {error}");

@@ -65,6 +65,28 @@ impl Call {
         if body.is_empty() {
             return Ok(T::default());
         }
+        self.parse(&body, b'{', "the body is not a JSON object")
+    }
+
+    /// Reads the body as a JSON list, which must be there.
+    ///
+    /// # Errors
+    /// As [`Self::json`].
+    pub async fn json_list<T: DeserializeOwned>(&mut self) -> Result<Vec<T>, Problem> {
+        let body = self.read().await?;
+        self.parse(&body, b'[', "the body is not a JSON list")
+    }
+
+    /// Reads the body as it is, up to so many bytes.
+    ///
+    /// # Errors
+    /// 400 `bad_body`, 408 `body_timeout`, 413 `body_too_large`.
+    pub async fn bytes(&mut self, most: usize) -> Result<Bytes, Problem> {
+        self.max_body = most;
+        self.read().await
+    }
+
+    fn parse<T: DeserializeOwned>(&self, body: &[u8], opening: u8, otherwise: &str) -> Result<T, Problem> {
         // A form or a script of another site cannot set this type without asking us first (CORS).
         let kind = self.header(header::CONTENT_TYPE).unwrap_or_default();
         if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
@@ -75,32 +97,37 @@ impl Call {
             ));
         }
         // serde would take a list for the fields in their order, which is nobody's intention.
-        if body.trim_ascii_start().first() != Some(&b'{') {
-            return Err(Problem::bad_request("bad_json", "the body is not a JSON object"));
+        if body.trim_ascii_start().first() != Some(&opening) {
+            return Err(Problem::bad_request("bad_json", otherwise));
         }
-        serde_json::from_slice(&body).map_err(|error| Problem::bad_request("bad_json", error.to_string()))
+        serde_json::from_slice(body).map_err(|error| Problem::bad_request("bad_json", error.to_string()))
     }
 
     async fn read(&mut self) -> Result<Bytes, Problem> {
-        let late = || Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "the body took too long");
-        tokio::time::timeout(self.body_timeout, self.collect()).await.map_err(|_| late())?
+        read(&mut self.body, self.max_body, self.body_timeout).await
     }
+}
 
-    async fn collect(&mut self) -> Result<Bytes, Problem> {
-        let mut body = BytesMut::new();
-        while let Some(chunk) = self.body.next().await {
-            let chunk = chunk.map_err(|error| Problem::bad_request("bad_body", error.to_string()))?;
-            if body.len() + chunk.len() > self.max_body {
-                return Err(Problem::new(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "body_too_large",
-                    format!("at most {} bytes", self.max_body),
-                ));
-            }
-            body.extend_from_slice(&chunk);
+/// Reads a body of at most `most` bytes that takes at most `limit`.
+///
+/// # Errors
+/// 400 `bad_body`, 408 `body_timeout`, 413 `body_too_large`.
+pub async fn read(body: &mut BodyStream, most: usize, limit: Duration) -> Result<Bytes, Problem> {
+    let late = || Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "the body took too long");
+    tokio::time::timeout(limit, collect(body, most)).await.map_err(|_| late())?
+}
+
+async fn collect(chunks: &mut BodyStream, most: usize) -> Result<Bytes, Problem> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| Problem::bad_request("bad_body", error.to_string()))?;
+        if body.len() + chunk.len() > most {
+            let detail = format!("at most {most} bytes");
+            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail));
         }
-        Ok(body.freeze())
+        body.extend_from_slice(&chunk);
     }
+    Ok(body.freeze())
 }
 
 /// The first value of `name`.

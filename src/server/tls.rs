@@ -17,7 +17,7 @@ use jiff::{ToSpan, Zoned};
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, PKCS_ECDSA_P256_SHA256, date_time_ymd};
 use rustls::{
     ServerConfig,
-    crypto::{CryptoProvider, ring},
+    crypto::{CryptoProvider, aws_lc_rs},
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
@@ -207,7 +207,7 @@ impl ResolvesServerCert for Certificate {
 }
 
 fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
+    Arc::new(aws_lc_rs::default_provider())
 }
 
 fn self_signed_params(names: &[String]) -> Result<CertificateParams, rcgen::Error> {

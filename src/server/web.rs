@@ -30,7 +30,7 @@ pub fn encode(text: &str) -> String {
     utf8_percent_encode(text, ENCODED).to_string()
 }
 
-/// A page or a file of the web app: `/` and `/r/{room}` are its start.
+/// A page or a file of the web app: `/`, `/r/{room}` and `/recordings` are its start.
 ///
 /// # Errors
 /// 404 `no_such_page`, 405 `method_not_allowed`.
@@ -61,7 +61,7 @@ fn nothing_here() -> Problem {
 }
 
 fn file_name(path: &str) -> Option<String> {
-    if path == "/" {
+    if path == "/" || path == "/recordings" {
         return Some("index.html".into());
     }
     if let Some(room) = path.strip_prefix("/r/") {
@@ -105,6 +105,7 @@ mod tests {
         let table = [
             ("/", Some("index.html")),
             ("/r/math", Some("index.html")),
+            ("/recordings", Some("index.html")),
             ("/r/", None),
             ("/r/a/b", None),
             ("/views/room.js", Some("views/room.js")),

@@ -3,27 +3,30 @@
 import { readFile } from 'node:fs/promises';
 import { chromium } from 'playwright-core';
 
-const CLIENT = await readFile(new URL('client.js', import.meta.url), 'utf8');
+export const CLIENT = await readFile(new URL('client.js', import.meta.url), 'utf8');
 
 const FLAGS = [
     '--no-sandbox', // the tests may run as root
     '--allow-loopback-in-peer-connection',
-    '--autoplay-policy=no-user-gesture-required',
     '--disable-gpu',
     '--disable-background-networking',
     '--disable-component-update',
     '--disable-sync',
     '--no-first-run',
 ];
+const AUTOPLAY = ['--autoplay-policy=no-user-gesture-required'];
 const FAKE_DEVICES = ['--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream'];
 
 // One browser process, closed when the test ends. `executable`: for a browser in a namespace;
-// `devices: false`: it asks for the camera as a user's does, and has none.
-export async function launch(t, { executable = process.env.CHROMIUM ?? '/usr/bin/chromium', devices = true, args = [] } = {}) {
+// `devices: false`: it asks for the camera as a user's does, and has none; `autoplay: false`: it plays
+// sound only after a gesture, as a user's does.
+export async function launch(t, { executable = process.env.CHROMIUM ?? '/usr/bin/chromium', devices = true, autoplay = true, args = [] } = {}) {
     const browser = await chromium.launch({
         executablePath: executable,
         headless: true,
-        args: [...FLAGS, ...(devices ? FAKE_DEVICES : []), ...args],
+        args: [...FLAGS, ...(autoplay ? AUTOPLAY : []), ...(devices ? FAKE_DEVICES : []), ...args],
+        // Playwright mutes what it starts, and what is muted may always play.
+        ignoreDefaultArgs: autoplay ? [] : ['--mute-audio'],
         timeout: 30_000,
     });
     t.after(() => browser.close());
@@ -77,6 +80,7 @@ export class Participant {
     unpublish(connection) { return this.call('unpublish', connection); }
     subscribeAll() { return this.call('subscribeAll'); }
     resize(connection, width, height) { return this.call('resize', connection, width, height); }
+    setTone(connection, on) { return this.call('setTone', connection, on); }
     counter(connection) { return this.call('counter', connection); }
     look(at, source) { return this.call('look', at.id ?? at, source); }
     listen(to, frequencies, source) { return this.call('listen', to.id ?? to, frequencies, source); }

@@ -92,8 +92,9 @@
             return joined;
         }
 
-        // video: {colour, width, height, fps} or null; audio: {tone, beep} or null.
-        async publish({ connection = 'main', video, audio, codec, source } = {}) {
+        // video: {colour, width, height, fps, detail} or null; audio: {tone, beep} or null. `without`:
+        // `transport-cc` keeps that from the server.
+        async publish({ connection = 'main', video, audio, codec, source, without } = {}) {
             const pc = this.#peer(connection);
             const parts = { pc, codec };
             if (audio) {
@@ -111,7 +112,8 @@
                 mid: transceiver.mid,
                 ...(source && { source: transceiver.sender.track.kind === 'video' ? source : 'other' }),
             }));
-            const answer = await this.request('publish', { connection, sdp: pc.localDescription.sdp, tracks });
+            const { sdp } = pc.localDescription;
+            const answer = await this.request('publish', { connection, sdp: without === 'transport-cc' ? withoutTransportCc(sdp) : sdp, tracks });
             await pc.setRemoteDescription({ type: 'answer', sdp: answer.sdp });
             await this.#flushCandidates(connection, pc);
             return answer.tracks;
@@ -135,9 +137,27 @@
             this.publications.get(connection).picture.resize(width, height);
         }
 
+        // Lets a publication's sound fall silent, or sound again; its beeps go on.
+        setTone(connection, on) {
+            this.publications.get(connection).sound.setTone(on);
+        }
+
         // What was sent last: the counter in the picture (tenths of a second since it began).
         counter(connection = 'main') {
             return this.publications.get(connection).picture.counter();
+        }
+
+        // A stream of a picture and a sound, for those who publish it in another way.
+        stream(video, audio) {
+            const sound = new Sound(audio);
+            return new MediaStream([sound.track, new Picture(video, sound).track]);
+        }
+
+        // What another shows in a video element is what a participant of that name shows.
+        watch(name, video) {
+            const [audio] = video.srcObject.getAudioTracks();
+            const received = new Map([['camera', { video }], ...(audio ? [['microphone', hearSound(audio)]] : [])]);
+            this.subscriptions.set(name, { participant: name, received });
         }
 
         // The picture of a participant as it is shown now: size, frames shown, colours at the named
@@ -217,14 +237,21 @@
             if (message.type === 'connection-closed') this.#drop(message.connection);
         }
 
-        async #answer({ connection, participant, sdp, tracks }) {
-            this.#drop(connection);
+        // The mix is kept as what a participant of that name shows.
+        async #answer({ connection, participant, mix, sdp, tracks }) {
+            const known = this.subscriptions.get(connection)?.pc;
+            if (known) {
+                await known.setRemoteDescription({ type: 'offer', sdp });
+                await known.setLocalDescription();
+                return void await this.request('answer', { connection, sdp: known.localDescription.sdp });
+            }
             const pc = this.#peer(connection);
             const received = new Map();
-            this.subscriptions.set(connection, { pc, participant, received });
+            this.subscriptions.set(connection, { pc, participant: mix ? 'mix' : participant, received });
             pc.ontrack = ({ track, transceiver }) => {
                 const told = tracks.find((one) => one.mid === transceiver.mid);
-                if (told) received.set(told.source, track.kind === 'video' ? showPicture(track) : hearSound(track));
+                const mixed = { video: 'camera', audio: 'microphone' };
+                if (told) received.set(mix ? mixed[told.kind] : told.source, track.kind === 'video' ? showPicture(track) : hearSound(track));
             };
             await pc.setRemoteDescription({ type: 'offer', sdp });
             await pc.setLocalDescription();
@@ -276,18 +303,27 @@
         }
     }
 
+    // An offer that knows neither the feedback nor the header extension that it needs.
+    function withoutTransportCc(sdp) {
+        return sdp.split('\r\n').filter((line) => !/^a=(rtcp-fb:.* transport-cc|extmap:.*transport-wide-cc)/.test(line)).join('\r\n');
+    }
+
     // A coloured picture with a counter of tenths of a second as 16 black or white cells across the
-    // middle, and a patch above it that is white while a beep sounds. content.mjs reads the same.
+    // middle, and a patch above it that is white while a beep sounds. content.mjs reads the same. With
+    // `detail` it is noise instead, new in each frame, that takes whatever rate an encoder is given.
     class Picture {
-        constructor({ colour, width = 640, height = 360, fps = 25 }, sound) {
+        constructor({ colour, width = 640, height = 360, fps = 25, detail = false }, sound) {
             this.canvas = document.createElement('canvas');
             Object.assign(this.canvas, { width, height });
             this.context = this.canvas.getContext('2d');
             this.colour = colour;
             this.sound = sound;
+            this.noise = detail ? makeNoise(width, height) : null;
             this.began = performance.now();
             this.draw();
             this.track = this.canvas.captureStream(fps).getVideoTracks()[0];
+            // Else Chromium makes a noisy picture smaller rather than coarser, and small ones take little.
+            if (detail) this.track.contentHint = 'detail';
             this.timer = setInterval(() => this.draw(), 1000 / fps);
             sound?.onBeep(() => this.draw());
         }
@@ -304,6 +340,7 @@
         draw() {
             const { width, height } = this.canvas;
             const { context } = this;
+            if (this.noise) return context.drawImage(this.noise, -Math.random() * width, -Math.random() * height);
             context.fillStyle = this.colour;
             context.fillRect(0, 0, width, height);
             context.fillStyle = this.sound?.beeping ? 'white' : 'black';
@@ -315,6 +352,21 @@
             clearInterval(this.timer);
             this.track.stop();
         }
+    }
+
+    // Random greys, twice as wide and as high as the picture that is cut out of it.
+    function makeNoise(width, height) {
+        const canvas = new OffscreenCanvas(2 * width, 2 * height);
+        const context = canvas.getContext('2d');
+        const grain = 8;
+        for (let y = 0; y < canvas.height; y += grain) {
+            for (let x = 0; x < canvas.width; x += grain) {
+                const grey = Math.floor(256 * Math.random());
+                context.fillStyle = `rgb(${grey}, ${grey}, ${grey})`;
+                context.fillRect(x, y, grain, grain);
+            }
+        }
+        return canvas;
     }
 
     // Cells 0 to 11: the counter, highest bit first; 12 to 15: its bits added up, so that a picture
@@ -342,6 +394,8 @@
         return cellsOf(counter).every((bit, cell) => bit === bits[cell]) ? counter : null;
     }
 
+    const TONE_VOLUME = 0.1;
+
     // A quiet steady tone, and a louder beep of 100 ms at each whole second of the audio clock.
     class Sound {
         beeping = false;
@@ -350,7 +404,7 @@
         constructor({ tone, beep }) {
             this.audio = new AudioContext({ sampleRate: 48_000, latencyHint: 'interactive' });
             const out = this.audio.createMediaStreamDestination();
-            this.#oscillator(tone, 0.1, out);
+            this.toneGain = this.#oscillator(tone, TONE_VOLUME, out);
             this.track = out.stream.getAudioTracks()[0];
             if (beep) {
                 this.beepGain = this.#oscillator(beep, 0, out);
@@ -360,6 +414,10 @@
 
         onBeep(listener) {
             this.#listeners.push(listener);
+        }
+
+        setTone(on) {
+            this.toneGain.value = on ? TONE_VOLUME : 0;
         }
 
         stop() {

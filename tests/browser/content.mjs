@@ -95,6 +95,15 @@ export class Frame {
         return this.at(tile.x + x * tile.width, tile.y + y * tile.height, radius);
     }
 
+    // The share of the picture that has this colour, wherever.
+    share(colour, tolerance = 60) {
+        let count = 0;
+        for (let at = 0; at < this.data.length; at += 3) {
+            if (near([this.data[at], this.data[at + 1], this.data[at + 2]], colour, tolerance)) count++;
+        }
+        return (3 * count) / this.data.length;
+    }
+
     // The smallest rectangle that holds every pixel of a colour, in fractions; null if there is none.
     find(colour, tolerance = 60) {
         let [left, top, right, bottom] = [this.width, this.height, -1, -1];
@@ -162,7 +171,12 @@ export function strength(sound, frequency, from = 0, to = sound.length) {
 
 // The strength of a frequency between two times in seconds.
 export function tone(sound, frequency, from, to) {
-    return strength(sound, frequency, Math.round(from * SAMPLE_RATE), Math.min(sound.length, Math.round(to * SAMPLE_RATE)));
+    // In windows of a tenth of a second: a sound that is brought into step is half a per cent off its pitch meanwhile.
+    const window = SAMPLE_RATE / 10;
+    const levels = [];
+    const end = Math.min(sound.length, Math.round(to * SAMPLE_RATE));
+    for (let at = Math.round(from * SAMPLE_RATE); at + window <= end; at += window) levels.push(strength(sound, frequency, at, at + window));
+    return levels.reduce((a, b) => a + b, 0) / levels.length;
 }
 
 // When beeps of a frequency begin, in seconds. Windows of 10 ms every 2 ms; a beep begins in the

@@ -106,7 +106,8 @@ test('a recorded call', { timeout: 240_000 }, async (t) => {
             assert.ok(coversMost(frame.find(BOB.colour)), `alone: ${frame.time} ${JSON.stringify(frame.find(BOB.colour))}`);
             assert.equal(frame.find(ANN.colour), null);
         }
-        assert.ok(list.every((frame) => frame.find(CLEO.colour, 40) === null), 'nobody else is there');
+        // The border of who speaks is green too: 0.4 % of the picture.
+        assert.ok(list.every((frame) => frame.share(CLEO.colour, 40) < 0.006), 'nobody else is there');
     });
 
     await t.test('moves on all the time', () => {

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import test from 'node:test';
 import { enter, launch } from './browser.mjs';
 import { ANN, appear, BOB, hears, movesOn, sees } from './call.mjs';
+import { freePort } from './port.mjs';
 import { startServer } from './server.mjs';
 import { until, within } from './wait.mjs';
 
@@ -57,14 +58,6 @@ async function startTurn(t) {
         return answersStun(port);
     });
     return { urls: [`turn:127.0.0.1:${port}?transport=udp`], username: 'salon', credential: 'salon' };
-}
-
-async function freePort() {
-    const socket = createSocket('udp4');
-    await new Promise((resolve) => socket.bind(0, '127.0.0.1', resolve));
-    const { port } = socket.address();
-    await new Promise((resolve) => socket.close(resolve));
-    return port;
 }
 
 // A STUN binding request (RFC 8489 §5) and whether anything comes back.

@@ -49,10 +49,13 @@ class Server {
             NO_COLOR: '1',
             SALON_HTTP_LISTEN: `${host}:0`,
             SALON_HTTPS_LISTEN: '',
+            SALON_RTSP_LISTEN: `${host}:0`,
             SALON_MEDIA_BIND: host,
             SALON_RECORDINGS_DIR: this.recordings,
             SALON_DATA_DIR: folder,
             SALON_LOG: process.env.SALON_LOG ?? 'info',
+            // All of these tests are to pass over both edges.
+            ...(process.env.SALON_EDGE && { SALON_EDGE: process.env.SALON_EDGE }),
             ...(process.env.GST_DEBUG && { GST_DEBUG: process.env.GST_DEBUG }),
             ...env,
         };
@@ -70,9 +73,10 @@ class Server {
         const listening = new Promise((resolve) => {
             createInterface(this.process.stdout).on('line', (line) => {
                 this.note(line);
-                const [, scheme, rest] = /^listening on (https?):\/\/(\S+)/.exec(line) ?? [];
+                const [, scheme, rest] = /^listening on (https?|rtsp):\/\/(\S+)/.exec(line) ?? [];
                 if (scheme) urls.set(scheme, `${scheme}://${rest}`);
-                if (urls.has('http') && (urls.has('https') || !this.env.SALON_HTTPS_LISTEN)) resolve();
+                const expected = ['http', ...(this.env.SALON_HTTPS_LISTEN ? ['https'] : []), ...(this.env.SALON_RTSP_LISTEN ? ['rtsp'] : [])];
+                if (expected.every((one) => urls.has(one))) resolve();
             });
         });
         const ended = this.exited.then(({ code, signal, error }) => {
@@ -81,6 +85,7 @@ class Server {
         ended.catch(() => {}); // only of interest until it listens
         await within('the server listens', 20_000, Promise.race([listening, ended]));
         this.url = urls.get('http').replace(/\/$/, '');
+        this.rtspUrl = urls.get('rtsp');
         this.httpsUrl = urls.get('https')?.replace(/\/$/, '');
         // A server that is started again is found where it was.
         this.env.SALON_HTTP_LISTEN = new URL(this.url).host;

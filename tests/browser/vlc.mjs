@@ -11,8 +11,9 @@ import { within } from './wait.mjs';
 const NOBODY = 65534;
 
 // Plays `source` (a file, copied first, or an http URL) from its beginning to its end at its own
-// pace and gives every `every`th picture, in order, and what VLC said.
-export async function play(source, { limitMs = 90_000, every = 5 } = {}) {
+// pace and gives every `every`th picture, in order, and what VLC said. What has no end is played for
+// so many `seconds`.
+export async function play(source, { limitMs = 90_000, every = 5, seconds = 0 } = {}) {
     const folder = await mkdtemp(join(tmpdir(), 'salon-vlc-'));
     const asRoot = process.getuid() === 0;
     try {
@@ -23,19 +24,19 @@ export async function play(source, { limitMs = 90_000, every = 5 } = {}) {
             await chmod(media, 0o644);
         }
         if (asRoot) await chown(folder, NOBODY, NOBODY);
-        const said = await cvlc(folder, media, every, limitMs, asRoot);
+        const said = await cvlc(folder, media, { every, limitMs, seconds }, asRoot);
         return { pictures: await pictures(folder), said };
     } finally {
         await rm(folder, { recursive: true, force: true });
     }
 }
 
-async function cvlc(folder, media, every, limitMs, asRoot) {
+async function cvlc(folder, media, { every, limitMs, seconds }, asRoot) {
     const args = [
         '--intf=dummy', '--no-color', '--play-and-exit', '--no-video-title-show', '--no-media-library',
         '--vout=dummy', '--aout=dummy', '--avcodec-hw=none', '--no-drop-late-frames', '--no-skip-frames',
         '--video-filter=scene', '--scene-format=png', '--scene-width=320', '--scene-height=180', `--scene-ratio=${every}`, `--scene-path=${folder}`, '--scene-prefix=shown',
-        media,
+        ...(seconds ? [`--run-time=${seconds}`] : []), media,
     ];
     const options = {
         cwd: folder,

@@ -1,90 +1,15 @@
 // The page that people use, driven as they use it, on a desk and on a phone.
 
 import assert from 'node:assert/strict';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { DESK, openApp, PHONE } from './app.mjs';
 import { crash, enter, launch } from './browser.mjs';
 import { appear, BOB, lasts, sees } from './call.mjs';
-import { frames, near } from './content.mjs';
+import { frames } from './content.mjs';
 import { startServer } from './server.mjs';
 import { until } from './wait.mjs';
-
-const SCREENSHOTS = process.env.SALON_SCREENSHOTS ?? fileURLToPath(new URL('../../target/screenshots', import.meta.url));
-const DESK = { name: 'desk', viewport: { width: 1280, height: 800 } };
-const PHONE = { name: 'phone', viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true };
-
-// The page in a context of its own. Whatever goes wrong in its scripts fails the test.
-async function openApp(browser, server, path, { name, ...context } = DESK) {
-    const page = await (await browser.newContext({ locale: 'en-US', ...context })).newPage();
-    page.setDefaultTimeout(15_000);
-    const app = new App(page, name, server);
-    page.on('pageerror', (error) => app.errors.push(String(error.stack ?? error)));
-    page.on('console', (message) => message.type() === 'error' && server.note(`page: ${message.text()}`));
-    await page.goto(`${server.url}${path}`);
-    return app;
-}
-
-class App {
-    errors = [];
-
-    constructor(page, device, server) {
-        Object.assign(this, { page, device, server });
-    }
-
-    get(testid, rest = '') {
-        return this.page.locator(`[data-testid="${testid}"]${rest}`);
-    }
-
-    // On a phone the less used buttons are behind "more".
-    async press(testid) {
-        const button = this.get(testid);
-        await button.waitFor({ state: 'attached' });
-        if (!(await button.isVisible())) await this.get('more').click();
-        await button.click();
-    }
-
-    async join(nickname, pin) {
-        await this.get('nickname').fill(nickname);
-        if (pin !== undefined) await this.get('pin').fill(pin);
-        await this.get('join').click();
-    }
-
-    inRoom() {
-        return this.get('stage').waitFor();
-    }
-
-    async screenshot(what) {
-        await mkdir(SCREENSHOTS, { recursive: true });
-        await this.page.screenshot({ path: join(SCREENSHOTS, `${what}-${this.device}.png`) });
-    }
-
-    // The colour that a video element shows near its lower right corner.
-    colourOf(selector) {
-        return this.page.evaluate((selector_) => {
-            const video = document.querySelector(selector_);
-            if (!video?.videoWidth) return null;
-            const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight);
-            const context = canvas.getContext('2d');
-            context.drawImage(video, 0, 0);
-            return [...context.getImageData(0.9 * video.videoWidth, 0.9 * video.videoHeight, 1, 1).data].slice(0, 3);
-        }, selector);
-    }
-
-    async shows(selector, colour) {
-        await until(`${selector} shows ${colour}`, 15_000, async () => {
-            const seen = await this.colourOf(selector);
-            if (seen && near(seen, colour)) return true;
-            throw new Error(`it shows ${seen}`);
-        });
-    }
-
-    async fits() {
-        const [wide, window] = await this.page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
-        assert.ok(wide <= window, `the page is ${wide} pixels wide in a window of ${window}`);
-    }
-}
 
 for (const device of [DESK, PHONE]) {
     test(`lobby, room, chat, record and play, on a ${device.name}`, { timeout: 120_000 }, async (t) => {
@@ -139,6 +64,16 @@ for (const device of [DESK, PHONE]) {
             await bob.waitFor({ type: 'layout', layout: { kind: 'speaker', labels: true } });
             await app.get('layout-labels').uncheck();
             await bob.waitFor({ type: 'layout', layout: { kind: 'speaker', labels: false } });
+            // One right after the other: the second does not take the first back.
+            await app.get('layout-pip').check();
+            await app.get('layout-labels').check();
+            await bob.waitFor({ type: 'layout', layout: { kind: 'pip', labels: true } });
+            await app.get('layout-speaker').check();
+            await app.get('layout-labels').uncheck();
+            await until('both are so', 5_000, async () => {
+                const { kind, labels } = (await bob.events('layout')).at(-1).layout;
+                return kind === 'speaker' && !labels;
+            });
             await app.fits();
             await app.screenshot('layout');
             await app.get('dialog-close').click();
@@ -156,15 +91,19 @@ for (const device of [DESK, PHONE]) {
             await bob.waitFor({ type: 'recording', recording: { state: 'recording' } }, 10_000);
             await app.get('record-time').waitFor();
             await lasts(bob, 4);
-            assert.match(await app.get('record-time').textContent(), /0:0[3-9]/);
+            assert.ok(seconds(await app.get('record-time').textContent()) >= 3);
             await app.fits();
             await app.screenshot('room');
             await app.press('pause');
             await bob.waitFor({ type: 'recording', recording: { state: 'paused' } });
             const stood = await app.get('record-time').textContent();
             await app.screenshot('paused');
+            await app.openPanel('recordings');
+            await app.get('recording-item', '[data-state="paused"]').waitFor();
             await lasts(bob, 2);
             assert.equal(await app.get('record-time').textContent(), stood);
+            assert.equal(await app.get('recording-running').textContent(), stood);
+            await app.get('panel-close').click();
             await app.press('pause');
             await until('the time goes on', 5_000, async () => (await app.get('record-time').textContent()) !== stood);
             await app.press('marker');
@@ -172,10 +111,14 @@ for (const device of [DESK, PHONE]) {
             await app.get('marker-save').click();
             await app.get('marker-dialog').waitFor({ state: 'detached' });
             await lasts(bob, 2);
+            const shown = seconds(await app.get('record-time').textContent());
             await app.press('record');
             await app.press('recordings-toggle');
             const item = app.get('recording-item', '[data-state="ready"]');
             await item.waitFor({ timeout: 30_000 });
+            const [, length] = (await item.textContent()).match(/(\d+:\d\d) · .+ MB · 1 chapter/) ?? assert.fail(await item.textContent());
+            assert.ok(shown >= 6 && seconds(length) >= shown && seconds(length) <= shown + 3, `${length}, the page had shown ${shown} s`);
+            assert.match(await item.textContent(), /김철수 & <b>, Bob/);
             await app.screenshot('recordings');
 
             const href = await item.locator('[data-testid="recording-download"]').getAttribute('href');
@@ -191,11 +134,17 @@ for (const device of [DESK, PHONE]) {
             await item.locator('[data-testid="recording-play"]').click();
             await until('the recording plays', 15_000, () =>
                 app.page.evaluate(() => document.querySelector('[data-testid="recording-player"]').currentTime > 1));
+            const [picture, dialog] = await Promise.all(['recording-player', 'player-dialog'].map((one) => app.get(one).boundingBox()));
+            assert.ok(picture.width > 0.6 * dialog.width, `the picture is ${picture.width} wide in ${dialog.width}`);
             await app.screenshot('player');
             const chapter = app.get('chapter', ':has-text("결정 <b>")');
             await chapter.click();
             await until('the chapter is reached', 5_000, async () => (await chapter.getAttribute('aria-current')) === 'true');
-            assert.ok(await app.page.evaluate(() => document.querySelector('[data-testid="recording-player"]').currentTime) > 3);
+            const at = () => app.get('recording-player').evaluate((video) => video.currentTime);
+            assert.ok((await at()) > 3);
+            await app.get('recording-player').evaluate((video) => video.pause());
+            await app.get('timeline').click({ position: { x: 2, y: 8 } });
+            await until('the beginning is reached', 5_000, async () => (await at()) < 2);
             await app.page.keyboard.press('Escape');
             // On a phone the list covers the buttons.
             await app.get('panel-close').click();
@@ -215,6 +164,12 @@ async function closePanel(app) {
 async function idOf(server, name) {
     const { participants } = await server.api('GET', '/api/rooms/review');
     return participants.find((one) => one.name === name).id;
+}
+
+/** Of a time as the page writes it, `m:ss`. */
+function seconds(text) {
+    const [, minutes, rest] = text.match(/(\d+):(\d\d)/);
+    return 60 * Number(minutes) + Number(rest);
 }
 
 test('a wrong PIN is said, and the right one opens', async (t) => {

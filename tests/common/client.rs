@@ -11,6 +11,7 @@ use salon::media::{
     CodecName, IceCandidate,
     sender_clock::{SenderReport, sender_reports},
 };
+use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, watch};
 
 use super::soon;
@@ -33,6 +34,15 @@ impl Sends {
     pub fn both(codec: CodecName, colour: Colour, tone: u32) -> Self {
         Self { video: vec![(codec, colour)], tone: Some(tone) }
     }
+}
+
+/// How well a client's clock goes, and its way to the server.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Conditions {
+    /// By how many millionths its clock is faster than the server's.
+    pub fast_ppm: i32,
+    /// Share of its packets that get lost, retransmissions too.
+    pub loss: f64,
 }
 
 /// What a client has decoded so far.
@@ -68,6 +78,35 @@ pub struct Client {
     seen: watch::Receiver<Seen>,
     /// The last sender report of each source, of those it sends or of those it receives.
     pub reports: watch::Receiver<HashMap<u32, SenderReport>>,
+    identity: Identity,
+}
+
+/// An ECDSA certificate, as browsers make one. webrtcbin's own is RSA, which the fan-out edge's DTLS does
+/// not know.
+struct Identity {
+    /// Certificate and key.
+    pem: String,
+    /// As in `a=fingerprint`.
+    fingerprint: String,
+}
+
+impl Identity {
+    fn new() -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+        let hash = Sha256::digest(certificate.der());
+        let fingerprint = hash.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":");
+        Self { pem: format!("{}{}", certificate.pem(), key.serialize_pem()), fingerprint }
+    }
+
+    /// webrtcbin tells the hash of the whole PEM.
+    fn correct(&self, sdp: &str) -> String {
+        let line = |line: &str| match line.strip_prefix("a=fingerprint:sha-256 ") {
+            Some(_) => format!("a=fingerprint:sha-256 {}\r\n", self.fingerprint),
+            None => format!("{line}\r\n"),
+        };
+        sdp.lines().map(line).collect()
+    }
 }
 
 impl Client {
@@ -78,6 +117,13 @@ impl Client {
              video/x-raw,format=I420,width=320,height=240,framerate=25/1 ! ",
             0xFF00_0000u32 | colour
         );
+        let encode = Self::encoder(codec);
+        let hold = format!("queue name=hold{index} max-size-time=0 max-size-buffers=0 max-size-bytes=0");
+        format!("{source}{encode} ! {hold} ! webrtc. ")
+    }
+
+    /// From raw pictures to RTP, with a payload number of its own.
+    pub fn encoder(codec: CodecName) -> String {
         let encode = match codec {
             CodecName::Vp8 => {
                 "vp8enc deadline=1 cpu-used=8 keyframe-max-dist=100000 target-bitrate=400000 ! \
@@ -85,7 +131,7 @@ impl Client {
                  application/x-rtp,media=video,encoding-name=VP8,payload=120,clock-rate=90000"
             }
             CodecName::Vp9 => {
-                "vp9enc deadline=1 cpu-used=8 keyframe-max-dist=100000 target-bitrate=400000 ! \
+                "vp9enc deadline=1 cpu-used=8 lag-in-frames=0 keyframe-max-dist=100000 target-bitrate=400000 ! \
                  rtpvp9pay pt=121 picture-id-mode=15-bit ! \
                  application/x-rtp,media=video,encoding-name=VP9,payload=121,clock-rate=90000"
             }
@@ -97,13 +143,12 @@ impl Client {
             }
             other => panic!("no test encoder for {other:?}"),
         };
-        let hold = format!("queue name=hold{index} max-size-time=0 max-size-buffers=0 max-size-bytes=0");
-        format!("{source}{encode},rtcp-fb-nack=true,rtcp-fb-nack-pli=true ! {hold} ! webrtc. ")
+        format!("{encode},rtcp-fb-nack=true,rtcp-fb-nack-pli=true")
     }
 
     /// A client that sends; [`offer`](Self::offer) comes next.
     pub async fn sender(sends: Sends) -> Arc<Self> {
-        let mut launch = String::from("webrtcbin name=webrtc bundle-policy=max-bundle ");
+        let mut launch = String::from(Self::WEBRTC);
         for (index, (codec, colour)) in sends.video.into_iter().enumerate() {
             launch.push_str(&Self::video_branch(index, codec, colour));
         }
@@ -114,8 +159,21 @@ impl Client {
                  application/x-rtp,media=audio,encoding-name=OPUS,payload=97,encoding-params=(string)2 ! webrtc. "
             ));
         }
-        Self::build(launch).await
+        Self::build(launch, Conditions::default()).await
     }
+
+    /// A client that sends what a launch line says, to its element `webrtc`; `paint` is called with the bin before
+    /// it starts.
+    pub async fn of(
+        launch: String,
+        conditions: Conditions,
+        paint: impl FnOnce(&gst::Bin) + Send + 'static,
+    ) -> Arc<Self> {
+        tokio::task::spawn_blocking(move || Self::build_blocking(&launch, conditions, paint)).await.unwrap()
+    }
+
+    /// What every launch line for [`of`](Self::of) begins with.
+    pub const WEBRTC: &str = "webrtcbin name=webrtc bundle-policy=max-bundle ";
 
     /// From now on the first picture leaves so much later than its sound.
     pub fn hold_video(&self, delay: std::time::Duration) {
@@ -125,26 +183,63 @@ impl Client {
 
     /// A client that receives.
     pub async fn receiver() -> Arc<Self> {
-        Self::build("webrtcbin name=webrtc bundle-policy=max-bundle ".into()).await
+        Self::build(Self::WEBRTC.into(), Conditions::default()).await
     }
 
-    async fn build(launch: String) -> Arc<Self> {
-        tokio::task::spawn_blocking(move || Self::build_blocking(&launch)).await.unwrap()
+    /// A client that offers to receive one picture and one sound, under numbers of its own, the picture
+    /// first; [`offer`](Self::offer) comes next.
+    pub async fn viewer() -> Arc<Self> {
+        let client = Self::receiver().await;
+        let video = ["H264", "VP8", "VP9"].into_iter().zip(100i32..).map(|(codec, payload)| {
+            let extra =
+                if codec == "H264" { ",packetization-mode=(string)1,profile-level-id=(string)42e01f" } else { "" };
+            format!(
+                "application/x-rtp,media=video,encoding-name={codec},payload={payload},clock-rate=90000,\
+                 rtcp-fb-nack=true,rtcp-fb-nack-pli=true{extra}"
+            )
+        });
+        let video = video.collect::<Vec<_>>().join(";");
+        let audio =
+            "application/x-rtp,media=audio,encoding-name=OPUS,payload=99,clock-rate=48000,encoding-params=(string)2";
+        for caps in [video.as_str(), audio] {
+            let caps: gst::Caps = caps.parse().unwrap();
+            let direction = gst_webrtc::WebRTCRTPTransceiverDirection::Recvonly;
+            let transceiver: gst_webrtc::WebRTCRTPTransceiver =
+                client.webrtc.emit_by_name("add-transceiver", &[&direction, &caps]);
+            transceiver.set_property("do-nack", true);
+        }
+        client
     }
 
-    fn build_blocking(launch: &str) -> Arc<Self> {
+    async fn build(launch: String, conditions: Conditions) -> Arc<Self> {
+        Self::of(launch, conditions, |_| ()).await
+    }
+
+    fn build_blocking(launch: &str, conditions: Conditions, paint: impl FnOnce(&gst::Bin)) -> Arc<Self> {
         let pipeline = gst::Pipeline::new();
+        if conditions.fast_ppm != 0 {
+            pipeline.use_clock(Some(&clock(conditions.fast_ppm)));
+        }
         let (reports_sender, reports) = watch::channel(HashMap::new());
         let reports_sender = Arc::new(reports_sender);
+        let identity = Identity::new();
+        let pem = identity.pem.clone();
         pipeline.connect_deep_element_added(move |_, _, element| {
             if element.factory().is_some_and(|factory| factory.name() == "rtpsession") {
                 // Browsers report when media was captured, not when it was sent.
                 element.set_property("rtcp-sync-send-time", false);
                 read_reports(element, &reports_sender);
+                if conditions.loss > 0.0 {
+                    lose(element, conditions.loss);
+                }
+            }
+            if element.factory().is_some_and(|factory| factory.name() == "dtlssrtpdec") {
+                element.set_property("pem", &pem);
             }
         });
         let bin = gst::parse::bin_from_description(launch, false).unwrap();
         pipeline.add(&bin).unwrap();
+        paint(&bin);
         let webrtc = bin.by_name("webrtc").unwrap();
         let ice = webrtc.property::<glib::Object>("ice-agent");
         ice.set_property("ice-tcp", false);
@@ -183,7 +278,7 @@ impl Client {
         });
         pipeline.set_state(gst::State::Playing).unwrap();
         let candidates = std::sync::Mutex::new(Some(candidates));
-        Arc::new(Self { pipeline, webrtc, candidates, state, seen, reports })
+        Arc::new(Self { pipeline, webrtc, candidates, state, seen, reports, identity })
     }
 
     /// An offer of what it sends, already set. Waits until the encoders have given their caps.
@@ -264,7 +359,7 @@ impl Client {
         let description = reply.unwrap().get::<WebRTCSessionDescription>(field).unwrap();
         let sdp = description.sdp().as_text().unwrap();
         self.set("set-local-description", description.type_(), &sdp).await;
-        sdp
+        self.identity.correct(&sdp)
     }
 
     async fn set(&self, signal: &str, kind: WebRTCSDPType, sdp: &str) {
@@ -283,6 +378,34 @@ impl Drop for Client {
         let pipeline = self.pipeline.clone();
         std::thread::spawn(move || pipeline.set_state(gst::State::Null));
     }
+}
+
+/// A clock of its own, which goes that much faster than the system's.
+fn clock(fast_ppm: i32) -> gst::Clock {
+    let clock = glib::Object::builder::<gst::SystemClock>().property("clock-type", gst::ClockType::Monotonic).build();
+    let now = clock.internal_time();
+    let million = 1_000_000;
+    clock.set_calibration(now, now, u64::try_from(million + fast_ppm).unwrap(), million as u64);
+    clock.upcast()
+}
+
+/// Loses packets on their way from an RTP session to the network.
+fn lose(session: &gst::Element, share: f64) {
+    session.connect_pad_added(move |_, pad| {
+        if pad.name() == "send_rtp_src" {
+            let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
+            pad.add_probe(kinds, move |_, info| match &mut info.data {
+                Some(gst::PadProbeData::BufferList(list)) => {
+                    list.make_mut().foreach_mut(|buffer, _| {
+                        std::ops::ControlFlow::Continue((!rand::random_bool(share)).then_some(buffer))
+                    });
+                    gst::PadProbeReturn::Ok
+                }
+                _ if rand::random_bool(share) => gst::PadProbeReturn::Drop,
+                _ => gst::PadProbeReturn::Ok,
+            });
+        }
+    });
 }
 
 /// Tells of the sender reports that pass an RTP session; a client of these tests only sends or only

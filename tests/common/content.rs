@@ -29,30 +29,34 @@ const SCALE: usize = 4;
 const RATE: usize = 48_000;
 
 impl Content {
-    /// Decodes all of `path`; the test fails if ffmpeg finds an error in it.
+    /// Decodes all of `path`, which may have no picture or no sound; the test fails if ffmpeg finds an
+    /// error in it.
     pub fn read(path: &Path) -> Self {
+        let kinds = ffprobe(path, &["-show_entries", "stream=codec_type"]);
+        let sound = if kinds.contains("audio") { sound(path) } else { Vec::new() };
+        if !kinds.contains("video") {
+            let duration =
+                Duration::from_secs_f64(number(&ffprobe(path, &["-show_entries", "format=duration"]), "duration"));
+            return Self { width: 0, height: 0, fps: 0.0, duration, frames: Vec::new(), sound };
+        }
         let fields = "stream=width,height,r_frame_rate:format=duration";
         let probe = ffprobe(path, &["-select_streams", "v", "-show_entries", fields]);
-        let number = |name: &str| {
-            let line = probe.lines().find_map(|line| line.strip_prefix(&format!("{name}="))).unwrap_or_default();
-            let (value, unit) = line.split_once('/').unwrap_or((line, "1"));
-            value.parse::<f64>().unwrap_or_else(|_| panic!("no {name} in {probe}")) / unit.parse::<f64>().unwrap()
-        };
+        let number = |name: &str| number(&probe, name);
+        // A growing WebM does not know its own.
+        let duration = if probe.contains("duration=N/A") { 0.0 } else { number("duration") };
         let (width, height) = (number("width") as usize, number("height") as usize);
         let frames = frames(path, (width / SCALE) & !1, (height / SCALE) & !1);
-        Self {
-            width,
-            height,
-            fps: number("r_frame_rate"),
-            duration: Duration::from_secs_f64(number("duration")),
-            frames,
-            sound: sound(path),
-        }
+        Self { width, height, fps: number("r_frame_rate"), duration: Duration::from_secs_f64(duration), frames, sound }
     }
 
     /// How many frames were decoded.
     pub fn frames(&self) -> usize {
         self.frames.len()
+    }
+
+    /// When each frame is shown.
+    pub fn times(&self) -> impl Iterator<Item = f64> {
+        self.frames.iter().map(|frame| frame.time)
     }
 
     /// Where frames are missing: from when to when.
@@ -152,6 +156,12 @@ pub fn playable_seconds(path: &Path) -> f64 {
     text.lines().filter_map(|line| line.strip_prefix("pts_time=")?.parse().ok()).fold(0.0, f64::max)
 }
 
+fn number(probe: &str, name: &str) -> f64 {
+    let line = probe.lines().find_map(|line| line.strip_prefix(&format!("{name}="))).unwrap_or_default();
+    let (value, unit) = line.split_once('/').unwrap_or((line, "1"));
+    value.parse::<f64>().unwrap_or_else(|_| panic!("no {name} in {probe}")) / unit.parse::<f64>().unwrap()
+}
+
 fn frames(path: &Path, width: usize, height: usize) -> Vec<Frame> {
     let scale = format!("scale={width}:{height}:flags=area");
     let path_text = path.to_str().unwrap();
@@ -183,8 +193,13 @@ fn frames(path: &Path, width: usize, height: usize) -> Vec<Frame> {
 }
 
 fn sound(path: &Path) -> Vec<i16> {
-    let rate = RATE.to_string();
-    let data = ffmpeg(&["-i", path.to_str().unwrap(), "-map", "0:a", "-ac", "1", "-ar", &rate, "-f", "s16le", "-"]);
+    // By its timestamps, and from 0 on. Of a growing MP4 ffmpeg does not skip the encoder's priming, which lies 21 ms
+    // before 0, and moves everything by as much, unless it is told to leave times alone.
+    let filter = format!("aresample={RATE}:async=1:first_pts=0");
+    // A transport stream's times begin anywhere.
+    let times: &[_] = if path.extension().is_some_and(|ending| ending == "ts") { &[] } else { &["-copyts"] };
+    let read = ["-i", path.to_str().unwrap(), "-map", "0:a", "-ac", "1", "-af", &filter, "-f", "s16le", "-"];
+    let data = ffmpeg(&[times, &read].concat());
     data.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect()
 }
 
@@ -199,14 +214,16 @@ fn goertzel(samples: &[i16], frequency: f64) -> f64 {
     2.0 * power.max(0.0).sqrt() / samples.len().max(1) as f64
 }
 
-fn ffmpeg(arguments: &[&str]) -> Vec<u8> {
+/// Runs ffmpeg, which must find no error; gives its output.
+pub fn ffmpeg(arguments: &[&str]) -> Vec<u8> {
     let output = Command::new("ffmpeg").args(["-v", "error", "-xerror"]).args(arguments).output().unwrap();
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && complaints.is_empty(), "ffmpeg {arguments:?}: {complaints}");
     output.stdout
 }
 
-fn ffprobe(path: &Path, arguments: &[&str]) -> String {
+/// Runs ffprobe on a file; gives its output, one value a line.
+pub fn ffprobe(path: &Path, arguments: &[&str]) -> String {
     let output = Command::new("ffprobe")
         .args(["-v", "error", "-of", "default=noprint_wrappers=1"])
         .args(arguments)

@@ -8,7 +8,8 @@ use std::{
 
 use salon::{
     media::{
-        CodecName, MediaEngine, MediaEvent, MediaRoom, Publication, PublishedMedia,
+        CodecName, EdgeChoice, MediaEngine, MediaEvent, MediaRoom, MixListener, MixTracks, Publication, PublishedMedia,
+        SubscriberOffer,
         gst::{GstEngine, MediaSettings},
         negotiation,
     },
@@ -42,9 +43,14 @@ pub struct Attendee {
 
 impl Hall {
     pub fn open() -> Self {
+        // Tests of rooms are to pass over both edges.
+        Self::open_with(std::env::var("SALON_EDGE").map(|edge| edge.parse().unwrap()).unwrap_or_default())
+    }
+
+    pub fn open_with(edge: EdgeChoice) -> Self {
         super::log();
         let bind = vec!["127.0.0.1".parse().unwrap()];
-        let settings = MediaSettings { bind, connect_timeout: CONNECT_TIMEOUT, ..Default::default() };
+        let settings = MediaSettings { bind, connect_timeout: CONNECT_TIMEOUT, edge, ..Default::default() };
         let engine = GstEngine::new(settings).unwrap();
         let (sender, receiver) = mpsc::channel(256);
         let room = Arc::new(Mutex::new(Some(engine.open_room("hall", sender))));
@@ -66,7 +72,11 @@ impl Hall {
 
     /// A new client publishes.
     pub async fn publish(&self, sends: Sends) -> Attendee {
-        let client = Client::sender(sends).await;
+        self.publish_client(Client::sender(sends).await).await
+    }
+
+    /// A client that sends publishes.
+    pub async fn publish_client(&self, client: Arc<Client>) -> Attendee {
         let offer = client.offer().await;
         let connection = new_connection("publication");
         let sections = negotiation::accept(&offer, &CodecName::ALL).unwrap();
@@ -74,16 +84,58 @@ impl Hall {
             sections.into_iter().map(|section| PublishedMedia { track: TrackId::random(), section }).collect();
         let tracks = media.iter().map(|media| media.track.clone()).collect();
         self.enter(&connection, &client);
-        self.room(|room| room.publish(connection.clone(), Publication { sdp: offer, media }));
+        self.room(|room| room.publish(connection.clone(), Publication { sdp: offer, media, alone: false }));
         Attendee { connection, client, tracks }
     }
 
     /// A new client watches these tracks.
     pub async fn watch(&self, tracks: &[TrackId]) -> Attendee {
+        self.watch_with(tracks, true).await
+    }
+
+    /// A new client watches these tracks as they are published.
+    pub async fn watch_clean(&self, tracks: &[TrackId]) -> Attendee {
+        self.watch_with(tracks, false).await
+    }
+
+    async fn watch_with(&self, tracks: &[TrackId], effects: bool) -> Attendee {
         let client = Client::receiver().await;
         let connection = new_connection("subscription");
         self.enter(&connection, &client);
-        self.room(|room| room.subscribe(connection.clone(), tracks.to_vec()));
+        self.room(|room| room.subscribe(connection.clone(), tracks.to_vec(), effects));
+        Attendee { connection, client, tracks: Vec::new() }
+    }
+
+    /// A new client watches the mix, and does not hear these tracks.
+    pub async fn watch_mix(&self, without: &[TrackId]) -> Attendee {
+        let client = Client::receiver().await;
+        let connection = new_connection("mix");
+        self.enter(&connection, &client);
+        let tracks = MixTracks { video: TrackId::random(), audio: TrackId::random() };
+        self.room(|room| room.subscribe_to_mix(connection.clone(), tracks, without.to_vec()));
+        Attendee { connection, client, tracks: Vec::new() }
+    }
+
+    /// A new client offers to receive, and is sent these tracks.
+    pub async fn watch_with_offer(&self, tracks: &[(TrackId, CodecName)]) -> Attendee {
+        self.watch_answered(tracks, None).await
+    }
+
+    /// A new client offers to receive, and is sent the mix.
+    pub async fn watch_mix_with_offer(&self) -> Attendee {
+        let tracks = MixTracks { video: TrackId::random(), audio: TrackId::random() };
+        let sent = [(tracks.video.clone(), MixTracks::VIDEO_CODEC), (tracks.audio.clone(), MixTracks::AUDIO_CODEC)];
+        self.watch_answered(&sent, Some(MixListener { tracks, without: Vec::new() })).await
+    }
+
+    async fn watch_answered(&self, tracks: &[(TrackId, CodecName)], mix: Option<MixListener>) -> Attendee {
+        let client = Client::viewer().await;
+        let connection = new_connection("viewer");
+        let sdp = client.offer().await;
+        let media = negotiation::accept_subscriber(&sdp, tracks.iter().cloned()).unwrap();
+        let media = media.into_iter().map(|(track, section)| PublishedMedia { track, section }).collect();
+        self.enter(&connection, &client);
+        self.room(|room| room.subscribe_with_offer(connection.clone(), SubscriberOffer { sdp, media, mix }));
         Attendee { connection, client, tracks: Vec::new() }
     }
 
@@ -132,6 +184,13 @@ impl Events {
             }
         })
         .await
+    }
+}
+
+impl Events {
+    /// What was told since then.
+    pub fn so_far(&mut self) -> Vec<MediaEvent> {
+        std::iter::from_fn(|| self.0.try_recv().ok()).collect()
     }
 }
 

@@ -2,8 +2,12 @@
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+pub mod camera;
 pub mod client;
 pub mod hall;
+pub mod rtmp;
+pub mod usage;
+pub mod web;
 
 use std::time::Duration;
 

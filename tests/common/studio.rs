@@ -9,10 +9,14 @@ use std::{
 use gst::prelude::*;
 use salon::{
     media::{
-        CodecName, MediaError, MediaEvent, RecordingSpec, Scene, Tile,
+        CodecName, MediaError, MediaEvent, Published, RecordingSpec, Scene, Tile,
         gst::{
-            OwnedPipeline, RoomClock, Track, TrackTable, composite::CompositeRecorder, decoder::Decoders,
-            live_pipelines, preset::Presets,
+            MixBudget, OwnedPipeline, RoomClock, Track, TrackTable,
+            decoder::Decoders,
+            live_pipelines,
+            mixes::Mixes,
+            preset::Presets,
+            recorder::{Bounds, Budget, recording::Recording},
         },
     },
     recording::mp4::{self, Finalised},
@@ -33,8 +37,9 @@ pub struct Studio {
     pub tracks: TrackTable,
     pub folder: PathBuf,
     _folder: Option<tempfile::TempDir>,
-    presets: Arc<Presets>,
+    pub presets: Arc<Presets>,
     pub decoders: Decoders,
+    mixes: Mixes,
     metronome: Metronome,
 }
 
@@ -48,7 +53,7 @@ pub struct Source {
 /// A recording in progress.
 pub struct Take {
     pub file: PathBuf,
-    pub recorder: CompositeRecorder,
+    pub recorder: Recording,
     events: mpsc::Receiver<MediaEvent>,
 }
 
@@ -63,15 +68,16 @@ impl Studio {
     pub async fn open_in(folder: &Path) -> Self {
         gst::init().unwrap();
         let clock = RoomClock::new();
-        let presets = Arc::new(Presets::load(None));
+        let (presets, decoders) = (Arc::new(Presets::load(None)), Decoders::new(&clock));
         assert!(presets.can_record(), "{:?}", presets.unavailable());
         Self {
             tracks: TrackTable::new(),
             folder: folder.to_owned(),
             _folder: None,
-            decoders: Decoders::new(&clock),
-            metronome: Metronome::start(&clock).await,
+            mixes: Mixes::new(&clock, &decoders, &presets, &MixBudget::new(64)),
             presets,
+            decoders,
+            metronome: Metronome::start(&clock).await,
             clock,
         }
     }
@@ -104,9 +110,14 @@ impl Studio {
 
     /// Black, and white in the first 100 ms of each second of the room.
     pub async fn flash(&mut self) -> Source {
+        self.flash_at(25).await
+    }
+
+    /// The same of a camera that takes so many pictures a second.
+    pub async fn flash_at(&mut self, fps: u32) -> Source {
         let launch = format!(
             "videotestsrc name=source is-live=true pattern=black ! \
-             video/x-raw,format=I420,width=320,height=180,framerate=25/1 ! identity name=paint ! {}",
+             video/x-raw,format=I420,width=320,height=180,framerate={fps}/1 ! identity name=paint ! {}",
             video_encoder(CodecName::Vp8)
         );
         self.publish(CodecName::Vp8, &launch).await
@@ -162,6 +173,17 @@ impl Studio {
         source
     }
 
+    /// A picture of one colour over a network that loses that share of the packets.
+    pub async fn lossy_colour(&mut self, argb: u32, loss: f64) -> Source {
+        let launch = format!(
+            "videotestsrc name=source is-live=true pattern=solid-color foreground-color={argb} ! \
+             video/x-raw,format=I420,width=320,height=180,framerate=25/1,colorimetry=bt601 ! {}",
+            video_encoder(CodecName::Vp8)
+        );
+        let lossy = format!("! identity drop-probability={loss} ! rtpjitterbuffer");
+        self.publish(CodecName::Vp8, &launch.replace("! rtpjitterbuffer", &lossy)).await
+    }
+
     pub async fn tone(&mut self, frequency: f64) -> Source {
         let launch = format!(
             "audiotestsrc name=source is-live=true freq={frequency} volume=0.25 samplesperbuffer=960 ! \
@@ -178,10 +200,19 @@ impl Studio {
         self.publish(CodecName::Opus, launch).await
     }
 
+    /// As scenes name what is published, with whose it is.
+    pub fn published(&self, sources: &[(&str, &Source)]) -> Vec<Published> {
+        let of = |(name, source): &(&str, &Source)| {
+            let codec = self.tracks[&source.id].codec;
+            Published { track: source.id.clone(), name: (*name).to_owned(), codec }
+        };
+        sources.iter().map(of).collect()
+    }
+
     /// A track that claims to be of `codec`, from this pipeline.
     pub async fn publish(&mut self, codec: CodecName, launch: &str) -> Source {
         let id = TrackId::random();
-        let track = Track::new(id.clone(), codec, None);
+        let track = Track::new(id.clone(), codec, None, &self.clock);
         let (owned, _events) = OwnedPipeline::new(&format!("source-{id}"), &self.clock);
         let bin = gst::parse::bin_from_description(launch, true).unwrap();
         let now = self.clock.running_time();
@@ -229,18 +260,25 @@ impl Studio {
     pub fn record_into(&self, name: &str, spec: &RecordingSpec, scene: &Scene) -> Result<Take, MediaError> {
         let file = self.folder.join(name);
         let (sender, events) = mpsc::channel(16);
-        let recorder = CompositeRecorder::start(
+        self.show(scene);
+        let bounds = Bounds::new(self.clock.running_time(), Budget::new(spec.max_bytes, 0));
+        let recorder = Recording::start(
             &self.clock,
-            &self.decoders,
-            &self.presets,
+            &self.mixes,
             RecordingId::random(),
             file.clone(),
+            bounds,
             spec,
             scene,
             &self.tracks,
             sender,
         )?;
         Ok(Take { file, recorder, events })
+    }
+
+    /// From now on, in all recordings.
+    pub fn show(&self, scene: &Scene) {
+        self.mixes.set_scene(scene, &self.tracks);
     }
 
     /// Until as many pipelines are left.
@@ -341,6 +379,8 @@ fn paint_marks(codec: CodecName, buffer: &mut gst::BufferRef) {
     const SECOND: u64 = 1_000_000_000;
     const MARK: u64 = 100_000_000;
     let pts = buffer.pts().unwrap().nseconds();
+    // Of a slow camera it is one picture.
+    let mark = buffer.duration().map_or(MARK, |duration| duration.nseconds().max(MARK));
     let mut map = buffer.map_writable().unwrap();
     if codec == CodecName::Opus {
         for (index, pair) in map.chunks_exact_mut(2).enumerate() {
@@ -351,7 +391,7 @@ fn paint_marks(codec: CodecName, buffer: &mut gst::BufferRef) {
                 pair.copy_from_slice(&(value as i16).to_le_bytes());
             }
         }
-    } else if pts % SECOND < MARK {
+    } else if pts % SECOND < mark {
         let luma = 320 * 180;
         map[..luma].fill(235);
     }

@@ -14,7 +14,7 @@ use salon::{
         fake::{FakeEngine, made_up_answer, made_up_offer},
     },
     recording::RecordingNotice,
-    room::{Registry, policy::RoomPolicy},
+    room::{Registry, guests::Address, policy::RoomPolicy},
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -89,7 +89,7 @@ impl Client {
         let (outgoing, mut from_server) = mpsc::channel(1);
         let (answers_pings, alive) = watch::channel(true);
         let hub = hub.clone();
-        tokio::spawn(async move { drive(&hub, stream(incoming), sink(outgoing)).await });
+        tokio::spawn(async move { drive(&hub, Address::default(), stream(incoming), sink(outgoing)).await });
         tokio::spawn(async move {
             loop {
                 tokio::select! {

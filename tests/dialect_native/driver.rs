@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use salon::{
     dialect::native::driver::{Incoming, Outgoing, drive},
-    room::policy::RoomPolicy,
+    room::{guests::Address, policy::RoomPolicy},
 };
 use serde_json::json;
 use tokio::{sync::mpsc, time::Instant};
@@ -94,7 +94,7 @@ async fn a_client_that_does_not_read_is_dropped() {
     let (to_server, incoming) = mpsc::unbounded_channel();
     let (outgoing, never_read) = mpsc::channel(1);
     let hub = house.hub.clone();
-    let served = tokio::spawn(async move { drive(&hub, stream(incoming), sink(outgoing)).await });
+    let served = tokio::spawn(async move { drive(&hub, Address::default(), stream(incoming), sink(outgoing)).await });
     let join = json!({ "type": "join", "room": "r", "name": "deaf" });
     to_server.send(Incoming::Text(join.to_string())).unwrap();
     talker.event("participant-joined").await;
@@ -116,7 +116,7 @@ async fn an_answer_comes_before_the_events_that_follow_from_it() {
     let (to_server, incoming) = mpsc::unbounded_channel();
     let (outgoing, mut frames) = mpsc::channel(64);
     let hub = house.hub.clone();
-    tokio::spawn(async move { drive(&hub, stream(incoming), sink(outgoing)).await });
+    tokio::spawn(async move { drive(&hub, Address::default(), stream(incoming), sink(outgoing)).await });
     let verbs = [
         json!({ "id": 1, "type": "join", "room": "r", "name": "b" }),
         json!({ "id": 2, "type": "subscribe", "all": true }),
@@ -174,7 +174,7 @@ async fn a_join_whose_socket_ended_leaves_nobody_behind() {
         let join = json!({ "type": "join", "room": "r", "name": "ghost" });
         to_server.send(Incoming::Text(join.to_string())).unwrap();
         drop(to_server);
-        drive(&house.hub, stream(incoming), sink(outgoing)).await;
+        drive(&house.hub, Address::default(), stream(incoming), sink(outgoing)).await;
     }
     let start = Instant::now();
     let room = house.hub.registry.find("r");

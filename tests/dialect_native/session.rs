@@ -8,12 +8,13 @@ use salon::{
         message::{MAX_FRAME_BYTES, Verb, parse},
         session::{Greeting, MAX_PENDING, Output, Reply, Session, Ticket},
     },
+    effect::EffectRequest,
     media::{CodecName, IceCandidate, Kind, LayoutSpec},
     room::{
         error::{ChangeError, JoinError, NameError},
         event::{CloseReason, LeaveReason, RoomEvent, SpeakingLevel},
         id::{AccessToken, ConnectionName, ParticipantId, ResumeToken, TrackId},
-        model::{JoinRequest, Joined, Role, RoomSettings, RoomView, Source, Subscribe},
+        model::{EffectsOf, JoinRequest, Joined, Role, RoomSettings, RoomView, Source, Subscribe, Unsubscribe},
     },
 };
 use serde_json::{Value, json};
@@ -30,12 +31,14 @@ fn joined() -> Joined {
         access: "a_token".parse::<AccessToken>().unwrap(),
         room: RoomView {
             layout: LayoutSpec::default(),
+            effects: vec![],
             name: "r".into(),
             created_at: jiff::Timestamp::UNIX_EPOCH,
             has_pin: false,
             max_participants: 50,
             participants: vec![],
             recordings: vec![],
+            outputs: vec![],
         },
         resumed: false,
     }
@@ -84,22 +87,31 @@ fn verbs_are_read() {
         verb(r#"{"type":"create","room":"r","pin":"1","max_participants":4,"linger_s":9,"codecs":["VP8","opus"]}"#),
         Verb::Create {
             room: "r".into(),
-            settings: RoomSettings {
+            settings: Box::new(RoomSettings {
                 pin: pin.clone(),
                 max_participants: Some(4),
                 codecs,
                 recording: None,
                 linger_s: Some(9)
-            },
+            }),
         }
     );
     assert_eq!(
         verb(r#"{"type":"join","room":"r","name":"n","pin":"1","role":"viewer","from the future":1}"#),
-        Verb::Join { room: "r".into(), request: JoinRequest { name: "n".into(), pin, role: Some(Role::Viewer) } }
+        Verb::Join {
+            room: "r".into(),
+            request: JoinRequest { name: "n".into(), pin, role: Some(Role::Viewer), from: Default::default() }
+        }
     );
-    let all: [(&str, Verb); 8] = [
+    let all: [(&str, Verb); 14] = [
+        (
+            r#"{"type":"subscribe","participant":"p","effects":false}"#,
+            Verb::Subscribe(Subscribe::Participant { participant: "p".parse().unwrap(), tracks: None, effects: false }),
+        ),
         (r#"{"type":"subscribe","all":true}"#, Verb::Subscribe(Subscribe::All)),
-        (r#"{"type":"unsubscribe","all":true}"#, Verb::Unsubscribe(None)),
+        (r#"{"type":"unsubscribe","all":true}"#, Verb::Unsubscribe(Unsubscribe::All)),
+        (r#"{"type":"subscribe","mix":true}"#, Verb::Subscribe(Subscribe::Mix)),
+        (r#"{"type":"unsubscribe","mix":true}"#, Verb::Unsubscribe(Unsubscribe::Mix)),
         (r#"{"type":"unsubscribe","connection":"c"}"#, Verb::CloseConnection(connection("c"))),
         (r#"{"type":"unpublish","connection":"c"}"#, Verb::CloseConnection(connection("c"))),
         (
@@ -111,6 +123,15 @@ fn verbs_are_read() {
         ),
         (r#"{"type":"signal","kind":"k","data":null}"#, Verb::Signal { kind: "k".into(), to: None, data: Value::Null }),
         (r#"{"type":"record","action":"start"}"#, Verb::Record(Box::default())),
+        (
+            r#"{"type":"effects","effects":[{"name":"blur"}]}"#,
+            Verb::Effects { of: None, chain: vec![EffectRequest { name: "blur".into(), ..Default::default() }] },
+        ),
+        (r#"{"type":"effects","mix":true,"effects":[]}"#, Verb::Effects { of: Some(EffectsOf::Mix), chain: vec![] }),
+        (
+            r#"{"type":"effects","participant":"p","effects":[]}"#,
+            Verb::Effects { of: Some(EffectsOf::Participant("p".parse().unwrap())), chain: vec![] },
+        ),
         (r#"{"type":"leave"}"#, Verb::Leave),
     ];
     for (text, expected) in all {
@@ -153,6 +174,9 @@ fn each_fault_of_a_frame_is_told_apart() {
         (r#"{"type":"candidate","connection":"c"}"#, ("missing_field", Some("candidate"))),
         (r#"{"type":"candidate","connection":"c","candidate":"c"}"#, ("bad_field", Some("candidate"))),
         (r#"{"type":"record","action":"start","width":-5}"#, ("bad_field", Some("width"))),
+        (r#"{"type":"effects"}"#, ("missing_field", Some("effects"))),
+        (r#"{"type":"effects","mix":true,"participant":"p","effects":[]}"#, ("bad_field", Some("mix"))),
+        (r#"{"type":"effects","effects":[{"name":"blur","launch":"fakesink"}]}"#, ("bad_field", Some("effects"))),
         (&many, ("bad_field", Some("to"))),
         (&name, ("bad_field", Some("connection"))),
     ] {

@@ -7,12 +7,13 @@ use salon::{
         CodecName, Kind,
         fake::{Call, Calls, FakeEngine, made_up_answer, made_up_offer},
     },
-    recording::RecordingNotice,
+    recording::{RecordingNotice, minutes::Entry},
     room::{
         Registry, RoomHandle,
         command::SessionId,
         error::{JoinError, PublishError},
         event::RoomEvent,
+        guests::Address,
         id::{ConnectionId, ConnectionName, ParticipantId, RecordingId, TrackId},
         model::{JoinRequest, Joined, Published, Role, Source, Subscribe},
         policy::RoomPolicy,
@@ -30,6 +31,8 @@ pub struct House {
     pub engine: Arc<FakeEngine>,
     pub calls: Calls,
     pub notices: mpsc::Receiver<RecordingNotice>,
+    /// What was noted meanwhile.
+    pub minutes: Vec<Entry>,
 }
 
 pub fn house() -> House {
@@ -39,11 +42,12 @@ pub fn house() -> House {
 pub fn house_with(policy: RoomPolicy) -> House {
     let (engine, calls) = FakeEngine::new();
     let (keeper, notices) = mpsc::channel(16);
-    House { registry: Registry::new(policy, engine.clone(), keeper), engine, calls, notices }
+    let registry = Registry::new(policy, engine.clone(), keeper);
+    House { registry, engine, calls, notices, minutes: Vec::new() }
 }
 
 pub fn request(name: &str) -> JoinRequest {
-    JoinRequest { name: name.into(), pin: None, role: None }
+    JoinRequest { name: name.into(), pin: None, role: None, from: Address::default() }
 }
 
 pub fn name(text: &str) -> ConnectionName {
@@ -79,13 +83,34 @@ impl House {
     }
 
     pub async fn notice(&mut self) -> Option<RecordingNotice> {
-        timeout(PATIENCE, self.notices.recv()).await.expect("a notice in time")
+        loop {
+            match timeout(PATIENCE, self.notices.recv()).await.expect("a notice in time") {
+                Some(RecordingNotice::Noted { entries, .. }) => self.minutes.extend(entries),
+                notice => return notice,
+            }
+        }
+    }
+
+    /// Nothing was told to the keeper but minutes.
+    pub fn is_silent(&mut self) -> bool {
+        loop {
+            match self.notices.try_recv() {
+                Ok(RecordingNotice::Noted { entries, .. }) => self.minutes.extend(entries),
+                told => return told.is_err(),
+            }
+        }
     }
 
     /// The next connection the engine is asked to make for a subscriber.
     pub async fn subscribed(&mut self) -> (ConnectionId, Vec<TrackId>) {
+        let (connection, tracks, _) = self.subscribed_with().await;
+        (connection, tracks)
+    }
+
+    /// And whether with the effects of its tracks.
+    pub async fn subscribed_with(&mut self) -> (ConnectionId, Vec<TrackId>, bool) {
         let subscribe = self.calls.find(|call| match call {
-            Call::Subscribe(connection, tracks) => Some((connection, tracks)),
+            Call::Subscribe(connection, tracks, effects) => Some((connection, tracks, effects)),
             _ => None,
         });
         timeout(PATIENCE, subscribe).await.expect("a subscription in time")
@@ -154,7 +179,7 @@ impl Guest {
     }
 
     pub async fn subscribe_to(&self, guest: &Guest) -> Vec<ConnectionName> {
-        let to = Subscribe::Participant { participant: guest.id.clone(), tracks: None };
+        let to = Subscribe::Participant { participant: guest.id.clone(), tracks: None, effects: true };
         self.room.subscribe(self.id.clone(), to).await.expect("the guest is subscribed")
     }
 

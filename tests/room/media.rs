@@ -13,7 +13,7 @@ use salon::{
         error::{ChangeError, ConnectionError, PublishError, SubscribeError},
         event::RoomEvent,
         id::{ConnectionName, TrackId},
-        model::{RoomSettings, Source, Subscribe},
+        model::{RoomSettings, Source, Subscribe, Unsubscribe},
         policy::RoomPolicy,
     },
 };
@@ -153,11 +153,61 @@ async fn all_follows_present_and_future_publications() {
     let screen = a.publish_screen("screen").await;
     let event = viewer.find(|event| matches!(event, RoomEvent::Offer { .. }).then_some(event)).await;
     let RoomEvent::Offer { participant, tracks, .. } = event else { unreachable!() };
-    assert_eq!((participant, tracks.len()), (a.id.clone(), 1));
+    assert_eq!((participant, tracks.len()), (Some(a.id.clone()), 1));
     assert_eq!((tracks[0].id.clone(), tracks[0].source), (screen.tracks[0].track.id.clone(), Source::Screen));
     let c = house.guest("r", "c").await;
     c.publish("cam").await;
     viewer.take_offer().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_mix_is_offered_without_the_listeners_own_sound() {
+    let mut house = house();
+    let mut a = house.guest("r", "a").await;
+    let mut viewer = house.viewer("r", "v").await;
+    let asked = async |house: &mut House| {
+        let find = house.calls.find(|call| match call {
+            Call::SubscribeToMix(connection, tracks, without) => Some((connection, tracks, without)),
+            _ => None,
+        });
+        find.await
+    };
+    let connections = viewer.room.subscribe(viewer.id.clone(), Subscribe::Mix).await.unwrap();
+    let (connection, mix, without) = asked(&mut house).await;
+    assert_eq!((&connections[0], without.as_slice()), (&connection.name, [].as_slice()));
+    let event = viewer.find(|event| matches!(event, RoomEvent::Offer { .. }).then_some(event)).await;
+    let RoomEvent::Offer { participant, mix: is_mix, tracks, .. } = event else { unreachable!() };
+    assert_eq!((participant, is_mix), (None, true));
+    let kinds: Vec<_> = tracks.iter().map(|track| (track.id.clone(), track.kind)).collect();
+    assert_eq!(kinds, [(mix.video.clone(), Kind::Video), (mix.audio, Kind::Audio)]);
+
+    // Who publishes sound does not hear himself, whichever comes first.
+    let first = a.publish("cam").await;
+    let sound = first.tracks.iter().find(|one| one.track.kind == Kind::Audio).unwrap().track.id.clone();
+    a.room.subscribe(a.id.clone(), Subscribe::Mix).await.unwrap();
+    let (of_a, own, without) = asked(&mut house).await;
+    assert_eq!((own.video, without), (mix.video, vec![sound]), "one picture for all");
+    a.take_offer().await;
+    a.room.close_connection(a.id.clone(), name("cam")).await.unwrap();
+    let changed = async |house: &mut House| {
+        let find = house.calls.find(|call| match call {
+            Call::SetMixWithout(connection, without) => Some((connection, without.len())),
+            _ => None,
+        });
+        find.await
+    };
+    assert_eq!(changed(&mut house).await, (of_a.clone(), 0));
+    a.publish("cam").await;
+    assert_eq!(changed(&mut house).await, (of_a.clone(), 1));
+
+    // A second subscription takes the place of the first.
+    a.room.subscribe(a.id.clone(), Subscribe::Mix).await.unwrap();
+    assert_eq!(a.closed_connection().await, (of_a.name, "replaced".to_owned()));
+    a.room.unsubscribe(a.id.clone(), Unsubscribe::Mix).await.unwrap();
+    assert_eq!(a.closed_connection().await.1, "unsubscribed");
+    let watching = a.room.unsubscribe(viewer.id.clone(), Unsubscribe::Participant(a.id.clone())).await;
+    assert_eq!(watching, Ok(()), "the mix is nobody's in particular");
+    assert!(viewer.told().await.iter().all(|event| !matches!(event, RoomEvent::ConnectionClosed { .. })));
 }
 
 #[tokio::test(start_paused = true)]
@@ -171,7 +221,11 @@ async fn one_participant_is_followed_and_named_tracks_are_watched_once() {
     let published = a.publish("cam").await;
     assert_eq!(house.subscribed().await.0.participant, follower.id);
     let video = published.tracks[1].track.id.clone();
-    let to = Subscribe::Participant { participant: a.id.clone(), tracks: Some(vec![video.clone(), video.clone()]) };
+    let to = Subscribe::Participant {
+        participant: a.id.clone(),
+        tracks: Some(vec![video.clone(), video.clone()]),
+        effects: true,
+    };
     picky.room.subscribe(picky.id.clone(), to).await.unwrap();
     assert_eq!(house.subscribed().await.1, [video]);
     b.publish("cam").await;
@@ -190,9 +244,12 @@ async fn subscriptions_are_refused_each_for_its_own_reason() {
     let b = house.guest("r", "b").await;
     let track = a.publish("cam").await.tracks[0].track.id.clone();
     let watch = |whom: &Guest, tracks: Option<Vec<TrackId>>| {
-        b.room.subscribe(b.id.clone(), Subscribe::Participant { participant: whom.id.clone(), tracks })
+        b.room.subscribe(b.id.clone(), Subscribe::Participant { participant: whom.id.clone(), tracks, effects: true })
     };
     assert_eq!(watch(&b, None).await, Err(SubscribeError::Oneself));
+    let own = b.publish("cam").await.tracks[1].track.id.clone();
+    assert!(watch(&b, Some(vec![own])).await.is_ok(), "a single track, to see oneself as others do");
+    b.room.unsubscribe(b.id.clone(), Unsubscribe::All).await.unwrap();
     a.room.close_connection(a.id.clone(), name("cam")).await.unwrap();
     assert_eq!(watch(&a, Some(vec![track])).await, Err(SubscribeError::NoSuchTrack));
     a.publish("cam").await;
@@ -231,13 +288,16 @@ async fn unsubscribing_ends_what_is_there_and_what_would_come() {
     a.publish("cam").await;
     b.subscribe_all().await;
     b.take_offer().await;
-    b.room.unsubscribe(b.id.clone(), Some(a.id.clone())).await.unwrap();
+    b.room.unsubscribe(b.id.clone(), Unsubscribe::Participant(a.id.clone())).await.unwrap();
     assert_eq!(b.closed_connection().await.1, "unsubscribed");
     a.publish_screen("screen").await;
     c.publish("cam").await;
     let event = b.find(|event| matches!(event, RoomEvent::Offer { .. }).then_some(event)).await;
-    assert!(matches!(event, RoomEvent::Offer { participant, .. } if participant == c.id), "a is watched no more, c is");
-    b.room.unsubscribe(b.id.clone(), None).await.unwrap();
+    assert!(
+        matches!(event, RoomEvent::Offer { participant, .. } if participant == Some(c.id.clone())),
+        "a is watched no more, c is"
+    );
+    b.room.unsubscribe(b.id.clone(), Unsubscribe::All).await.unwrap();
     c.publish_screen("screen").await;
     assert!(!b.told().await.iter().any(|event| matches!(event, RoomEvent::Offer { .. })));
 }
@@ -465,7 +525,7 @@ async fn leaving_frees_everything_the_engine_held() {
     b.leave().await;
     for call in house.calls.made() {
         match call {
-            Call::Publish(connection, _) | Call::Subscribe(connection, _) => opened.push(connection),
+            Call::Publish(connection, _) | Call::Subscribe(connection, ..) => opened.push(connection),
             Call::Close(connection) => closed.push(connection),
             _ => {}
         }
@@ -528,4 +588,23 @@ async fn a_moderator_lays_out_the_mix_and_everybody_is_told() {
     assert_eq!(told.await, pip);
     assert_eq!(scene(&mut house).await.layout, pip);
     assert_eq!(house.guest("r", "late").await.joined.room.layout, pip, "who comes later knows it too");
+}
+
+#[tokio::test]
+async fn a_subscription_that_looks_for_other_paths_is_offered_again() {
+    let house = house();
+    let (a, mut b) = (house.guest("r", "a").await, house.guest("r", "b").await);
+    a.publish("cam").await;
+    b.subscribe_all().await;
+    let own = a.room.restart(a.id.clone(), name("cam")).await;
+    assert_eq!(own, Err(ConnectionError::NoRestart), "what is published stays where it is");
+    assert_eq!(b.room.restart(b.id.clone(), name("none")).await, Err(ConnectionError::Unknown));
+    let connection = b.offer().await;
+    let early = b.room.restart(b.id.clone(), connection.clone()).await;
+    assert_eq!(early, Err(ConnectionError::NoRestart), "it was not answered yet");
+    b.room.answered(b.id.clone(), connection.clone(), answer()).await.unwrap();
+    for _ in 0..2 {
+        b.room.restart(b.id.clone(), connection.clone()).await.unwrap();
+        assert_eq!(b.take_offer().await, connection, "the same one");
+    }
 }

@@ -3,8 +3,14 @@
 use std::{path::PathBuf, time::Duration};
 
 use salon::{
-    media::{LayoutChoice, LayoutError, MediaError, MediaEvent, RecordingSpec, fake::Call},
-    recording::RecordingNotice,
+    media::{
+        AudioLevel, LayoutChoice, LayoutError, LayoutKind, LayoutSpec, MediaError, MediaEvent, RecordingSpec,
+        RecordingStart, fake::Call,
+    },
+    recording::{
+        Minutes, RecordingNotice,
+        minutes::{Entry, MinuteTaker},
+    },
     room::{
         command::Caller,
         error::RecordError,
@@ -13,6 +19,7 @@ use salon::{
         policy::RoomPolicy,
     },
 };
+use serde_json::json;
 use tokio::time::{Instant, advance};
 
 use super::harness::{Guest, House, house, house_with};
@@ -51,7 +58,10 @@ async fn a_recording_goes_through_all_its_states_and_everybody_is_told() {
     assert_eq!(view.state, RecordingState::Finalising);
     assert_eq!(state(&mut b).await.0, RecordingState::Finalising);
     assert_eq!(b.room.stop_recording(Caller::Owner, id.clone()).await.unwrap().state, RecordingState::Finalising);
-    let Some(RecordingNotice::Ended { result, participants, .. }) = house.notice().await else { panic!() };
+    let Some(RecordingNotice::Ended { result, minutes: Minutes { participants, .. }, .. }) = house.notice().await
+    else {
+        panic!()
+    };
     assert_eq!((result, participants), (Ok(()), vec!["a".to_owned(), "B".into(), "c".into()]));
 
     b.room.kept(id.clone(), RecordingState::Finalising, None).await;
@@ -72,6 +82,10 @@ async fn only_moderators_record_and_settings_have_ranges() {
     assert_eq!(record(&b, RecordingSpec::default()).await, Err(RecordError::NotAllowed));
     let bad = RecordingSpec { layout: Some(LayoutChoice::Name("../../etc".into())), ..RecordingSpec::default() };
     assert!(matches!(record(&host, bad).await, Err(RecordError::Layout(LayoutError { field: "layout", .. }))));
+    house.engine.set_busy(true);
+    let busy = record(&host, RecordingSpec::default()).await;
+    assert_eq!(busy, Err(RecordError::ServerBusy(MediaError::Busy { most: 1 })));
+    house.engine.set_busy(false);
     let _waiting = record(&host, RecordingSpec::default());
     assert_eq!(record(&host, RecordingSpec::default()).await, Err(RecordError::TooMany { most: 1 }));
     let unknown = host.room.stop_recording(Caller::Owner, salon::room::id::RecordingId::random()).await;
@@ -118,9 +132,9 @@ async fn a_keeper_that_is_behind_loses_nothing_and_stops_nobody() {
     let mut ids = Vec::new();
     for _ in 0..10 {
         ids.push(started(&mut house, &a).await);
-        // `Started` of each stays in the queue of 16.
+        // What is told of each stays in the queue of 16.
         a.done().await;
-        if let Ok(RecordingNotice::Started { .. }) = house.notices.try_recv() {}
+        while house.notices.try_recv().is_ok() {}
     }
     for id in &ids {
         a.room.stop_recording(Caller::Owner, id.clone()).await.unwrap();
@@ -135,7 +149,7 @@ async fn a_keeper_that_is_behind_loses_nothing_and_stops_nobody() {
             Some(answer) => break answer,
         }
     };
-    assert!(matches!(refused, Err(RecordError::Catalogue(_))), "{refused:?}");
+    assert!(matches!(refused, Err(RecordError::CatalogueBusy)), "{refused:?}");
     let view = a.room.view().await.unwrap();
     assert!(view.recordings.iter().all(|r| r.state == RecordingState::Finalising), "the room plays on");
     let mut ended = Vec::new();
@@ -162,6 +176,81 @@ async fn a_recording_stops_by_itself_at_its_limit() {
     let began = Instant::now();
     assert_eq!(state(&mut a).await.0, RecordingState::Finalising);
     assert_eq!(began.elapsed(), Duration::from_secs(90));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recording_may_wait_for_the_first_publication() {
+    let mut house = house();
+    let mut a = house.guest("r", "a").await;
+    let spec = RecordingSpec { start: RecordingStart::FirstPublication, max_s: Some(60), ..Default::default() };
+    let pending = a.room.record(Caller::Owner, spec.clone());
+    let id = house.note_recording().await;
+    assert_eq!(pending.await.unwrap().state, RecordingState::Starting);
+    assert_eq!(a.room.pause_recording(Caller::Owner, id.clone()).await, Err(RecordError::NotRecording));
+    advance(Duration::from_secs(100)).await;
+    let is_start = |call: &Call| matches!(call, Call::StartRecording(..));
+    assert!(!house.calls.made().iter().any(is_start), "nobody publishes yet");
+    a.publish("camera").await;
+    let started = house.calls.find(|call| match call {
+        Call::StartRecording(id, file, _) => Some((id, file)),
+        _ => None,
+    });
+    assert_eq!(started.await, (id, PathBuf::from("made-up.mp4")));
+    assert_eq!((state(&mut a).await.0, state(&mut a).await.0), (RecordingState::Starting, RecordingState::Recording));
+    // Now somebody publishes already.
+    let pending = a.room.record(Caller::Owner, spec.clone());
+    assert!(matches!(house.notice().await, Some(RecordingNotice::Started { .. })));
+    house.note_recording().await;
+    pending.await.unwrap();
+    assert!(house.calls.made().iter().any(is_start));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recording_that_never_began_is_over_when_it_is_stopped_or_the_room_closes() {
+    let mut house = house();
+    let mut a = house.guest("r", "a").await;
+    let spec = RecordingSpec { start: RecordingStart::FirstPublication, ..Default::default() };
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let pending = a.room.record(Caller::Owner, spec.clone());
+        ids.push(house.note_recording().await);
+        pending.await.unwrap();
+        assert_eq!(state(&mut a).await.0, RecordingState::Starting);
+    }
+    let stopped = a.room.stop_recording(Caller::Owner, ids[0].clone()).await.unwrap();
+    assert_eq!(stopped.state, RecordingState::Finalising);
+    assert_eq!(state(&mut a).await.0, RecordingState::Finalising);
+    a.room.close(CloseReason::Deleted).await.unwrap();
+    for id in ids {
+        let Some(RecordingNotice::Ended { recording, result, minutes: Minutes { participants, .. }, .. }) =
+            house.notice().await
+        else {
+            panic!()
+        };
+        assert_eq!((recording, result, participants), (id, Ok(()), vec!["a".to_owned()]));
+    }
+    assert!(!house.calls.made().iter().any(|call| matches!(call, Call::StartRecording(..) | Call::StopRecording(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recording_stops_by_itself_when_nobody_has_been_there_for_so_long() {
+    let mut house = house();
+    let a = house.guest("r", "a").await;
+    let spec = RecordingSpec { stop_when_empty_s: Some(20), ..Default::default() };
+    let pending = a.room.record(Caller::Owner, spec);
+    let id = house.note_recording().await;
+    pending.await.unwrap();
+    assert!(matches!(house.notice().await, Some(RecordingNotice::Started { .. })));
+    advance(Duration::from_secs(100)).await;
+    a.leave().await;
+    advance(Duration::from_secs(15)).await;
+    let b = house.guest("r", "b").await;
+    advance(Duration::from_secs(100)).await;
+    assert!(house.is_silent(), "it goes on while somebody is there");
+    b.leave().await;
+    let left = Instant::now();
+    let Some(RecordingNotice::Ended { recording, .. }) = house.notice().await else { panic!() };
+    assert_eq!((recording, left.elapsed()), (id, Duration::from_secs(20)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -204,6 +293,125 @@ async fn a_pause_is_told_noted_and_not_counted_against_the_limit() {
     }
     let unknown = a.room.pause_recording(Caller::Owner, salon::room::id::RecordingId::random()).await;
     assert_eq!(unknown, Err(RecordError::NoSuchRecording));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_written_to_everybody_is_noted_at_the_time_of_the_file() {
+    let mut house = house();
+    let a = house.guest("r", "김철수").await;
+    let b = house.guest("r", "b").await;
+    let say = |kind: &str, to, data| a.room.signal(a.id.clone(), kind.into(), to, data);
+    say("chat", None, json!({"text": "before"})).await.unwrap();
+    let id = started(&mut house, &a).await;
+    assert!(matches!(house.notice().await, Some(RecordingNotice::Started { .. })));
+    advance(Duration::from_secs(4)).await;
+    say("chat", None, json!({"text": "안녕"})).await.unwrap();
+    say("chat", Some(vec![b.id.clone()]), json!({"text": "between us"})).await.unwrap();
+    say("hand", None, json!({"text": "no chat"})).await.unwrap();
+    say("chat", None, json!({"text": "  "})).await.unwrap();
+    a.room.pause_recording(Caller::Owner, id.clone()).await.unwrap();
+    advance(Duration::from_secs(60)).await;
+    say("chat", None, json!("x".repeat(3_000))).await.unwrap();
+    a.room.stop_recording(Caller::Owner, id.clone()).await.unwrap();
+    say("chat", None, json!({"text": "after"})).await.unwrap();
+    let mut said = Vec::new();
+    loop {
+        match house.notice().await {
+            Some(RecordingNotice::Said { recording, message }) => {
+                assert_eq!((&recording, message.name.as_str()), (&id, "김철수"));
+                said.push((message.at_ms, message.text));
+            }
+            Some(RecordingNotice::Ended { .. }) => break,
+            Some(_) => {}
+            None => panic!("the room is gone"),
+        }
+    }
+    assert_eq!(said, [(4_000, "안녕".to_owned()), (4_000, "x".repeat(2_000))]);
+}
+
+/// A track is loud for so many seconds.
+async fn speak(house: &House, witness: &Guest, track: &salon::room::id::TrackId, seconds: u64) {
+    for _ in 0..seconds * 5 {
+        let level = AudioLevel { peak_db: -20, voice: true };
+        house.engine.tell("r", MediaEvent::AudioLevels(vec![(track.clone(), level)])).await;
+        witness.done().await;
+        advance(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_speaks_already_when_a_recording_begins_is_in_it_from_the_start() {
+    let mut house = house();
+    let a = house.guest("r", "a").await;
+    let voice = a.publish("one").await.tracks[0].track.id.clone();
+    speak(&house, &a, &voice, 5).await;
+    let id = started(&mut house, &a).await;
+    speak(&house, &a, &voice, 3).await;
+    a.room.stop_recording(Caller::Owner, id).await.unwrap();
+    loop {
+        match house.notice().await {
+            Some(RecordingNotice::Ended { minutes: Minutes { speakers, .. }, .. }) => {
+                assert_eq!((speakers.len(), speakers[0].from_ms), (1, 0), "{speakers:?}");
+                assert!(speakers[0].to_ms.abs_diff(3_000) <= 300, "{speakers:?}");
+                return;
+            }
+            Some(_) => {}
+            None => panic!("the room is gone"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_spoke_when_is_handed_to_the_keeper() {
+    let mut house = house();
+    let a = house.guest("r", "a").await;
+    let b = house.guest("r", "b").await;
+    let (voice_of_a, voice_of_b) =
+        (a.publish("one").await.tracks[0].track.id.clone(), b.publish("one").await.tracks[0].track.id.clone());
+    let id = started(&mut house, &a).await;
+    assert!(matches!(house.notice().await, Some(RecordingNotice::Started { .. })));
+    let rest = async || {
+        for _ in 0..20 {
+            advance(Duration::from_millis(500)).await;
+            a.done().await;
+        }
+    };
+    rest().await;
+    speak(&house, &a, &voice_of_a, 4).await;
+    rest().await;
+    a.room.pause_recording(Caller::Owner, id.clone()).await.unwrap();
+    speak(&house, &a, &voice_of_a, 3).await;
+    rest().await;
+    a.room.resume_recording(Caller::Owner, id.clone()).await.unwrap();
+    let layout = LayoutSpec { kind: LayoutKind::Speaker, ..Default::default() };
+    a.room.set_layout(Caller::Owner, layout).await.unwrap();
+    speak(&house, &a, &voice_of_b, 3).await;
+    a.room.stop_recording(Caller::Owner, id.clone()).await.unwrap();
+    loop {
+        match house.notice().await {
+            Some(RecordingNotice::Ended { minutes, .. }) => {
+                // What was noted meanwhile says the same, for the case that this never comes.
+                let mut taker = MinuteTaker::default();
+                house.minutes.iter().for_each(|entry| _ = taker.take(entry));
+                assert_eq!(taker.finish(27_000).participants, minutes.participants);
+                let spoke = house.minutes.iter().filter(|entry| matches!(entry, Entry::Speaks { .. })).count();
+                assert!(spoke >= 2, "{:?}", house.minutes);
+                let layouts: Vec<_> = minutes.layouts.iter().map(|change| (change.at_ms, change.layout.kind)).collect();
+                assert_eq!(layouts.len(), 2, "{layouts:?}");
+                assert_eq!((layouts[0], layouts[1].1), ((0, LayoutKind::Grid), LayoutKind::Speaker));
+                assert!(layouts[1].0.abs_diff(24_000) <= 1_600, "{layouts:?}");
+                let speakers = minutes.speakers;
+                let heard: Vec<_> = speakers.iter().map(|spoken| spoken.participant.as_str()).collect();
+                assert_eq!(heard, ["a", "b"], "{speakers:?}");
+                let near = |ms: u64, expected: u64| ms.abs_diff(expected) <= 1_600;
+                assert!(near(speakers[0].from_ms, 10_000) && near(speakers[0].to_ms, 14_000), "{speakers:?}");
+                assert!(near(speakers[1].from_ms, 24_000) && near(speakers[1].to_ms, 27_000), "{speakers:?}");
+                return;
+            }
+            Some(_) => {}
+            None => panic!("the room is gone"),
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -292,14 +500,14 @@ async fn a_room_made_to_record_begins_with_the_first_publication() {
     house.registry.create("r", settings).unwrap();
     let mut a = house.guest("r", "a").await;
     a.done().await;
-    assert!(house.notices.try_recv().is_err());
+    assert!(house.is_silent());
     a.publish("cam").await;
     house.note_recording().await;
     assert_eq!(state(&mut a).await.0, RecordingState::Starting);
     a.publish_screen("screen").await;
     a.done().await;
     assert!(matches!(house.notice().await, Some(RecordingNotice::Started { .. })));
-    assert!(house.notices.try_recv().is_err(), "only once");
+    assert!(house.is_silent(), "only once");
 }
 
 #[tokio::test(start_paused = true)]

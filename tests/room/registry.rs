@@ -1,15 +1,19 @@
 //! Rooms appear, close, and are never in the way of a room of the same name.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
-use salon::room::{
-    command::SessionId,
-    error::{CreateError, JoinError, NameError, RoomGone},
-    event::{CloseReason, RoomEvent},
-    model::{JoinRequest, RoomChange, RoomSettings},
-    policy::RoomPolicy,
+use salon::{
+    recording::RecordingNotice,
+    room::{
+        command::SessionId,
+        error::{CreateError, JoinError, ListenError, NameError, RoomGone},
+        event::{CloseReason, RoomEvent},
+        guests::Address,
+        model::{JoinRequest, RoomChange, RoomSettings},
+        policy::RoomPolicy,
+    },
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, advance, timeout};
 
 use super::harness::{PATIENCE, house, house_with, request};
 
@@ -18,8 +22,11 @@ use super::harness::{PATIENCE, house, house_with, request};
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn joining_while_the_room_closes_gives_a_fresh_room() {
     let house = house();
-    for round in 0..300 {
-        let first = house.guest("race", "first").await;
+    for round in 0..300_u32 {
+        // One address makes so many rooms a minute.
+        let from = IpAddr::from(round.to_be_bytes()).into();
+        let guest = |name| house.try_join("race", JoinRequest { from, ..request(name) });
+        let first = guest("first").await.unwrap();
         let closing = tokio::spawn({
             let room = first.room.clone();
             async move { room.close(CloseReason::Deleted).await }
@@ -27,7 +34,7 @@ async fn joining_while_the_room_closes_gives_a_fresh_room() {
         if round % 3 == 0 {
             tokio::task::yield_now().await;
         }
-        let second = house.guest("race", "second").await;
+        let second = guest("second").await.unwrap();
         let _ = closing.await.unwrap();
         // He is in a room that stands, or was in the old one and told that it closed.
         let mut second = second;
@@ -113,7 +120,7 @@ async fn a_room_made_with_no_linger_waits_for_its_first_guest() {
 
 #[tokio::test(start_paused = true)]
 async fn a_room_that_panics_leaves_the_registry_and_harms_nobody_else() {
-    let house = house();
+    let mut house = house();
     let mut guest = house.guest("broken", "a").await;
     let neighbour = house.guest("whole", "b").await;
     house.engine.panic_next();
@@ -121,6 +128,9 @@ async fn a_room_that_panics_leaves_the_registry_and_harms_nobody_else() {
     assert!(guest.ended().await);
     assert!(house.registry.find("broken").is_none());
     assert!(neighbour.room.view().await.is_ok());
+    // The keeper alone can end what the room recorded.
+    let Some(RecordingNotice::RoomFailed { room }) = house.notice().await else { panic!("nobody is told") };
+    assert!(room.is_same(&guest.room));
     assert_eq!(house.guest("broken", "again").await.joined.room.participants.len(), 1);
     assert_eq!(house.registry.list().len(), 2);
 }
@@ -232,12 +242,68 @@ async fn listeners_hear_what_all_hear_until_the_room_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_fills_the_server_with_rooms() {
+    let house = house();
+    let from = |address: [u8; 4]| IpAddr::from(address).into();
+    let join = async |room: String, address| {
+        let joined = house.try_join(&room, JoinRequest { from: from(address), ..request("a") }).await;
+        joined.map(|guest| guest.room)
+    };
+    for number in 0..60 {
+        join(format!("r{number}"), [192, 0, 2, 1]).await.unwrap();
+    }
+    let refused = Some(JoinError::Create(CreateError::TooFast { wait_s: 1 }));
+    assert_eq!(join("one more".into(), [192, 0, 2, 1]).await.err(), refused);
+    let asked = house.registry.create_for_guest("one more", RoomSettings::default(), from([192, 0, 2, 1]));
+    assert_eq!(asked.err(), Some(CreateError::TooFast { wait_s: 1 }));
+    join("r0".into(), [192, 0, 2, 1]).await.expect("a room that stands is open to him");
+    join("one more".into(), [192, 0, 2, 2]).await.expect("others are not concerned");
+    advance(Duration::from_secs(1)).await;
+    join("another".into(), [192, 0, 2, 1]).await.expect("later he may again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_listener_too_many_is_told_so() {
+    let house = house();
+    let room = house.guest("r", "a").await.room;
+    let mut listening = Vec::new();
+    for _ in 0..256 {
+        listening.push(room.listen().await.unwrap());
+    }
+    assert_eq!(room.listen().await.err(), Some(ListenError::TooMany { most: 256 }));
+    listening.pop();
+    assert!(room.listen().await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_access_token_is_looked_for_in_its_own_room_only() {
+    let house = house();
+    let (one, other) = (house.guest("one", "a").await, house.guest("other", "a").await);
+    for guest in [&one, &other] {
+        let room = house.registry.find_by_access(&guest.joined.access).unwrap();
+        assert!(room.is_same(&guest.room));
+    }
+    for nobodys in [
+        "",
+        "a_",
+        "a_0_",
+        "a_0_short",
+        "a_zz_00000000000000000000000000000000",
+        "a_77_00000000000000000000000000000000",
+    ] {
+        assert!(house.registry.find_by_access(&nobodys.parse().unwrap()).is_none(), "{nobodys}");
+    }
+    one.room.close(CloseReason::Deleted).await.unwrap();
+    assert!(house.registry.find_by_access(&one.joined.access).is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn opening_rooms_with_one_pin_after_the_other_is_no_way_past_the_lock() {
     let house = house();
-    let guest_of = |pin: &str| JoinRequest { name: "x".into(), pin: Some(pin.into()), role: None };
+    let guest_of = |pin: &str| JoinRequest { pin: Some(pin.into()), ..request("x") };
     let open = |pin: String| {
         let settings = RoomSettings { pin: Some(pin), linger_s: Some(0), ..RoomSettings::default() };
-        house.registry.create_for_guest("r", settings)
+        house.registry.create_for_guest("r", settings, Address::default())
     };
     for guess in 0..5 {
         let room = open(format!("{guess}")).unwrap();
@@ -260,7 +326,7 @@ async fn a_guest_keeps_no_room_longer_than_the_server_would() {
     let house = house();
     let create = |linger_s| {
         let settings = RoomSettings { linger_s: Some(linger_s), ..RoomSettings::default() };
-        house.registry.create_for_guest("r", settings).map(drop)
+        house.registry.create_for_guest("r", settings, Address::default()).map(drop)
     };
     assert!(matches!(create(31), Err(CreateError::Setting { setting: "linger_s", .. })));
     assert_eq!(create(30), Ok(()));

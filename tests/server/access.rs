@@ -97,6 +97,24 @@ async fn with_a_secret_it_alone_makes_the_owner() {
 }
 
 #[tokio::test]
+async fn a_viewing_key_opens_recordings_and_nothing_else() {
+    let server = TestServer::start().await;
+    let gate = Gate::new(Some(Secret::new("correct-horse")), server.registry.clone());
+    let key = gate.viewing_key();
+    assert_eq!(admit(&gate, Access::Recordings, AWAY, &[], Some(&key)).await, "owner");
+    for needed in [Access::Participant, Access::Moderator, Access::Owner] {
+        assert_eq!(admit(&gate, needed, AWAY, &[], Some(&key)).await, "owner_only");
+    }
+    let later = key.replacen("v_", "v_9", 1);
+    let old = format!("v_1{}", &key[key.rfind('_').unwrap()..]);
+    let others = Gate::new(None, server.registry.clone()).viewing_key();
+    for bad in [later.as_str(), &old, &others, "v_", "v_1_", "v_x_zz", &key[..key.len() - 1]] {
+        assert_eq!(admit(&gate, Access::Recordings, AWAY, &[], Some(bad)).await, "access_ended", "{bad}");
+    }
+    assert_eq!(admit(&gate, Access::Recordings, AWAY, &[], None).await, "no_credentials");
+}
+
+#[tokio::test]
 async fn the_gate_stands_in_front_of_the_sockets() {
     let server = TestServer::with(Setup { secret: Some("correct-horse"), ..Setup::default() }).await;
     let refused = server.get("/api/rooms", &[]).await;
@@ -112,7 +130,7 @@ async fn the_gate_stands_in_front_of_the_sockets() {
 #[tokio::test]
 async fn a_participant_sees_the_recordings_of_rooms_of_his_name_and_pin_only() {
     let server = TestServer::start().await;
-    let (room, _math, _a) = server.join("math", Some("1234")).await;
+    let (room, first, _a) = server.join("math", Some("1234")).await;
     let recording = server.finished("math").await;
     let id = recording["id"].as_str().unwrap();
     let (_, other, _b) = server.join("art", None).await;
@@ -132,11 +150,29 @@ async fn a_participant_sees_the_recordings_of_rooms_of_his_name_and_pin_only() {
         assert_eq!(problem(refused).await, (404, "no_such_recording".into()), "{path}");
     }
     let token = format!("Bearer {}", second.access.as_str());
-    for (method, path) in [("DELETE", format!("/api/recordings/{id}")), ("POST", format!("/api/recordings/{id}/stop"))]
-    {
+    let path = format!("/api/recordings/{id}");
+    let restore = format!("{path}/restore");
+    for (method, path, code) in [
+        ("POST", format!("{path}/stop"), "owner_only"),
+        ("DELETE", path.clone(), "moderator_only"),
+        ("POST", restore.clone(), "moderator_only"),
+    ] {
         let refused = server.request(method, &path, &[("authorization", &token)]).await;
-        assert_eq!(problem(refused).await, (403, "owner_only".into()), "{method}");
+        assert_eq!(problem(refused).await, (403, code.into()), "{method}");
     }
+
+    // Who came first moderates: he removes what is his room's, and brings it back.
+    let (ours, theirs) = [&first, &other].map(|one| format!("Bearer {}", one.access.as_str())).into();
+    let send = async |method, path: &str, token: &str| server.request(method, path, &[("authorization", token)]).await;
+    let undone = format!("{path}?undo_s=60");
+    assert_eq!(problem(send("DELETE", &undone, &theirs).await).await, (404, "no_such_recording".into()));
+    assert_eq!(send("DELETE", &undone, &ours).await.status(), 204);
+    assert_eq!(list(second.access.as_str()).await.len(), 0);
+    assert_eq!(problem(send("POST", &restore, &theirs).await).await, (404, "no_such_recording".into()));
+    assert_eq!(send("POST", &restore, &ours).await.status(), 200);
+    assert_eq!(list(second.access.as_str()).await.len(), 1);
+    assert_eq!(problem(send("POST", &restore, &theirs).await).await, (404, "no_such_recording".into()));
+    assert_eq!(problem(send("POST", &restore, &ours).await).await, (409, "not_deleted".into()));
 
     // The same name behind another PIN is another room.
     let change = serde_json::json!({"pin": "9999"});

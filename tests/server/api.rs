@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use futures_util::StreamExt;
+use salon::dialect::whip::message;
 use salon::server::{Limits, openapi, routes::ROUTES};
 use serde_json::{Value, json};
 
@@ -75,6 +76,15 @@ async fn every_wrong_request_has_its_code() {
         ("POST", "/api/rooms/math/recordings", Some(json!({"width": 7})), 400, "bad_setting"),
         ("POST", "/api/rooms/math/recordings", Some(json!({"layout": "spiral"})), 400, "bad_layout"),
         ("PUT", "/api/rooms/math/layout", Some(json!({"kind": "spiral"})), 400, "bad_layout"),
+        ("PUT", "/api/rooms/math/effects", Some(json!([{"name": "filesink"}])), 400, "no_such_effect"),
+        ("PUT", "/api/rooms/math/effects", Some(json!([{"name": "echo"}])), 400, "bad_effect"),
+        ("PUT", "/api/rooms/math/effects", Some(json!([{"name": "blur", "params": {"amount": 2}}])), 400, "bad_effect"),
+        ("PUT", "/api/rooms/math/effects", Some(json!([{"name": "blur", "launch": "x"}])), 400, "bad_json"),
+        ("PUT", "/api/rooms/math/effects", Some(json!({"effects": []})), 400, "bad_json"),
+        ("PUT", "/api/rooms/math/effects", Some(json!(vec![json!({"name": "blur"}); 8])), 409, "effects_over_budget"),
+        ("PUT", "/api/rooms/math/effects", Some(json!(vec![json!({"name": "blur"}); 9])), 400, "too_many_effects"),
+        ("PUT", "/api/rooms/nowhere/effects", Some(json!([])), 404, "no_such_room"),
+        ("PUT", "/api/rooms/math/participants/p_none/effects", Some(json!([])), 404, "no_such_participant"),
         ("PUT", "/api/rooms/nowhere/layout", Some(json!({"kind": "grid"})), 404, "no_such_room"),
         ("POST", "/api/rooms/math/recordings", Some(json!({"mode": "mosaic"})), 400, "bad_json"),
         ("POST", "/api/rooms/a%2Fb/recordings", None, 400, "bad_room_name"),
@@ -214,6 +224,14 @@ fn the_openapi_document_has_every_route_and_no_other() {
             methods.as_object().unwrap().keys().map(move |method| (method.to_uppercase(), path.clone()))
         })
         .collect();
+    let (whip, described): (BTreeSet<_>, BTreeSet<_>) =
+        described.into_iter().partition(|(_, path)| path.starts_with("/whip/") || path.starts_with("/whep/"));
+    // These go by a door of their own, which is asked what it knows.
+    for (method, path) in &whip {
+        let path = path.replace("session/{id}", "session/w_1");
+        assert_eq!(message::place(&path).map(|place| place.pattern().is_empty()), Some(false), "{method} {path}");
+    }
+    assert_eq!(whip.len(), 8, "{whip:?}");
     let routed = ROUTES.iter().map(|route| (route.method.to_owned(), route.path.to_owned())).collect();
     assert_eq!(described, routed);
     // Every type that is pointed to is there.
@@ -223,4 +241,19 @@ fn the_openapi_document_has_every_route_and_no_other() {
         let name = reference.split('"').next().unwrap();
         assert!(schemas.contains_key(name), "{name}");
     }
+}
+
+#[tokio::test]
+async fn effects_are_listed_and_put_on_the_mix() {
+    let server = TestServer::start().await;
+    let catalogue: Value = server.send("GET", "/api/effects", None).await.json().await.unwrap();
+    assert_eq!(catalogue["effects"][0]["name"], "blur");
+    assert_eq!(catalogue["effects"][0]["parameters"][0]["range"]["type"], "number");
+    assert_eq!(catalogue["unavailable"], json!([]));
+    server.send("POST", "/api/rooms", Some(json!({"name": "math"}))).await;
+    let put = server.send("PUT", "/api/rooms/math/effects", Some(json!([{"name": "blur"}]))).await;
+    let chain: Value = put.json().await.unwrap();
+    assert_eq!(chain, json!([{"name": "blur", "params": {"amount": 0.5}}]));
+    let room: Value = server.send("GET", "/api/rooms/math", None).await.json().await.unwrap();
+    assert_eq!(room["effects"], chain);
 }

@@ -15,18 +15,24 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+use warp::Filter as _;
+
 use salon::{
-    config::Secret,
-    dialect::native::routes::{Hub, Origins, routes},
+    config::{IceServer, Secret},
+    dialect::{
+        native::routes::{Hub, Origins, routes},
+        whip,
+    },
     media::fake::{Call, Calls, FakeEngine},
     recording::{
         Keeper,
         keeper::{KeeperSettings, KeeperTask},
-        store::{FinaliseError, Progressive},
+        removal::Retention,
+        store::{FinaliseError, Progress, Progressive},
     },
     room::{
         Registry, RoomHandle, command::SessionId, event::RoomEvent, model::JoinRequest, model::Joined, model::Marker,
-        policy::RoomPolicy,
+        model::Role, policy::RoomPolicy,
     },
     server::{
         Limits, Listen, Server, Services,
@@ -59,6 +65,8 @@ pub struct TestServer {
     pub folder: TempDir,
     pub registry: Arc<Registry>,
     pub services: Arc<Services>,
+    pub engine: Arc<FakeEngine>,
+    pub whip: Arc<whip::Hub>,
     pub calls: Mutex<Calls>,
     pub client: Client,
     pub url: String,
@@ -81,7 +89,11 @@ impl TestServer {
         let services = Arc::new(Services {
             registry: registry.clone(),
             keeper,
-            engine,
+            engine: engine.clone(),
+            ingest_allow: "192.168.7.0/24".parse().unwrap(),
+            probes: Arc::new(tokio::sync::Semaphore::new(salon::server::api::ingests::MOST_TESTS)),
+            shows: Arc::default(),
+            pictures: Default::default(),
             gate: Gate::new(setup.secret.map(Secret::new), registry.clone()),
             metrics: Metrics::new(Arc::new(move || vec![reading.clone()])),
             version: "0.0.0-test",
@@ -96,11 +108,14 @@ impl TestServer {
             (any.clone(), Certificate::load(files).unwrap())
         });
         let websocket = routes(Arc::new(hub), Origins::default());
-        let server = Server::start(Listen { http: any, https }, services.clone(), websocket).unwrap();
+        let ice_servers = [IceServer { urls: vec!["stun:stun.example:3478".into()], username: None, credential: None }];
+        let whip = whip::Hub::new(registry.clone(), services.gate.clone(), &ice_servers);
+        let doors = websocket.or(whip::routes(whip.clone())).unify();
+        let server = Server::start(Listen { http: any, https }, services.clone(), doors).unwrap();
         let url = server.urls()[0].clone();
         let https = server.urls().get(1).cloned();
         let client = Client::builder().timeout(PATIENCE).build().unwrap();
-        Self { folder, registry, services, calls: Mutex::new(calls), client, url, https, server, keeping }
+        Self { folder, registry, services, engine, whip, calls: Mutex::new(calls), client, url, https, server, keeping }
     }
 
     pub async fn send(&self, method: &str, path: &str, body: Option<Value>) -> Response {
@@ -133,8 +148,17 @@ impl TestServer {
     /// Somebody comes into a room; his events go nowhere.
     pub async fn join(&self, room: &str, pin: Option<&str>) -> (RoomHandle, Joined, mpsc::Receiver<RoomEvent>) {
         let (events, receiver) = mpsc::channel(64);
-        let request = JoinRequest { name: "Kim".into(), pin: pin.map(str::to_owned), role: None };
+        let request =
+            JoinRequest { name: "Kim".into(), pin: pin.map(str::to_owned), role: None, from: Default::default() };
         let (room, joined) = soon(self.registry.join(room, request, SessionId(1), events)).await.unwrap();
+        (room, joined, receiver)
+    }
+
+    /// As [`join`](Self::join), in a role that is asked for.
+    pub async fn join_as(&self, room: &str, role: Role) -> (RoomHandle, Joined, mpsc::Receiver<RoomEvent>) {
+        let (events, receiver) = mpsc::channel(64);
+        let request = JoinRequest { name: "Lee".into(), pin: None, role: Some(role), from: Default::default() };
+        let (room, joined) = soon(self.registry.join(room, request, SessionId(2), events)).await.unwrap();
         (room, joined, receiver)
     }
 
@@ -174,16 +198,24 @@ pub fn keeping(folder: &Path) -> KeeperSettings {
         database: folder.join("data/salon.db"),
         reserve_bytes: 0,
         finalise: pretend,
+        photographer: None,
+        retention: Retention::default(),
     }
 }
 
 /// Stands for the rewrite of an MP4: what was fragmented gets the boxes of a finished file.
-fn pretend(source: &Path, target: &Path, _markers: &[Marker]) -> Result<Progressive, FinaliseError> {
+fn pretend(
+    source: &Path,
+    target: &Path,
+    _markers: &[Marker],
+    progress: Progress<'_>,
+) -> Result<Progressive, FinaliseError> {
     let bytes = std::fs::read(source).map_err(|error| FinaliseError::Other(error.to_string()))?;
     let text = String::from_utf8_lossy(&bytes);
     if text.contains("REFUSE") {
         return Err(FinaliseError::Other("the disk is full".into()));
     }
+    progress(0.5);
     let made = progressive(bytes.len());
     std::fs::write(target, &made).map_err(|error| FinaliseError::Other(error.to_string()))?;
     Ok(Progressive { duration: Duration::from_secs(5), bytes: made.len() as u64 })

@@ -33,3 +33,20 @@ async fn refusals_have_the_headers_too() {
     assert!(refused.headers().contains_key("content-security-policy"));
     assert_eq!(refused.headers()["cache-control"], "no-store");
 }
+
+#[tokio::test]
+async fn addresses_are_drawn_as_qr_codes() {
+    let server = TestServer::start().await;
+    let code = server.get("/api/qr.svg?text=https%3A%2F%2Fexample.org%2Fr%2Fmath", &[]).await;
+    assert_eq!(code.headers()["content-type"], "image/svg+xml");
+    let code = code.text().await.unwrap();
+    // Version 2, 25 modules, within a border of four.
+    assert!(code.contains("viewBox=\"0 0 33 33\""), "{code}");
+    // The first row of a finder: seven dark modules, then a light one.
+    let first_row = (0..8).map(|x| code.contains(&format!("M{},4h1v1h-1z", x + 4)));
+    assert_eq!(first_row.collect::<Vec<_>>(), [true, true, true, true, true, true, true, false]);
+    for text in [String::new(), "x".repeat(513)] {
+        let refused = server.get(&format!("/api/qr.svg?text={text}"), &[]).await;
+        assert_eq!(refused.status(), 400, "{}", text.len());
+    }
+}

@@ -3,7 +3,7 @@
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
-use super::harness::{Headers, TestServer, fragmented, problem};
+use super::harness::{Headers, TestServer, fragmented, problem, soon};
 
 #[tokio::test]
 async fn a_recording_lives_from_start_to_delete() {
@@ -74,6 +74,62 @@ async fn markers_are_noted_in_the_catalogue_and_beside_the_file() {
 }
 
 #[tokio::test]
+async fn chat_lies_beside_the_file_as_subtitles_while_it_runs_and_after() {
+    let server = TestServer::start().await;
+    let (id, file) = server.record("math", &fragmented(1_000)).await;
+    let path = format!("/api/recordings/{id}");
+    assert_eq!(problem(server.get(&format!("{path}/chat.vtt"), &[]).await).await, (404, "no_file".into()));
+    let (room, kim, _events) = server.join("math", None).await;
+    room.signal(kim.participant, "chat".into(), None, json!({"text": "질문 <있어요>"})).await.unwrap();
+    let said = |recording: Option<&salon::recording::Recording>| recording.is_some_and(|recording| recording.has_chat);
+    let id = std::str::FromStr::from_str(&id).unwrap();
+    server.services.keeper.wait(&id, super::harness::PATIENCE, said).await.unwrap();
+    let running = server.get(&format!("{path}/chat.vtt"), &[]).await;
+    assert_eq!(running.headers()["content-type"], "text/vtt; charset=utf-8");
+    let text = running.text().await.unwrap();
+    assert!(text.starts_with("WEBVTT\n\n00:00:0") && text.ends_with("<v Kim>질문 &lt;있어요&gt;\n\n"), "{text}");
+    let (_, stopped) = server.json("POST", &format!("{path}/stop?wait_s=10"), None).await;
+    assert_eq!(stopped["has_chat"], true, "{stopped}");
+    assert_eq!(server.get(&format!("{path}/chat.vtt"), &[]).await.text().await.unwrap(), text);
+    server.send("DELETE", &path, None).await;
+    assert!(!file.with_extension("chat.vtt").exists());
+}
+
+#[tokio::test]
+async fn a_deleted_recording_can_be_brought_back_until_its_time_is_over() {
+    let server = TestServer::start().await;
+    let id = server.finished("math").await["id"].as_str().unwrap().to_owned();
+    let path = format!("/api/recordings/{id}");
+    let restore_path = format!("{path}/restore");
+    let restore = || server.send("POST", &restore_path, None);
+    assert_eq!(problem(restore().await).await, (409, "not_deleted".into()));
+    for bad in ["-1", "86401", "soon", ""] {
+        let refused = server.send("DELETE", &format!("{path}?undo_s={bad}"), None).await;
+        assert_eq!(problem(refused).await, (400, "bad_undo".into()), "{bad}");
+    }
+    assert_eq!(server.send("DELETE", &format!("{path}?undo_s=3600"), None).await.status(), 204);
+    for hidden in [path.clone(), format!("{path}/file"), format!("{path}/manifest.json")] {
+        assert_eq!(problem(server.get(&hidden, &[]).await).await, (404, "no_such_recording".into()));
+    }
+    assert_eq!(server.json("GET", "/api/recordings", None).await.1, json!([]));
+    assert_eq!(problem(server.send("DELETE", &path, None).await).await, (404, "no_such_recording".into()));
+    let back = restore().await;
+    assert_eq!(back.status(), 200);
+    assert_eq!(back.json::<Value>().await.unwrap()["state"], "ready");
+    assert_eq!(server.get(&format!("{path}/file"), &[]).await.status(), 200);
+    // Deleted again with less time: what the first deletion had planned changes nothing.
+    assert_eq!(server.send("DELETE", &format!("{path}?undo_s=1"), None).await.status(), 204);
+    let file = server.folder.path().join(format!("recordings/{id}.mp4"));
+    soon(async {
+        while file.exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert_eq!(problem(restore().await).await, (404, "no_such_recording".into()));
+}
+
+#[tokio::test]
 async fn stopping_answers_at_once_unless_asked_to_wait() {
     let server = TestServer::start().await;
     let (id, _) = server.record("math", &fragmented(10)).await;
@@ -115,6 +171,14 @@ async fn closing_the_room_ends_its_recordings() {
     server.send("DELETE", "/api/rooms/math", None).await;
     let (_, recording) = server.json("POST", &format!("/api/recordings/{id}/stop?wait_s=10"), None).await;
     assert_eq!(recording["state"], "ready", "{recording}");
+}
+
+#[tokio::test]
+async fn a_recording_that_cannot_be_leaves_no_room_behind() {
+    let server = TestServer::start().await;
+    let refused = server.send("POST", "/api/rooms/math/recordings", Some(json!({"fps": 1_000}))).await;
+    assert_eq!(problem(refused).await, (400, "bad_setting".into()));
+    assert!(server.registry.list().is_empty());
 }
 
 #[tokio::test]
@@ -168,18 +232,26 @@ async fn files_come_whole_and_in_parts() {
 }
 
 #[tokio::test]
-async fn a_growing_file_is_as_long_as_it_is_now_and_has_no_tag() {
+async fn a_growing_file_is_as_long_as_it_is_now_and_a_download_of_it_may_go_on() {
     let server = TestServer::start().await;
     let (id, file) = server.record("math", &fragmented(100)).await;
     let path = format!("/api/recordings/{id}/file");
     let before = server.get(&path, &[]).await;
-    assert!(before.headers().get("etag").is_none());
+    let tag = before.headers()["etag"].to_str().unwrap().to_owned();
     assert_eq!(before.headers()["cache-control"], "no-store");
     let before = before.bytes().await.unwrap();
     std::fs::write(&file, fragmented(200)).unwrap();
     let after = server.get(&path, &[("range", &format!("bytes={}-", before.len()))]).await;
     assert_eq!(after.status(), 206);
     assert_eq!(after.bytes().await.unwrap().len(), fragmented(200).len() - before.len());
+    let range = format!("bytes={}-", before.len());
+    let goes_on = server.get(&path, &[("range", &range), ("if-range", &tag)]).await;
+    assert_eq!((goes_on.status().as_u16(), text(goes_on.headers(), "etag")), (206, Some(tag.as_str())));
+    let grown = server.get(&path, &[("if-none-match", &tag)]).await;
+    assert_eq!(grown.status(), 200);
+    server.json("POST", &format!("/api/recordings/{id}/stop?wait_s=10"), None).await;
+    let finished = server.get(&path, &[("range", &range), ("if-range", &tag)]).await;
+    assert_eq!(finished.status(), 200, "the finished file is another one");
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

@@ -13,6 +13,7 @@ const load = (path) => import(`data:text/javascript;base64,${Buffer.from(read(pa
 const { fitGrid, fitStage } = await load('arrange.js');
 const { recordedMs, RoomModel, tilesOf } = await load('room_model.js');
 const { changedLayout, DRAWINGS, KINDS } = await load('layout.js');
+const { changed, hasPlace, hasRoom, moved, same, stepOf, withDefaults, without } = await load('effect_chain.js');
 const { hueOf, initialsOf } = await load('faces.js');
 const texts = { en: JSON.parse(read('texts/en.json')), ko: JSON.parse(read('texts/ko.json')) };
 
@@ -35,7 +36,7 @@ test('every text that the code names exists', () => {
 test('every text is used', () => {
   const code = sources.join('\n');
   // Keys that are put together: the code holds their beginning.
-  const made = /^(error|device|ended|notice|word|role|recording|theme|lobby|panel|people|tile|mic|camera|layout\.kind)\./;
+  const made = /^(error|device|ended|notice|word|role|recording|theme|lobby|panel|people|tile|mic|camera|ingest|layout\.kind|record\.mode|record\.parts)\./;
   const unused = Object.keys(texts.en).map((key) => key.replace(/_(one|other)$/, ''))
     .filter((key) => !code.includes(`'${key}'`) && !made.test(key));
   assert.deepEqual(unused, []);
@@ -59,12 +60,15 @@ test('tiles of a grid are equal, 16:9, inside the box and apart', () => {
   }
 });
 
-test('the grid takes the columns that make tiles largest', () => {
+test('the grid takes the columns that make tiles largest, or nearly, for the sake of its shape', () => {
   const columns = (count, width, height) => new Set(fitGrid(count, { left: 0, top: 0, width, height }, 10)
     .slice(0, count - (count % 2)).map(({ left }) => Math.round(left))).size;
   assert.equal(columns(4, 1256, 648), 2);
   assert.equal(columns(2, 378, 660), 1);
   assert.equal(columns(2, 1256, 648), 2);
+  assert.equal(columns(4, 378, 660), 1);
+  // One column would make them 230 pixels wide, two make them 212.
+  assert.equal(columns(4, 434, 548), 2);
 });
 
 test('a stage shows one large and the others beside or below', () => {
@@ -105,6 +109,19 @@ const shape = (room) => tilesOf(room).map(({ key, source, tracks }) => [key, sou
 test('everybody who may publish has a tile; oneself comes last', () => {
   const room = model(person('me'), person('ada'), person('viewer', [], 'viewer'));
   assert.deepEqual(shape(room), [['ada/camera', 'camera', ''], ['me/camera', 'camera', '']]);
+});
+
+test('it is known whether the mix goes out to another service', () => {
+  const room = model(person('me'));
+  assert.equal(room.isSentOn, false);
+  const tell = (id, state) => room.apply({ type: 'output', output: { id, kind: 'rtmp', state } });
+  tell('a', 'connecting');
+  assert.equal(room.isSentOn, false);
+  tell('b', 'live');
+  tell('a', 'waiting');
+  assert.equal(room.isSentOn, true);
+  room.apply({ type: 'output-removed', output: 'b' });
+  assert.equal(room.isSentOn, false);
 });
 
 test('a screen has a tile of its own, with its own sound', () => {
@@ -168,6 +185,25 @@ test('the drawings of layouts stay on their canvas', () => {
   for (const [x, y, width, height] of Object.values(DRAWINGS).flat()) {
     assert.ok(x >= 0 && y >= 0 && width > 0 && height > 0 && x + width <= 64 && y + height <= 36);
   }
+});
+
+test('chains of effects are changed in one place, and compared by what they ask for', () => {
+  const number = (name, min, max, value, step) => ({ name, range: { type: 'number', min, max, default: value, ...(step && { step }) } });
+  const text = { name: 'text', kind: 'video', parameters: [number('x', 0, 1, 0.5), number('y', 0, 1, 0.9)] };
+  const echo = { name: 'echo', kind: 'audio', parameters: [number('delay', 10, 1000, 300, 1)] };
+  const chain = [withDefaults(text), withDefaults(echo), { name: 'blur', params: {} }];
+  assert.deepEqual(chain[0], { name: 'text', params: { x: 0.5, y: 0.9 } });
+  assert.deepEqual(moved(chain, 0, 2).map(({ name }) => name), ['echo', 'blur', 'text']);
+  assert.deepEqual(moved(chain, 2, -1).map(({ name }) => name), ['blur', 'text', 'echo']);
+  assert.deepEqual(without(chain, 1).map(({ name }) => name), ['text', 'blur']);
+  assert.deepEqual(changed(chain, 0, { x: 0 })[0].params, { x: 0, y: 0.9 });
+  assert.deepEqual(chain[0].params, { x: 0.5, y: 0.9 }, 'the old chain stays as it was');
+  assert.equal(same(chain, chain.map((one, key) => ({ ...one, key, params: Object.fromEntries(Object.entries(one.params).reverse()) }))), true);
+  assert.equal(same(chain, moved(chain, 0, 1)), false);
+  assert.equal(hasRoom(Array(8).fill(chain[1]), 'audio', [text, echo]), false);
+  assert.equal(hasRoom(Array(8).fill(chain[1]), 'video', [text, echo]), true);
+  assert.deepEqual([hasPlace(text), hasPlace(echo)], [true, false]);
+  assert.deepEqual([stepOf(echo.parameters[0].range), stepOf({ min: 0, max: 1 }), stepOf({ min: 2, max: 40 })], [1, 0.01, 0.1]);
 });
 
 test('initials suit names of many kinds', () => {

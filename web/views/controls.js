@@ -8,17 +8,19 @@ import { recordedMs } from '/room_model.js';
 import { showSwitch } from '/views/lobby.js';
 
 /**
- * `actions`: what the buttons do, by name (`mic`, `camera`, `screen`, `record`, `pause`, `marker`, `chat`, `people`, `recordings`,
- * `layout`, `invite`, `fullscreen`, `settings`, `help`, `leave`).
+ * `actions`: what the buttons do, by name (`mic`, `camera`, `screen`, `record`, `recordOptions`, `pause`, `marker`, `chat`, `people`,
+ * `recordings`, `layout`, `effects`, `invite`, `fullscreen`, `settings`, `help`, `leave`).
  */
 export function controls(session, media, actions) {
   const mic = worded('mic', 'mic.off', 'mic', actions.mic);
   const camera = worded('camera', 'camera.off', 'camera', actions.camera);
   const screen = worded('screen', 'screen.on', 'screen', actions.screen);
   const record = worded('record', 'record.start', 'record', actions.record);
+  const options = worded('chevron', 'record.options', 'record-options', actions.recordOptions, 'narrow');
   const pause = worded('pause', 'record.pause', 'pause', actions.pause);
   const marker = worded('marker', 'marker', 'marker', actions.marker);
   const layout = worded('layout', 'layout', 'layout', actions.layout);
+  const effects = worded('sparkle', 'panel.effects', 'effects-toggle', actions.effects);
   const chat = worded('chat', 'panel.chat', 'chat-toggle', actions.chat);
   const people = worded('people', 'panel.people', 'people-toggle', actions.people);
   const recordings = worded('film', 'panel.recordings', 'recordings-toggle', actions.recordings);
@@ -28,7 +30,7 @@ export function controls(session, media, actions) {
   chat.append(unread);
   people.append(present);
   const rest = el('div', { class: 'bar-group rest', id: 'more-controls' },
-    record, pause, marker, layout, people, recordings,
+    record, options, pause, marker, layout, effects, people, recordings,
     worded('invite', 'invite', 'invite', actions.invite),
     document.fullscreenEnabled ? fullscreen : null,
     worded('gear', 'settings', 'settings', actions.settings),
@@ -62,9 +64,11 @@ export function controls(session, media, actions) {
     showSwitch(camera, 'camera', Boolean(media.camera.on && media.camera.track));
     showSharing(screen, sending.sharing);
     showRecording(record, model);
+    showOptions(options, model);
     showPause(pause, model);
     marker.hidden = pause.hidden;
     layout.hidden = !model.isModerator;
+    effects.hidden = !mayPublish;
     const count = model.participants.size;
     present.textContent = String(count);
     label(people, 'panel.people.count', { count });
@@ -74,7 +78,7 @@ export function controls(session, media, actions) {
     element,
     refresh,
     panelChanged(shown) {
-      for (const [name, button] of Object.entries({ chat, people, recordings })) {
+      for (const [name, button] of Object.entries({ chat, people, recordings, effects })) {
         button.setAttribute('aria-expanded', String(name === shown));
         button.classList.toggle('active', name === shown);
       }
@@ -116,6 +120,13 @@ function showRecording(button, model) {
   label(button, !model.isModerator ? 'record.moderators-only' : live ? 'record.stop' : 'record.start');
 }
 
+// For who may record, while nothing is.
+function showOptions(button, model) {
+  const hidden = !model.isModerator || Boolean(model.liveRecording);
+  if (hidden && button === document.activeElement) button.previousElementSibling.focus();
+  button.hidden = hidden;
+}
+
 // For who may record, while there is something to pause.
 function showPause(button, model) {
   const paused = model.liveRecording?.state === 'paused';
@@ -153,4 +164,11 @@ export function recordingBadge(session, clockAhead) {
   }
 
   return { element, refresh, close: () => clearInterval(timer) };
+}
+
+/** Everybody is told while the room's mix goes out to another service. */
+export function outputBadge(session) {
+  const element = el('div', { class: 'recording-badge sent-on', role: 'status', testid: 'output-badge', hidden: true },
+    el('span', { class: 'dot', 'aria-hidden': 'true' }), el('span', { class: 'words', t: 'output.live' }));
+  return { element, refresh: () => { element.hidden = !session.model.isSentOn; } };
 }

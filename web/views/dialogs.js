@@ -21,7 +21,22 @@ export function openInvitation(session) {
   }, icon('share'), el('span', { t: 'invite.share' }));
   openDialog('invite', 'invite-dialog',
     el('p', { t: session.model.hasPin ? 'invite.words-pin' : 'invite.words' }),
-    input, el('div', { class: 'buttons' }, copy, share));
+    input, el('div', { class: 'buttons' }, copy, share, playlistButton(session)), qrCode(link));
+}
+
+// For a phone that is held up to the screen. A page on localhost leads a phone to itself, and has none.
+function qrCode(link) {
+  if (['localhost', '127.0.0.1', '[::1]'].includes(location.hostname)) return null;
+  const picture = el('img', { src: `/api/qr.svg?${new URLSearchParams({ text: link })}`, alt: '', width: '180', height: '180', testid: 'invite-qr' });
+  return el('figure', { class: 'qr' }, picture, el('figcaption', { class: 'muted', t: 'invite.qr' }));
+}
+
+// Players open a list of addresses as they open a file. The key in it is good while we are in the room.
+function playlistButton({ room, access }) {
+  const address = `${location.origin}/ts/${encodeURIComponent(room)}/mix.ts?${new URLSearchParams({ access })}`;
+  const list = `#EXTM3U\n#EXTINF:-1,${room}\n${address}\n`;
+  const download = () => el('a', { href: `data:audio/x-mpegurl;charset=utf-8,${encodeURIComponent(list)}`, download: `${room}.m3u` }).click();
+  return el('button', { type: 'button', t: 'invite.vlc', testid: 'invite-vlc', on: { click: download } });
 }
 
 /** The clipboard is closed to pages without a secure origin; then the link is selected, to be copied by hand. */
@@ -55,7 +70,7 @@ export function openSettings(media) {
   openDialog('settings', 'settings-dialog', picker.element, el('hr'), languageSelect()).addEventListener('close', () => picker.close());
 }
 
-const KEYS = [['M', 'help.m'], ['V', 'help.v'], ['S', 'help.s'], ['C', 'help.c'], ['P', 'help.p'], ['F', 'help.f'], ['?', 'help.help']];
+const KEYS = [['M', 'help.m'], ['V', 'help.v'], ['S', 'help.s'], ['C', 'help.c'], ['P', 'help.p'], ['E', 'help.e'], ['F', 'help.f'], ['?', 'help.help']];
 
 export function openHelp() {
   const keys = KEYS.filter(([key]) => key !== 'S' || canShareScreen());

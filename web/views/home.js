@@ -22,7 +22,7 @@ export function homeView(open) {
   const element = el('div', { class: 'page' }, pageHeader(),
     el('main', { class: 'home' },
       el('div', { class: 'home-words' }, arches(), el('h1', { t: 'home.title' }), el('p', { t: 'home.words' })),
-      form));
+      el('div', { class: 'home-side' }, form, el('a', { class: 'quiet-link', href: '/recordings', testid: 'to-recordings' }, icon('film'), el('span', { t: 'recordings.page' })))));
 
   function submit(event) {
     event.preventDefault();

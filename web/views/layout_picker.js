@@ -16,28 +16,44 @@ export function openLayoutPicker(session) {
   const labels = el('input', {
     type: 'checkbox', id: 'layout-labels', testid: 'layout-labels', on: { change: () => send({ labels: labels.checked }) },
   });
+  const clock = el('input', {
+    type: 'checkbox', id: 'layout-clock', testid: 'layout-clock', on: { change: () => send({ clock: clock.checked }) },
+  });
   const pinned = el('div', { class: 'layout-pinned', testid: 'layout-pinned' });
   let settling = null;
+  // What was chosen here and is not known to be so yet. A layout is sent whole: without it, a change that
+  // follows at once would take the one before back.
+  let wanted = {};
+  let asked = 0;
 
   function choose(kind) {
+    wanted.kind = kind;
     clearTimeout(settling);
-    settling = setTimeout(() => { settling = null; send({ kind }); }, SETTLE_MS);
+    settling = setTimeout(send, SETTLE_MS);
   }
 
-  async function send(change) {
+  async function send(change = {}) {
+    clearTimeout(settling);
+    settling = null;
+    Object.assign(wanted, change);
+    const turn = ++asked;
     try {
-      await session.changeLayout(change);
+      await session.changeLayout(wanted);
+      if (turn === asked) wanted = {};
     } catch (error) {
+      wanted = {};
       notify(textOfError(error), 'warning');
+      refresh();
     }
-    refresh();
   }
 
   function refresh() {
-    const { layout, participants } = session.model;
-    if (settling === null) for (const { input } of kinds) input.checked = input.value === layout.kind;
+    const { participants } = session.model;
+    const layout = { ...session.model.layout, ...wanted };
+    for (const { input } of kinds) input.checked = input.value === layout.kind;
     custom.hidden = layout.kind !== 'custom';
     labels.checked = layout.labels;
+    clock.checked = Boolean(layout.clock);
     showPinned(participants.get(layout.pinned));
   }
 
@@ -60,15 +76,13 @@ export function openLayoutPicker(session) {
     el('div', { class: 'layout-kinds', role: 'radiogroup', 'aria-labelledby': 'layout-kinds-name', 'aria-describedby': 'layout-words', testid: 'layout-kinds' },
       kinds.map(({ element }) => element)),
     el('div', { class: 'check' }, labels, el('label', { for: 'layout-labels', t: 'layout.labels' })),
+    el('div', { class: 'check' }, clock, el('label', { for: 'layout-clock', t: 'layout.clock' })),
     pinned);
   dialog.classList.add('wide');
   dialog.addEventListener('close', () => {
     session.removeEventListener('changed', changed);
     // Closed at once after choosing: it was meant all the same.
-    if (settling === null) return;
-    clearTimeout(settling);
-    settling = null;
-    send({ kind: dialog.querySelector('[name="layout-kind"]:checked').value });
+    if (settling !== null) send();
   });
   (dialog.querySelector('[name="layout-kind"]:checked') ?? kinds[0].input).focus();
 }

@@ -6,17 +6,20 @@ import { icon } from '/icons.js';
 import { textOfError } from '/messages.js';
 import { notify } from '/notices.js';
 import { remember } from '/settings.js';
+import { openCameras } from '/views/cameras.js';
 
 export function peopleView(session) {
   const list = el('ul', { class: 'people-list', testid: 'people-list' });
   const form = renameForm(session);
-  const element = el('div', { class: 'people' }, form.element, list);
+  const cameras = el('button', { type: 'button', class: 'small', t: 'cameras', testid: 'cameras-open', on: { click: () => openCameras(session) } });
+  const element = el('div', { class: 'people' }, form.element, list, cameras);
 
   function refresh() {
     const { model } = session;
     const everyone = [...model.participants.values()];
     refill(list, everyone.map((one) => row(session, one)), 'data-participant');
     form.refresh(model.self?.name ?? '');
+    cameras.hidden = !model.isModerator;
   }
 
   session.addEventListener('changed', ({ detail }) => { if (detail.type !== 'speaking') refresh(); });
@@ -34,7 +37,7 @@ function row(session, participant) {
     el('span', { class: 'face', style: `--hue: ${hueOf(participant.id)}`, 'aria-hidden': 'true' }, initialsOf(participant.name)),
     el('span', { class: 'person-name' },
       self ? el('span', { t: ['tile.you', { name: participant.name }] }) : participant.name,
-      el('small', { t: participant.connected ? `role.${participant.role}` : 'tile.reconnecting' })),
+      el('small', { t: standingOf(participant) })),
     participant.role === 'viewer' ? null : state('camera', isOn(camera)),
     moderates && isOn(microphone)
       ? iconButton('mic', ['people.mute', { name: participant.name }], 'person-mute', () => act(session.muteOther(microphone.id)))
@@ -43,6 +46,11 @@ function row(session, participant) {
     moderates
       ? iconButton('remove', ['people.remove', { name: participant.name }], 'person-remove', () => act(session.remove(participant.id)), { class: 'icon-button danger' })
       : null);
+}
+
+function standingOf({ connected, ingest, role }) {
+  if (ingest) return `ingest.${ingest.state}`;
+  return connected ? `role.${role}` : 'tile.reconnecting';
 }
 
 // Large in the recording, for a moderator; the stage here has pins of its own.

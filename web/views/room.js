@@ -10,33 +10,40 @@ import { toggleFullscreen } from '/tile.js';
 import { Tiles } from '/tiles.js';
 import { chatView } from '/views/chat.js';
 import { preferences, wordmark } from '/views/chrome.js';
-import { controls, recordingBadge } from '/views/controls.js';
+import { controls, outputBadge, recordingBadge } from '/views/controls.js';
 import { copyLink, invitationLink, openHelp, openInvitation, openMarker, openSettings } from '/views/dialogs.js';
+import { effectsView } from '/views/effects.js';
 import { openLayoutPicker } from '/views/layout_picker.js';
 import { panel } from '/views/panel.js';
 import { peopleView } from '/views/people.js';
+import { openRecordMenu } from '/views/record_menu.js';
 import { recordingsView } from '/views/recordings.js';
 
 export function roomView(session, media) {
   const actions = roomActions(session, media, (name) => side.toggle(name));
   const bar = controls(session, media, actions);
-  const recordings = recordingsView(session);
-  const side = panel({ chat: chatView(session, (count) => bar.setUnread(count)), people: peopleView(session), recordings }, bar.panelChanged);
-  const badge = recordingBadge(session, clockAhead());
+  const ahead = clockAhead();
+  const recordings = recordingsView(session, ahead);
+  const effects = effectsView(session);
+  const chat = chatView(session, (count) => bar.setUnread(count));
+  const side = panel({ chat, people: peopleView(session), recordings, effects }, bar.panelChanged);
+  const badge = recordingBadge(session, ahead);
+  const sentOn = outputBadge(session);
   const alone = aloneCard(session);
   const stage = el('div', { class: 'stage', testid: 'stage' });
   const element = el('div', { class: 'room' },
-    el('header', { class: 'top' }, wordmark(true), el('h1', { testid: 'room-title', tabindex: '-1' }, session.room), badge.element, preferences()),
+    el('header', { class: 'top' }, wordmark(true), el('h1', { testid: 'room-title', tabindex: '-1' }, session.room), badge.element, sentOn.element, preferences()),
     el('main', { class: 'middle' }, el('div', { class: 'stage-frame' }, stage, alone.element), side.separator, side.element),
     bar.element);
   const tiles = new Tiles(stage, session, media);
   const unbind = bindShortcuts({
-    m: actions.mic, v: actions.camera, s: actions.screen, c: actions.chat, p: actions.people, f: actions.fullscreen, '?': actions.help,
+    m: actions.mic, v: actions.camera, s: actions.screen, c: actions.chat, p: actions.people, e: actions.effects, f: actions.fullscreen, '?': actions.help,
   });
 
   function refresh() {
     bar.refresh();
     badge.refresh();
+    sentOn.refresh();
     alone.refresh();
   }
 
@@ -58,6 +65,7 @@ export function roomView(session, media) {
       tiles.close();
       badge.close();
       recordings.close();
+      effects.close();
       media.removeEventListener('change', bar.refresh);
       media.removeEventListener('problem', problem);
       document.removeEventListener('fullscreenchange', bar.fullscreenChanged);
@@ -74,12 +82,14 @@ function roomActions(session, media, togglePanel) {
     camera: ifPublisher(() => media.setCamera(!(media.camera.on && media.camera.track))),
     screen: ifPublisher(() => (session.sending.sharing ? session.sending.stopScreen() : session.sending.startScreen())),
     record: () => toggleRecording(session),
+    recordOptions: () => openRecordMenu((options) => tryTo(() => session.startRecording(options))),
     pause: () => pauseOrResume(session),
     marker: () => openMarker((title) => mark(session, title)),
     layout: () => openLayoutPicker(session),
     chat: () => togglePanel('chat'),
     people: () => togglePanel('people'),
     recordings: () => togglePanel('recordings'),
+    effects: ifPublisher(() => togglePanel('effects')),
     invite: () => openInvitation(session),
     fullscreen: () => (document.fullscreenElement ? document.exitFullscreen() : toggleFullscreen(document.documentElement)),
     settings: () => openSettings(media),
@@ -125,6 +135,7 @@ function tellWhatHappens(session) {
   const states = new Map([...session.model.recordings.values()].map(({ id, state }) => [id, state]));
   session.addEventListener('changed', ({ detail }) => {
     if (detail.type === 'recording') tellRecording(detail.recording, states);
+    if (detail.type === 'effects-failed') tellFailedEffects(session.model, detail);
     const isModerator = session.model.isModerator;
     if (isModerator && !wasModerator) notify(['notice.moderator']);
     wasModerator = isModerator;
@@ -142,6 +153,12 @@ function tellWhatHappens(session) {
   session.addEventListener('problem', ({ detail }) => {
     notify(detail.problem ? textOfProblem(detail) : textOfError(detail), 'warning');
   });
+}
+
+function tellFailedEffects({ selfId, isModerator, participants }, { participant, reason }) {
+  const name = participants.get(participant)?.name;
+  if (participant === selfId) notify(['notice.effects-failed.own', { reason }], 'warning');
+  else if (isModerator && name) notify(['notice.effects-failed', { name, reason }], 'warning');
 }
 
 function tellRecording({ id, state, reason }, states) {

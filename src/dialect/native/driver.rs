@@ -27,8 +27,9 @@ use crate::room::{
     command::{Caller, SessionId},
     error::JoinError,
     event::{LeaveReason, RoomEvent},
+    guests::Address,
     id::ParticipantId,
-    model::Joined,
+    model::{EffectsOf, JoinRequest, Joined},
 };
 
 /// How often a client is asked for a sign of life.
@@ -72,11 +73,16 @@ pub enum Outgoing {
     Close(u16, &'static str),
 }
 
-/// Serves one client until either side ends it.
-pub async fn drive(hub: &Hub, incoming: impl Stream<Item = Incoming> + Unpin, outgoing: impl Sink<Outgoing> + Unpin) {
+/// Serves one client, who came from that address, until either side ends it.
+pub async fn drive(
+    hub: &Hub,
+    from: Address,
+    incoming: impl Stream<Item = Incoming> + Unpin,
+    outgoing: impl Sink<Outgoing> + Unpin,
+) {
     let mut incoming = incoming.fuse();
     let (out, queue) = mpsc::channel(OUT_QUEUE);
-    let mut driver = Driver::new(hub, out);
+    let mut driver = Driver::new(hub, from, out);
     let mut writer = Box::pin(write(outgoing, queue));
     let written = tokio::select! {
         () = driver.run(&mut incoming) => false,
@@ -117,6 +123,7 @@ enum Answered {
 
 struct Driver<'a> {
     hub: &'a Hub,
+    from: Address,
     id: SessionId,
     session: Session,
     place: Option<Place>,
@@ -135,10 +142,11 @@ struct Place {
 struct Over;
 
 impl<'a> Driver<'a> {
-    fn new(hub: &'a Hub, out: mpsc::Sender<Outgoing>) -> Self {
+    fn new(hub: &'a Hub, from: Address, out: mpsc::Sender<Outgoing>) -> Self {
         let greeting = Greeting { ice_servers: hub.ice_servers.clone(), version: hub.version.clone() };
         Self {
             hub,
+            from,
             id: SessionId::next(),
             session: Session::new(Arc::new(greeting)),
             place: None,
@@ -237,11 +245,12 @@ impl<'a> Driver<'a> {
         let id = self.id;
         match verb {
             Verb::Create { room, settings } => {
-                let created = registry.create_for_guest(&room, settings).map(|_| room);
+                let created = registry.create_for_guest(&room, *settings, self.from).map(|_| room);
                 answer(async { Reply::Created(created) })
             }
             Verb::Join { room, request } => {
                 let (events, receiver) = mpsc::channel(EVENT_QUEUE);
+                let request = JoinRequest { from: self.from, ..request };
                 async move { Answered::Joined(registry.join(&room, request, id, events).await, receiver) }.boxed()
             }
             Verb::Resume { room, token } => {
@@ -253,6 +262,7 @@ impl<'a> Driver<'a> {
             | Verb::Unsubscribe(_)
             | Verb::CloseConnection(_)
             | Verb::Answer { .. }
+            | Verb::Restart(_)
             | Verb::Candidate { .. }
             | Verb::Mute { .. }
             | Verb::Rename(_)
@@ -263,6 +273,7 @@ impl<'a> Driver<'a> {
             | Verb::MarkRecording(..)
             | Verb::StopRecording(_)
             | Verb::Layout(_)
+            | Verb::Effects { .. }
             | Verb::Remove(_)
             | Verb::Leave => match &self.place {
                 Some(place) => start_inside(&place.room, place.participant.clone(), verb),
@@ -318,6 +329,7 @@ fn start_inside(room: &RoomHandle, me: ParticipantId, verb: Verb) -> BoxFuture<'
         Verb::Unsubscribe(from) => answer(room.unsubscribe(me, from).map(Reply::Unsubscribed)),
         Verb::CloseConnection(connection) => answer(room.close_connection(me, connection).map(Reply::Connection)),
         Verb::Answer { connection, sdp } => answer(room.answered(me, connection, sdp).map(Reply::Connection)),
+        Verb::Restart(connection) => answer(room.restart(me, connection).map(Reply::Connection)),
         Verb::Candidate { connection, candidate } => {
             answer(room.candidate(me, connection, candidate).map(Reply::Connection))
         }
@@ -332,6 +344,10 @@ fn start_inside(room: &RoomHandle, me: ParticipantId, verb: Verb) -> BoxFuture<'
         }
         Verb::StopRecording(recording) => answer(room.stop_recording(caller, recording).map(Reply::Recording)),
         Verb::Layout(layout) => answer(room.set_layout(caller, *layout).map(|set| Reply::Changed(set.map(drop)))),
+        Verb::Effects { of, chain } => {
+            let of = of.unwrap_or(EffectsOf::Participant(me));
+            answer(room.set_effects(caller, of, chain).map(Reply::Effects))
+        }
         Verb::Remove(participant) => answer(room.remove(caller, participant).map(Reply::Changed)),
         Verb::Leave | Verb::Create { .. } | Verb::Join { .. } | Verb::Resume { .. } => {
             let room = room.clone();

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::message::MAX_FRAME_BYTES;
 use crate::{
+    effect::EffectError,
     media::{LayoutError, MediaError, negotiation::NegotiationError},
     room::error::{
         ChangeError, ConnectionError, CreateError, JoinError, NameError, PublishError, RecordError, RoomGone,
@@ -104,6 +105,7 @@ impl From<CreateError> for Refusal {
             CreateError::Setting { setting, .. } => Self::of(setting, "bad_setting", error),
             CreateError::TooManyRooms { .. } => Self::new("too_many_rooms", error),
             CreateError::PinLocked { .. } => Self::of("pin", "pin_locked", error),
+            CreateError::TooFast { .. } => Self::new("too_fast", error),
             CreateError::ShuttingDown => Self::new("shutting_down", error),
         }
     }
@@ -145,6 +147,8 @@ impl From<ConnectionError> for Refusal {
             ConnectionError::Unknown => Self::of("connection", "no_such_connection", error),
             ConnectionError::CandidateBeforeOffer => Self::of("connection", "candidate_before_offer", error),
             ConnectionError::UnexpectedAnswer => Self::of("connection", "unexpected_answer", error),
+            ConnectionError::NoRestart => Self::of("connection", "no_ice_restart", error),
+            ConnectionError::TooFast => Self::new("too_fast", error),
             ConnectionError::Sdp(negotiation) => negotiation.into(),
             ConnectionError::TooManyCandidates { .. } => Self::new("too_many_candidates", error),
             ConnectionError::NotInRoom => Self::not_joined(),
@@ -160,6 +164,8 @@ impl From<SubscribeError> for Refusal {
             SubscribeError::NoSuchTrack => Self::of("tracks", "no_such_track", error),
             SubscribeError::Oneself => Self::of("participant", "cannot_subscribe_to_self", error),
             SubscribeError::TooMany { .. } => Self::new("too_many_subscriptions", error),
+            SubscribeError::NoMix => Self::of("mix", "mix_unavailable", error),
+            SubscribeError::OnlyWithEffects => Self::of("effects", "not_allowed", error),
             SubscribeError::TooFast => Self::new("too_fast", error),
             SubscribeError::NotInRoom => Self::not_joined(),
             SubscribeError::Gone(gone) => gone.into(),
@@ -178,6 +184,7 @@ impl From<ChangeError> for Refusal {
             ChangeError::TooLong { what, .. } => Self::of(what, "too_long", error),
             ChangeError::Setting { setting, .. } => Self::of(setting, "bad_setting", error),
             ChangeError::Layout(LayoutError { field, .. }) => Self::of(field, "bad_layout", error),
+            ChangeError::Effects(effects) => effects.into(),
             ChangeError::NotInRoom => Self::not_joined(),
             ChangeError::Gone(gone) => gone.into(),
         }
@@ -191,6 +198,7 @@ impl From<RecordError> for Refusal {
             RecordError::Setting { setting, .. } => Self::of(setting, "bad_setting", error),
             RecordError::Layout(LayoutError { field, .. }) => Self::of(field, "bad_layout", error),
             RecordError::TooMany { .. } => Self::new("too_many_recordings", error),
+            RecordError::TooFast => Self::new("too_fast", error),
             RecordError::NoSuchRecording => Self::of("recording", "no_such_recording", error),
             RecordError::NotRecording => Self::of("recording", "not_recording", error),
             RecordError::BadMarker => Self::of("title", "bad_marker", error),
@@ -198,6 +206,8 @@ impl From<RecordError> for Refusal {
             RecordError::AlreadyPaused => Self::of("recording", "already_paused", error),
             RecordError::NotPaused => Self::of("recording", "not_paused", error),
             RecordError::DiskFull { .. } => Self::new("disk_full", error),
+            RecordError::ServerBusy(_) => Self::new("server_busy", error),
+            RecordError::CatalogueBusy => Self::new("catalogue_busy", error),
             RecordError::Catalogue(_) => Self::new("catalogue_failed", error),
             RecordError::NotInRoom => Self::not_joined(),
             RecordError::Gone(gone) => gone.into(),
@@ -211,13 +221,27 @@ impl From<LayoutError> for Refusal {
     }
 }
 
+impl From<EffectError> for Refusal {
+    fn from(error: EffectError) -> Self {
+        match error {
+            EffectError::Unknown(_) => Self::of("effects", "no_such_effect", error),
+            EffectError::NotOnMix(_) | EffectError::Parameter { .. } => Self::of("effects", "bad_effect", error),
+            EffectError::TooMany => Self::of("effects", "too_many_effects", error),
+            EffectError::OverBudget { .. } => Self::of("effects", "effects_over_budget", error),
+        }
+    }
+}
+
 impl From<NegotiationError> for Refusal {
     fn from(error: NegotiationError) -> Self {
         match error {
             NegotiationError::NotSdp(_) => Self::of("sdp", "bad_sdp", error),
             NegotiationError::TooLarge(_) => Self::of("sdp", "sdp_too_large", error),
             NegotiationError::NoCommonCodec { .. } => Self::of("sdp", "no_common_codec", error),
-            NegotiationError::NothingToReceive => Self::of("sdp", "nothing_to_receive", error),
+            // Nobody offers to receive in this protocol.
+            NegotiationError::NothingToReceive | NegotiationError::NothingToSend => {
+                Self::of("sdp", "nothing_to_receive", error)
+            }
             NegotiationError::NotACandidate(_) => Self::of("candidate", "bad_candidate", error),
         }
     }
@@ -228,7 +252,9 @@ impl From<MediaError> for Refusal {
         match error {
             MediaError::Description(_) => Self::of("sdp", "bad_sdp", error),
             MediaError::DiskFull => Self::new("disk_full", error),
+            MediaError::Busy { .. } => Self::new("server_busy", error),
             MediaError::ConnectTimeout(_)
+            | MediaError::Handshake(_)
             | MediaError::ConnectionLost
             | MediaError::Element { .. }
             | MediaError::File(_)

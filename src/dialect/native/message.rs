@@ -11,6 +11,7 @@
 //! | `unpublish`, `unsubscribe {connection}` | the end of one connection |
 //! | `record` | start, pause, resume or stop of a recording, or a marker in it |
 //! | `layout` | the room's layout |
+//! | `effects` | a chain of effects, of a participant or the mix |
 //!
 //! Each way a frame can be wrong has a code of its own; see [`Refusal`].
 
@@ -24,10 +25,12 @@ use serde_json::{Map, Value};
 
 use super::error::Refusal;
 use crate::{
+    effect::EffectRequest,
     media::{IceCandidate, LayoutChoice, LayoutSpec, RecordingSpec},
     room::{
+        guests::Address,
         id::{ConnectionName, ParticipantId, RecordingId, ResumeToken, TrackId},
-        model::{JoinRequest, Role, RoomSettings, Source, Subscribe},
+        model::{EffectsOf, JoinRequest, Role, RoomSettings, Source, Subscribe, Unsubscribe},
     },
 };
 
@@ -64,7 +67,7 @@ pub struct Request {
 #[expect(missing_docs, reason = "the fields are named as on the wire, and docs/protocol/native.md explains each")]
 pub enum Verb {
     /// Make a room.
-    Create { room: String, settings: RoomSettings },
+    Create { room: String, settings: Box<RoomSettings> },
     /// Come in.
     Join { room: String, request: JoinRequest },
     /// Come back.
@@ -73,12 +76,14 @@ pub enum Verb {
     Publish { connection: ConnectionName, sdp: String, sources: Vec<(String, Option<Source>, bool)> },
     /// Watch.
     Subscribe(Subscribe),
-    /// Watch no more: one, or all.
-    Unsubscribe(Option<ParticipantId>),
+    /// Watch no more: one, all, or the mix.
+    Unsubscribe(Unsubscribe),
     /// `unpublish`, and `unsubscribe` of one connection.
     CloseConnection(ConnectionName),
     /// The answer to an offer.
     Answer { connection: ConnectionName, sdp: String },
+    /// Look for other paths.
+    Restart(ConnectionName),
     /// An ICE candidate.
     Candidate { connection: ConnectionName, candidate: IceCandidate },
     /// Mark a track muted or not.
@@ -99,6 +104,8 @@ pub enum Verb {
     StopRecording(RecordingId),
     /// Lay out the mix.
     Layout(Box<LayoutSpec>),
+    /// Replace a chain of effects; of oneself (`None`), somebody, or the mix.
+    Effects { of: Option<EffectsOf>, chain: Vec<EffectRequest> },
     /// Remove somebody.
     Remove(ParticipantId),
     /// Go.
@@ -174,12 +181,14 @@ impl Fields {
             "subscribe" => self.subscribe(),
             "unsubscribe" => self.unsubscribe(),
             "answer" => Ok(Verb::Answer { connection: self.connection()?, sdp: self.required("sdp")? }),
+            "restart" => Ok(Verb::Restart(self.connection()?)),
             "candidate" => self.candidate(),
             "mute" => Ok(Verb::Mute { track: self.required("track")?, muted: self.required("muted")? }),
             "rename" => Ok(Verb::Rename(self.required("name")?)),
             "signal" => self.signal(),
             "record" => self.record(),
             "layout" => Ok(Verb::Layout(Box::new(LayoutSpec::from_json(std::mem::take(&mut self.0))?))),
+            "effects" => self.effects(),
             "remove" => Ok(Verb::Remove(self.required("participant")?)),
             "leave" => Ok(Verb::Leave),
             _ => Err(Refusal::unknown_type(&verb)),
@@ -194,7 +203,7 @@ impl Fields {
             recording: None,
             linger_s: self.optional("linger_s")?,
         };
-        Ok(Verb::Create { room: self.required("room")?, settings })
+        Ok(Verb::Create { room: self.required("room")?, settings: Box::new(settings) })
     }
 
     fn join(&mut self) -> Result<Verb, Refusal> {
@@ -204,7 +213,7 @@ impl Fields {
         }
         let name = self.required("name")?;
         let (pin, role): (_, Option<Role>) = (self.optional("pin")?, self.optional("role")?);
-        Ok(Verb::Join { room, request: JoinRequest { name, pin, role } })
+        Ok(Verb::Join { room, request: JoinRequest { name, pin, role, from: Address::default() } })
     }
 
     fn publish(&mut self) -> Result<Verb, Refusal> {
@@ -225,11 +234,23 @@ impl Fields {
         let all: Option<bool> = self.optional("all")?;
         let participant: Option<ParticipantId> = self.optional("participant")?;
         let tracks: Option<Vec<TrackId>> = self.bounded("tracks")?;
+        let effects: Option<bool> = self.optional("effects")?;
+        if effects.is_some() && participant.is_none() {
+            return Err(Refusal::bad_field("effects", "goes with `participant`"));
+        }
+        if self.optional("mix")?.unwrap_or(false) {
+            if all.is_some() || participant.is_some() || tracks.is_some() {
+                return Err(Refusal::bad_field("mix", "goes with nothing else"));
+            }
+            return Ok(Verb::Subscribe(Subscribe::Mix));
+        }
         match (all, participant) {
             (Some(true), None) if tracks.is_none() => Ok(Verb::Subscribe(Subscribe::All)),
             (Some(true), None) => Err(Refusal::bad_field("tracks", "goes with `participant`, not with `all`")),
             (Some(true), Some(_)) => Err(Refusal::bad_field("all", "does not go with `participant`")),
-            (_, Some(participant)) => Ok(Verb::Subscribe(Subscribe::Participant { participant, tracks })),
+            (_, Some(participant)) => {
+                Ok(Verb::Subscribe(Subscribe::Participant { participant, tracks, effects: effects.unwrap_or(true) }))
+            }
             (_, None) => Err(Refusal::missing_field("participant")),
         }
     }
@@ -237,13 +258,15 @@ impl Fields {
     fn unsubscribe(&mut self) -> Result<Verb, Refusal> {
         let all: Option<bool> = self.optional("all")?;
         let participant: Option<ParticipantId> = self.optional("participant")?;
+        let mix: Option<bool> = self.optional("mix")?;
         let connection = if self.0.contains_key("connection") { Some(self.connection()?) } else { None };
-        match (all.unwrap_or(false), participant, connection) {
-            (true, None, None) => Ok(Verb::Unsubscribe(None)),
-            (false, Some(participant), None) => Ok(Verb::Unsubscribe(Some(participant))),
-            (false, None, Some(connection)) => Ok(Verb::CloseConnection(connection)),
-            (false, None, None) => Err(Refusal::missing_field("participant")),
-            _ => Err(Refusal::bad_field("all", "one of `all`, `participant` and `connection` is enough")),
+        match (all.unwrap_or(false), mix.unwrap_or(false), participant, connection) {
+            (true, false, None, None) => Ok(Verb::Unsubscribe(Unsubscribe::All)),
+            (false, true, None, None) => Ok(Verb::Unsubscribe(Unsubscribe::Mix)),
+            (false, false, Some(participant), None) => Ok(Verb::Unsubscribe(Unsubscribe::Participant(participant))),
+            (false, false, None, Some(connection)) => Ok(Verb::CloseConnection(connection)),
+            (false, false, None, None) => Err(Refusal::missing_field("participant")),
+            _ => Err(Refusal::bad_field("all", "one of `all`, `mix`, `participant` and `connection` is enough")),
         }
     }
 
@@ -276,16 +299,34 @@ impl Fields {
         }
     }
 
+    fn effects(&mut self) -> Result<Verb, Refusal> {
+        let (mix, participant): (Option<bool>, Option<ParticipantId>) =
+            (self.optional("mix")?, self.optional("participant")?);
+        let of = match (mix.unwrap_or(false), participant) {
+            (true, Some(_)) => return Err(Refusal::bad_field("mix", "does not go with `participant`")),
+            (true, None) => Some(EffectsOf::Mix),
+            (false, participant) => participant.map(EffectsOf::Participant),
+        };
+        let chain = self.bounded("effects")?.ok_or_else(|| Refusal::missing_field("effects"))?;
+        Ok(Verb::Effects { of, chain })
+    }
+
     fn recording_spec(&mut self) -> Result<RecordingSpec, Refusal> {
         let usual = RecordingSpec::default();
         Ok(RecordingSpec {
             mode: self.optional("mode")?.unwrap_or(usual.mode),
+            audio: self.optional("audio")?.unwrap_or(usual.audio),
+            video: self.optional("video")?.unwrap_or(usual.video),
             layout: self.take("layout").map(LayoutChoice::from_json).transpose()?,
             width: self.optional("width")?.unwrap_or(usual.width),
             height: self.optional("height")?.unwrap_or(usual.height),
             fps: self.optional("fps")?.unwrap_or(usual.fps),
+            effects: self.optional("effects")?.unwrap_or(usual.effects),
             name: self.optional("name")?,
             max_s: self.optional("max_s")?,
+            max_bytes: self.optional("max_bytes")?,
+            stop_when_empty_s: self.optional("stop_when_empty_s")?,
+            start: self.optional("start")?.unwrap_or(usual.start),
         })
     }
 

@@ -12,7 +12,10 @@ use warp::{
 };
 
 use super::driver::{Incoming, Outgoing, drive};
-use crate::room::Registry;
+use crate::{
+    room::{Registry, guests::Address},
+    server::auth::Peer,
+};
 
 /// A message larger than this ends the socket, in bytes; smaller ones are refused one by one.
 pub const MAX_MESSAGE_BYTES: usize = 2 * 1024 * 1024;
@@ -61,21 +64,23 @@ pub fn routes(
         .and(warp::ws())
         .and(warp::header::optional::<String>("origin"))
         .and(warp::header::optional::<String>("host"))
-        .map(move |ws: Ws, origin: Option<String>, host: Option<String>| {
+        .and(warp::ext::optional::<Peer>())
+        .map(move |ws: Ws, origin: Option<String>, host: Option<String>, peer: Option<Peer>| {
             if !origins.allows(origin.as_deref(), host.as_deref()) {
                 tracing::warn!(?origin, ?host, "a page of another origin was refused");
                 let why = "pages of this origin may not connect\n";
                 return warp::reply::with_status(why, StatusCode::FORBIDDEN).into_response();
             }
             let hub = hub.clone();
+            let from = peer.map_or_else(Address::default, |peer| peer.address.ip().into());
             ws.max_message_size(MAX_MESSAGE_BYTES)
                 .max_frame_size(MAX_MESSAGE_BYTES)
-                .on_upgrade(|socket| async move { serve(&hub, socket).await })
+                .on_upgrade(move |socket| async move { serve(&hub, from, socket).await })
                 .into_response()
         })
 }
 
-async fn serve(hub: &Hub, socket: WebSocket) {
+async fn serve(hub: &Hub, from: Address, socket: WebSocket) {
     let (sink, stream) = socket.split();
     // A socket that fails is a socket that ends; only "too big" is worth an answer.
     let frames = stream.scan(false, |ended, frame| {
@@ -91,7 +96,7 @@ async fn serve(hub: &Hub, socket: WebSocket) {
         ready(frame)
     });
     let sink = sink.with(|frame| ready(Ok::<_, warp::Error>(written(frame))));
-    drive(hub, std::pin::pin!(frames), std::pin::pin!(sink)).await;
+    drive(hub, from, std::pin::pin!(frames), std::pin::pin!(sink)).await;
 }
 
 fn read(message: Message) -> Incoming {

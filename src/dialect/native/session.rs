@@ -12,11 +12,14 @@ use super::{
     error::Refusal,
     message::{self, Request, RequestId, Verb},
 };
-use crate::room::{
-    error::{ChangeError, ConnectionError, CreateError, JoinError, PublishError, RecordError, SubscribeError},
-    event::RoomEvent,
-    id::ConnectionName,
-    model::{Joined, Marker, Published, RoomRecordingView},
+use crate::{
+    effect::Applied,
+    room::{
+        error::{ChangeError, ConnectionError, CreateError, JoinError, PublishError, RecordError, SubscribeError},
+        event::RoomEvent,
+        id::ConnectionName,
+        model::{Joined, Marker, Published, RoomRecordingView},
+    },
 };
 
 /// Verbs of one session that may wait for their answers.
@@ -82,6 +85,7 @@ pub enum Reply {
     Connection(Result<(), ConnectionError>),
     Changed(Result<(), ChangeError>),
     Recording(Result<RoomRecordingView, RecordError>),
+    Effects(Result<Vec<Applied>, ChangeError>),
     /// Of `record` with `marker`.
     Marked(Result<Marker, RecordError>),
     Left,
@@ -140,6 +144,7 @@ impl Session {
             | Reply::Connection(_)
             | Reply::Changed(_)
             | Reply::Recording(_)
+            | Reply::Effects(_)
             | Reply::Marked(_) => return VecDeque::new(),
         };
         match std::mem::replace(&mut self.state, next) {
@@ -150,7 +155,7 @@ impl Session {
 
     /// Something happened in the room.
     pub fn event(&mut self, event: &RoomEvent) -> Vec<Output> {
-        if !matches!(self.state, State::Inside) {
+        if !matches!(self.state, State::Inside) || matches!(event, RoomEvent::Connected { .. }) {
             return Vec::new();
         }
         let frame = Output::Send(to_text(event));
@@ -166,8 +171,17 @@ impl Session {
             | RoomEvent::Signal(_)
             | RoomEvent::Speaking { .. }
             | RoomEvent::Recording { .. }
+            | RoomEvent::Output { .. }
+            | RoomEvent::OutputRemoved { .. }
             | RoomEvent::Layout { .. }
+            | RoomEvent::Effects { .. }
+            | RoomEvent::EffectsFailed { .. }
+            | RoomEvent::Barcode { .. }
+            | RoomEvent::Motion { .. }
+            | RoomEvent::Face { .. }
+            | RoomEvent::Level { .. }
             | RoomEvent::Offer { .. }
+            | RoomEvent::Connected { .. }
             | RoomEvent::Candidate { .. }
             | RoomEvent::ConnectionClosed { .. } => None,
         };
@@ -238,6 +252,7 @@ impl Session {
             Reply::Connection(done) => Ok(done.map(|()| Map::new())?),
             Reply::Changed(done) => Ok(done.map(|()| Map::new())?),
             Reply::Marked(marker) => Ok(fields([("marker", json!(marker?))])),
+            Reply::Effects(effects) => Ok(fields([("effects", json!(effects?))])),
             Reply::Recording(recording) => Ok(fields([("recording", json!(recording?))])),
             Reply::Left => Ok(Map::new()),
         }

@@ -1,5 +1,7 @@
 //! One time for all pipelines of a room.
 
+use std::time::{Duration, Instant};
+
 use gst::prelude::*;
 
 /// A room's clock and the moment its running time began. Every pipeline of the room gets both, so a
@@ -8,6 +10,8 @@ use gst::prelude::*;
 pub struct RoomClock {
     clock: gst::Clock,
     base_time: gst::ClockTime,
+    /// The same moment for what is no pipeline.
+    began: Instant,
 }
 
 impl RoomClock {
@@ -15,7 +19,7 @@ impl RoomClock {
     pub fn new() -> Self {
         let clock = gst::SystemClock::obtain();
         let base_time = clock.time();
-        Self { clock, base_time }
+        Self { clock, base_time, began: Instant::now() }
     }
 
     /// Puts a pipeline that was not started yet on this time. Without a start time GStreamer leaves
@@ -29,6 +33,11 @@ impl RoomClock {
     /// Time since the room began.
     pub fn running_time(&self) -> gst::ClockTime {
         self.clock.time().saturating_sub(self.base_time)
+    }
+
+    /// The moment that a running time was, or will be: both clocks are the system's monotonic one.
+    pub fn moment(&self, running_time: gst::ClockTime) -> Instant {
+        self.began + Duration::from(running_time)
     }
 }
 

@@ -14,12 +14,16 @@ use std::{
 };
 
 use gst::prelude::*;
-use gst_utils::streamproducer::{ConsumerSettings, ProducerSettings, StreamProducer};
+use gst_utils::streamproducer::{ConsumerSettings, ConsumptionLink, ProducerSettings, StreamProducer};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
 
-use super::{OwnedPipeline, PipelineEvent, RoomClock, Track};
+use super::{OwnedPipeline, PipelineEvent, RoomClock, Track, av1};
 use crate::{
-    media::{CodecName, Kind, MediaError, Unavailable},
+    media::{
+        CodecName, Kind, MediaError, Unavailable,
+        graph::{Graph, NodeKind},
+    },
     room::id::TrackId,
 };
 
@@ -29,11 +33,26 @@ const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
 /// Packets that wait for a decoder that falls behind, in time; older ones are dropped.
 const BACKLOG: gst::ClockTime = gst::ClockTime::from_mseconds(500);
 
+/// What readers of a track see where they do not ask for it without effects.
+#[derive(Debug, Default)]
+struct Shown {
+    /// The track with effects, while it has some.
+    effected: Option<StreamProducer>,
+    links: Vec<Weak<Mutex<ConsumptionLink>>>,
+}
+
+/// A link to a decoder, ended by its drop. One that shows effects changes over while it stands.
+#[derive(Debug)]
+pub struct RawLink {
+    _link: Arc<Mutex<ConsumptionLink>>,
+}
+
 /// The decoders of a room. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Decoders {
     clock: RoomClock,
     running: Arc<Mutex<HashMap<TrackId, Weak<Decoder>>>>,
+    tasks: TaskTracker,
 }
 
 /// A running decoder: ends when the last who holds it lets go.
@@ -41,6 +60,7 @@ pub struct Decoders {
 pub struct Decoder {
     /// Raw media: `video/x-raw` or `audio/x-raw` in whatever format and size it was published.
     pub producer: StreamProducer,
+    shown: Mutex<Shown>,
     /// Its codec.
     pub codec: CodecName,
     restarts: Arc<AtomicU32>,
@@ -51,7 +71,7 @@ pub struct Decoder {
 impl Decoders {
     /// None yet.
     pub fn new(clock: &RoomClock) -> Self {
-        Self { clock: clock.clone(), running: Arc::default() }
+        Self { clock: clock.clone(), running: Arc::default(), tasks: TaskTracker::new() }
     }
 
     /// The decoder of `track`, started if nobody needed it yet. Must be called on a tokio runtime.
@@ -64,32 +84,83 @@ impl Decoders {
             return Ok(decoder);
         }
         running.retain(|_, decoder| decoder.strong_count() > 0);
-        let decoder = Arc::new(Decoder::start(track, &self.clock)?);
+        let decoder = Arc::new(Decoder::start(track, &self.clock, &self.tasks)?);
         running.insert(track.id.clone(), Arc::downgrade(&decoder));
         Ok(decoder)
+    }
+
+    /// Waits until all are gone, which nobody needs any more.
+    pub async fn ended(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 }
 
 impl Decoder {
-    fn start(track: &Arc<Track>, clock: &RoomClock) -> Result<Self, MediaError> {
+    fn start(track: &Arc<Track>, clock: &RoomClock, tasks: &TaskTracker) -> Result<Self, MediaError> {
         let chain = chain(track.codec)?;
         let (owned, events) = OwnedPipeline::new(&format!("decode-{}", track.id), clock);
-        // The link would set the format too late, once the source has been started.
-        let source = gst_app::AppSrc::builder()
-            .name("packets")
-            .format(gst::Format::Time)
-            .is_live(true)
-            .handle_segment_change(true)
-            .build();
+        let source = source();
         let sink = gst_app::AppSink::builder().name("raw").async_(false).sync(false).enable_last_sample(false).build();
         link(owned.pipeline(), source.upcast_ref(), &chain, sink.upcast_ref())?;
+        keep_keyframe_requests(&sink);
+        if track.kind() == Kind::Video {
+            take_any_stride(&sink);
+        }
         let producer = StreamProducer::with(&sink, ProducerSettings { sync: false });
         // A publisher's end is the room's to tell; until then readers keep the last frame.
         producer.set_forward_events([]);
         let (in_use, last_gone) = oneshot::channel();
         let restarts = Arc::new(AtomicU32::new(0));
-        tokio::spawn(run(owned, events, source, track.clone(), last_gone, restarts.clone()));
-        Ok(Self { producer, codec: track.codec, restarts, _in_use: in_use })
+        tasks.spawn(run(owned, events, source, track.clone(), last_gone, restarts.clone()));
+        Ok(Self { producer, shown: Mutex::default(), codec: track.codec, restarts, _in_use: in_use })
+    }
+
+    /// Feeds raw media into `source`: with the track's effects, while it has some, or as it was published.
+    ///
+    /// # Errors
+    /// [`MediaError::Element`] if it is fed already.
+    pub fn link(
+        &self,
+        source: &gst_app::AppSrc,
+        settings: ConsumerSettings,
+        with_effects: bool,
+    ) -> Result<RawLink, MediaError> {
+        let mut shown = self.shown.lock().expect("nothing panics under this lock");
+        let effected = shown.effected.as_ref().filter(|_| with_effects);
+        let link = effected.unwrap_or(&self.producer).add_consumer_with(source, settings);
+        let link = link.map_err(|error| twice(source, &error))?;
+        let link = Arc::new(Mutex::new(link));
+        if with_effects {
+            shown.links.retain(|link| link.strong_count() > 0);
+            shown.links.push(Arc::downgrade(&link));
+        }
+        Ok(RawLink { _link: link })
+    }
+
+    /// Readers see the track so from now on: with effects, or as it was published (`None`).
+    pub fn show(&self, effected: Option<&StreamProducer>) {
+        let mut shown = self.shown.lock().expect("nothing panics under this lock");
+        if shown.effected.as_ref() == effected {
+            return;
+        }
+        shown.effected = effected.cloned();
+        let producer = effected.unwrap_or(&self.producer);
+        for link in shown.links.iter().filter_map(Weak::upgrade) {
+            let mut link = link.lock().expect("nothing panics under this lock");
+            if let Err(error) = link.change_producer(producer, false) {
+                tracing::error!("a reader of a track could not change over: {error}");
+            }
+        }
+    }
+
+    /// Adds it to the room's graph, once, with the way to it from its track.
+    pub fn graph(&self, track: &TrackId, graph: &mut Graph) {
+        let (id, label) = (format!("decoder-{track}"), self.codec.encoding_name());
+        if !graph.has_node(&id) {
+            graph.add(&id, NodeKind::Decoder, label, &[("restarts", self.restarts().to_string())]);
+            graph.join(&format!("track-{track}"), &id, &format!("{label} rtp"));
+        }
     }
 
     /// How often it failed and was started again.
@@ -98,8 +169,18 @@ impl Decoder {
     }
 }
 
-/// Keeps a decoder running until `last_gone`.
-async fn run(
+/// Where a track's packets come in. The link would set the format too late, once it has been started.
+pub(super) fn source() -> gst_app::AppSrc {
+    gst_app::AppSrc::builder()
+        .name("packets")
+        .format(gst::Format::Time)
+        .is_live(true)
+        .handle_segment_change(true)
+        .build()
+}
+
+/// Keeps a reader of a track running until `last_gone`.
+pub(super) async fn run(
     owned: OwnedPipeline,
     mut events: mpsc::Receiver<PipelineEvent>,
     source: gst_app::AppSrc,
@@ -113,7 +194,7 @@ async fn run(
             _ = &mut last_gone => break,
         };
         let rest = restarts.fetch_add(1, Relaxed);
-        tracing::warn!(track.id = %track.id, restarts = rest + 1, "decoder failed and is started again: {failure}");
+        tracing::warn!(track.id = %track.id, restarts = rest + 1, "what reads the track failed and is started again: {failure}");
         let pipeline = owned.pipeline().clone();
         // An error means that the runtime is going down, and everything with it.
         let _ = tokio::task::spawn_blocking(move || pipeline.set_state(gst::State::Null)).await;
@@ -128,18 +209,18 @@ async fn run(
     let _ = owned.shutdown(SHUTDOWN_DEADLINE).await;
 }
 
-/// Feeds the decoder until it fails. The link to the track ends with this future.
+/// Feeds it until it fails. The link to the track ends with this future.
 async fn play(
     owned: &OwnedPipeline,
     events: &mut mpsc::Receiver<PipelineEvent>,
     source: &gst_app::AppSrc,
-    track: &Track,
+    track: &Arc<Track>,
 ) -> MediaError {
     if let Err(error) = owned.start().await {
         return error;
     }
     let settings = ConsumerSettings { max_time: BACKLOG, ..Default::default() };
-    let Ok(_link) = track.producer.add_consumer_with(source, settings) else {
+    let Ok(_link) = track.read(source, settings) else {
         return MediaError::Element { element: source.name().into(), message: "is linked to the track already".into() };
     };
     track.request_keyframe();
@@ -152,7 +233,32 @@ async fn play(
     }
 }
 
-fn link(
+/// Decoders write into our buffers, in the rows that suit them; otherwise they would copy every picture
+/// out of their own. All who read raw pictures go by the rows that a buffer says it has.
+fn take_any_stride(sink: &gst_app::AppSink) {
+    let pad = sink.static_pad("sink").expect("an appsink has a sink pad");
+    pad.add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, |_, info| {
+        let Some(query) = info.query_mut() else { return gst::PadProbeReturn::Ok };
+        let gst::QueryViewMut::Allocation(allocation) = query.view_mut() else { return gst::PadProbeReturn::Ok };
+        allocation.add_allocation_meta::<gst_video::VideoMeta>(None);
+        gst::PadProbeReturn::Handled
+    });
+}
+
+/// Whoever begins to read raw media needs no keyframe; links ask for one all the same.
+fn keep_keyframe_requests(sink: &gst_app::AppSink) {
+    let pad = sink.static_pad("sink").expect("an appsink has a sink pad");
+    pad.add_probe(gst::PadProbeType::EVENT_UPSTREAM, |_, info| match info.event() {
+        Some(event) if gst_video::UpstreamForceKeyUnitEvent::parse(event).is_ok() => gst::PadProbeReturn::Handled,
+        _ => gst::PadProbeReturn::Ok,
+    });
+}
+
+fn twice(source: &gst_app::AppSrc, error: &dyn std::fmt::Display) -> MediaError {
+    MediaError::Element { element: source.name().into(), message: error.to_string() }
+}
+
+pub(super) fn link(
     pipeline: &gst::Pipeline,
     source: &gst::Element,
     chain: &[gst::Element],
@@ -165,6 +271,9 @@ fn link(
         .map_err(|error| MediaError::Element { element: pipeline.name().into(), message: error.to_string() })
 }
 
+/// Best first.
+pub(super) const H264_DECODERS: [&str; 2] = ["avdec_h264", "openh264dec"];
+
 /// Depayloader and decoder factories of a codec, best first where there is a choice, and the Debian
 /// packages that have them.
 fn factories(codec: CodecName) -> (&'static [&'static str], &'static [&'static str], &'static str) {
@@ -172,7 +281,7 @@ fn factories(codec: CodecName) -> (&'static [&'static str], &'static [&'static s
         CodecName::Opus => (&["rtpopusdepay"], &["opusdec"], "gstreamer1.0-plugins-base gstreamer1.0-plugins-good"),
         CodecName::Vp8 => (&["rtpvp8depay"], &["vp8dec"], "gstreamer1.0-plugins-good"),
         CodecName::Vp9 => (&["rtpvp9depay"], &["vp9dec"], "gstreamer1.0-plugins-good"),
-        CodecName::H264 => (&["rtph264depay", "h264parse"], &["avdec_h264", "openh264dec"], "gstreamer1.0-libav"),
+        CodecName::H264 => (&["rtph264depay", "h264parse"], &H264_DECODERS, "gstreamer1.0-libav"),
         CodecName::Av1 => (&["rtpav1depay", "av1parse"], &["dav1ddec", "av1dec"], ""),
     }
 }
@@ -213,15 +322,21 @@ fn chain(codec: CodecName) -> Result<Vec<gst::Element>, MediaError> {
     let mut chain = depay.iter().map(|name| make(name)).collect::<Result<Vec<_>, _>>()?;
     let decoder = decoders.iter().find(|name| gst::ElementFactory::find(name).is_some()).unwrap_or(&decoders[0]);
     chain.push(make(decoder)?);
-    if codec.kind() == Kind::Video {
-        configure_video(&chain);
+    match codec.kind() {
+        Kind::Video => configure_video(&chain),
+        Kind::Audio => chain.iter().filter(|element| element.has_property("plc")).for_each(conceal_losses),
     }
     Ok(chain)
 }
 
+/// Packets that the jitter buffer tells of as lost sound as if they had come, nearly.
+fn conceal_losses(decoder: &gst::Element) {
+    decoder.set_property("plc", true);
+}
+
 /// Loss ends at the next keyframe, which is asked for at once. One thread a decoder: there are many
 /// tracks, and frame threads would add a frame of delay each.
-fn configure_video(chain: &[gst::Element]) {
+pub(super) fn configure_video(chain: &[gst::Element]) {
     for element in chain {
         for (property, value) in
             [("request-keyframe", true), ("wait-for-keyframe", true), ("automatic-request-sync-points", true)]
@@ -236,6 +351,9 @@ fn configure_video(chain: &[gst::Element]) {
     }
 }
 
-fn make(factory: &str) -> Result<gst::Element, MediaError> {
-    gst::ElementFactory::make(factory).build().map_err(|_| MediaError::Unavailable(factory.into()))
+/// An element; where GStreamer has none, our own depayloader of AV1.
+pub(super) fn make(factory: &str) -> Result<gst::Element, MediaError> {
+    let made = gst::ElementFactory::make(factory).build();
+    let made = made.or_else(|error| if factory == "rtpav1depay" { av1::depayloader() } else { Err(error) });
+    made.map_err(|_| MediaError::Unavailable(factory.into()))
 }

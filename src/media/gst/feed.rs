@@ -45,6 +45,8 @@ pub struct Feed {
     asked: AtomicU64,
     /// The subscriber's payload number where it differs from ours, else 0.
     payload: AtomicU8,
+    /// Packets that came all at once when it was added, and may wait beyond the limit.
+    replayed: AtomicU64,
 }
 
 impl Feed {
@@ -65,7 +67,29 @@ impl Feed {
             waits_for_keyframe: AtomicBool::new(kind == Kind::Video),
             asked: AtomicU64::new(0),
             payload: AtomicU8::new(0),
+            replayed: AtomicU64::new(0),
         }
+    }
+
+    /// Takes what went before, all at once, beginning with a keyframe.
+    pub(super) fn replay(&self, packets: &[Packet]) {
+        for packet in packets {
+            self.waits_for_keyframe.store(false, Relaxed);
+            self.replayed.fetch_add(1, Relaxed);
+            // An error means that the subscriber's pipeline is going down.
+            let _ = self.source.push_buffer(self.renumbered(&packet.buffer));
+            counters::packet_forwarded();
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        let limit = if self.kind == Kind::Video { MAX_QUEUED_VIDEO } else { MAX_QUEUED_AUDIO };
+        let level = self.source.current_level_buffers();
+        if level < limit {
+            self.replayed.store(0, Relaxed);
+            return false;
+        }
+        level >= limit + self.replayed.load(Relaxed)
     }
 
     /// Lets packets through from the next keyframe on. To be called once the connection is up: a
@@ -90,8 +114,7 @@ impl Feed {
             return Fed::Skipped;
         }
         let waits = self.waits_for_keyframe.load(Relaxed);
-        let limit = if self.kind == Kind::Video { MAX_QUEUED_VIDEO } else { MAX_QUEUED_AUDIO };
-        let is_full = self.source.current_level_buffers() >= limit;
+        let is_full = self.is_full();
         if waits && is_full {
             // A keyframe could not be taken either, and everybody else would pay for it.
             return Fed::Skipped;

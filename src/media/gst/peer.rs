@@ -16,14 +16,18 @@ use super::{
     webrtc::{Signal, WebRtc},
 };
 use crate::{
-    media::{IceCandidate, MediaError, MediaEvent},
+    media::{IceCandidate, MediaError, MediaEvent, graph::Stage},
     room::id::ConnectionId,
 };
 
-/// A client that sends nothing for so long, not even RTCP, is gone.
+/// A client from whom no RTP, RTCP or DTLS comes for so long is gone (libnice keeps STUN to itself). All
+/// that some send is RTCP, every 6 s, and some lose their network for a while.
 const SILENCE_LIMIT: Duration = Duration::from_secs(20);
+/// The same for publishers of whom nothing else tells that they are there. With the interval of the check
+/// it stays under 10 s.
+const ALONE_SILENCE_LIMIT: Duration = Duration::from_secs(8);
 /// How often that is looked at.
-const SILENCE_CHECK: Duration = Duration::from_secs(2);
+const SILENCE_CHECK: Duration = Duration::from_secs(1);
 /// What a peer's pipeline may take to end.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
 /// Commands that may wait for a peer's task; more than a room passes on.
@@ -36,15 +40,6 @@ pub(super) enum Command {
     Answer(String),
     /// A candidate of the client.
     Candidate(IceCandidate),
-}
-
-/// Where a connection stands; for the graph.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    Negotiating,
-    Connecting,
-    Connected,
-    Ended,
 }
 
 /// The room's end of a peer's task.
@@ -176,13 +171,28 @@ pub(super) struct Connection<'a> {
     transport: (String, u32),
     connect_by: Instant,
     silence_check: Interval,
+    /// Nothing else tells that the client is there.
+    alone: bool,
 }
 
 impl<'a> Connection<'a> {
     fn new(inside: &'a mut Inside, webrtc: &'a mut WebRtc) -> Self {
         let connect_by = Instant::now() + inside.context.settings.connect_timeout;
         let silence_check = tokio::time::interval(SILENCE_CHECK);
-        Self { inside, webrtc, early: Some(Vec::new()), transport: ("0".into(), 0), connect_by, silence_check }
+        Self {
+            inside,
+            webrtc,
+            early: Some(Vec::new()),
+            transport: ("0".into(), 0),
+            connect_by,
+            silence_check,
+            alone: false,
+        }
+    }
+
+    /// Nothing else than packets tells that the client is there.
+    pub(super) fn set_alone(&mut self, alone: bool) {
+        self.alone = alone;
     }
 
     /// Names the section under which candidates go to the client.
@@ -227,7 +237,8 @@ impl<'a> Connection<'a> {
                     Command::Candidate(candidate) => self.take_candidate(candidate),
                 },
                 _ = self.silence_check.tick(), if connected => {
-                    if self.webrtc.silence() > SILENCE_LIMIT {
+                    let limit = if self.alone { ALONE_SILENCE_LIMIT } else { SILENCE_LIMIT };
+                    if self.webrtc.silence() > limit {
                         return Err(MediaError::ConnectionLost);
                     }
                 }

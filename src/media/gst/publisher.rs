@@ -1,6 +1,6 @@
 //! A publication: one webrtcbin that receives, its tracks, and the tap for the subscribers.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use gst::prelude::*;
 use gst_webrtc::{WebRTCRTPTransceiver, WebRTCRTPTransceiverDirection, WebRTCSDPType};
@@ -38,7 +38,10 @@ async fn run(inside: Inside, publication: Publication, tracks: Vec<Arc<Track>>) 
     for track in tracks.iter().filter(|track| track.kind() == Kind::Video) {
         keyframes.spawn(pass_keyframe_requests(track.clone()));
     }
-    let drive = async |connection: &mut Connection<'_>| drive(connection, &publication.sdp, &sections).await;
+    let drive = async |connection: &mut Connection<'_>| {
+        connection.set_alone(publication.alone);
+        drive(connection, &publication.sdp, &sections).await
+    };
     inside.run_to_end(webrtc, drive, async || keyframes.shutdown().await).await;
 }
 
@@ -159,10 +162,13 @@ fn link_new_pads(webrtc: &WebRtc, tracks: &[Arc<Track>]) {
 }
 
 /// Sends the keyframe requests of all who read a track to its publisher, merged: at once if there was
-/// none for a while, else when [`KEYFRAME_HOLDOFF`] is over. Leaves as PLI (RFC 4585 §6.3.1).
+/// none for a while, else when [`KEYFRAME_HOLDOFF`] is over. Leaves as PLI (RFC 4585 §6.3.1), which may
+/// get lost like any packet: it is made again each second until a keyframe comes.
 async fn pass_keyframe_requests(track: Arc<Track>) {
+    let readers = track.readers();
     loop {
         track.keyframe_requested().await;
+        let asked = Instant::now();
         let sink = track.appsink().clone();
         let sent = tokio::task::spawn_blocking(move || {
             let source = sink.static_pad("sink").and_then(|pad| pad.peer());
@@ -171,9 +177,16 @@ async fn pass_keyframe_requests(track: Arc<Track>) {
             })
         });
         // Before the first packet there is nobody to ask: linking the pad asks again.
-        if sent.await.unwrap_or(false) {
-            counters::keyframe_requested();
+        if !sent.await.unwrap_or(false) {
+            continue;
+        }
+        counters::keyframe_requested();
+        tokio::time::sleep(KEYFRAME_HOLDOFF).await;
+        if !track.had_keyframe_since(asked) {
             tokio::time::sleep(KEYFRAME_HOLDOFF).await;
+            if !track.had_keyframe_since(asked) && *readers.borrow() > 0 {
+                track.request_keyframe();
+            }
         }
     }
 }

@@ -4,12 +4,10 @@
 //! What is in the file plays, and each fragment is synced to the disk.
 
 use std::{
-    fs::File,
-    io::{self, Write},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        Arc,
+        atomic::AtomicU64,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     time::{Duration, Instant},
@@ -17,19 +15,27 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::mixer::{Encoded, Tap};
+use super::mixer::{self, Encoded, Parts, Tap};
 use crate::{media::MediaError, recording::mp4::fragment::TrackKind};
 
+mod bounds;
+mod budget;
 mod cuts;
+mod depacketiser;
+pub mod individual;
+mod output;
+pub mod recording;
 mod timeline;
+mod tracks;
 
+pub use bounds::{Bounds, StopTime};
+pub use budget::Budget;
 pub use cuts::Cuts;
+use output::{Disk, Output, file_error};
 use timeline::{Frame, Timeline};
 
 /// What is not on the disk yet when the process dies is lost: this, and what is in the encoders.
 const FRAGMENT: Duration = Duration::from_millis(200);
-/// Free space that recordings leave alone.
-pub const DISK_RESERVE_BYTES: u64 = 64 << 20;
 /// Frames that wait for a slow disk: about half a minute.
 const QUEUE_FRAMES: usize = 2048;
 /// Without a frame for so long, the mix is broken.
@@ -46,6 +52,19 @@ pub enum RecorderEvent {
     Ended(Result<(), MediaError>),
 }
 
+/// What a recorder is to write.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// What comes through its tap.
+    pub parts: Parts,
+    /// What the audio encoder puts in front.
+    pub priming_samples: u32,
+    /// When it ends, and what is left out.
+    pub bounds: Bounds,
+    /// The pictures may be decoded in another order than they are shown.
+    pub reordered: bool,
+}
+
 /// A running recorder. Dropping it stops it too.
 #[derive(Debug)]
 pub struct Recorder {
@@ -54,62 +73,27 @@ pub struct Recorder {
     pub written: Arc<AtomicU64>,
 }
 
-/// The running time at which a recorder is to end, shared with it, so that it knows before the
-/// frames from after that time have come through the encoders. The earliest that is set counts.
-#[derive(Debug)]
-pub struct StopTime(AtomicU64);
-
-impl Default for StopTime {
-    fn default() -> Self {
-        Self(AtomicU64::new(u64::MAX))
-    }
-}
-
-impl StopTime {
-    /// Ends the file with the last frame before `time`. → [`RecorderEvent::Ended`], within five
-    /// seconds.
-    pub fn set(&self, time: gst::ClockTime) {
-        self.0.fetch_min(time.nseconds(), Relaxed);
-    }
-
-    fn get(&self) -> Option<u64> {
-        Some(self.0.load(Relaxed)).filter(|at| *at != u64::MAX)
-    }
-}
-
 impl Recorder {
     /// Opens `file`, which must not exist, and starts the thread. What the encoders make goes into
-    /// the returned tap. `priming_samples`: what the audio encoder puts in front. `cuts`: what is left
-    /// out.
+    /// the returned tap. It ends within five seconds of its stop. → [`RecorderEvent::Ended`]
     ///
     /// # Errors
     /// [`MediaError::File`] or [`MediaError::DiskFull`].
-    pub fn start(
-        file: &Path,
-        priming_samples: u32,
-        stop: Arc<StopTime>,
-        cuts: Arc<Cuts>,
-    ) -> Result<(Self, Tap, mpsc::UnboundedReceiver<RecorderEvent>), MediaError> {
-        let space = free_bytes(file).map_err(|error| file_error(&error))?;
-        if space < DISK_RESERVE_BYTES {
-            return Err(MediaError::DiskFull);
-        }
-        let output = create(file).map_err(|error| file_error(&error))?;
+    pub fn start(file: &Path, order: Order) -> Result<(Self, Tap, mpsc::UnboundedReceiver<RecorderEvent>), MediaError> {
+        let Order { parts, priming_samples, bounds, reordered } = order;
+        let disk = Disk::new(bounds.budget)?;
         let (tap, frames): (SyncSender<Encoded>, _) = sync_channel(QUEUE_FRAMES);
         // At most two events ever.
         let (events, receiver) = mpsc::unbounded_channel();
-        let written = Arc::new(AtomicU64::new(0));
-        let sink = Sink {
-            syncer: Syncer::start(&output).map_err(|error| file_error(&error))?,
-            file: output,
-            path: file.to_owned(),
-            written: written.clone(),
+        let writer = Writer {
+            output: Output::create(file, &disk)?,
+            timeline: Timeline::new(parts, bounds.begin, priming_samples, FRAGMENT, bounds.cuts).reordered(reordered),
+            parts,
             events: events.clone(),
             started: false,
         };
-        let writer = Writer { sink, timeline: Timeline::new(priming_samples, FRAGMENT, cuts) };
         let thread = std::thread::Builder::new().name("recorder".into());
-        let watched = stop.clone();
+        let (stop, watched) = (bounds.stop.clone(), bounds.stop);
         thread
             .spawn(move || {
                 let result = writer.run(&frames, &watched);
@@ -117,7 +101,7 @@ impl Recorder {
                 let _ = events.send(RecorderEvent::Ended(result));
             })
             .map_err(|error| file_error(&error))?;
-        Ok((Self { stop, written }, tap, receiver))
+        Ok((Self { stop, written: disk.written }, tap, receiver))
     }
 }
 
@@ -127,70 +111,13 @@ impl Drop for Recorder {
     }
 }
 
-/// Where fragments go.
-struct Sink {
-    file: File,
-    syncer: Syncer,
-    path: PathBuf,
-    written: Arc<AtomicU64>,
-    events: mpsc::UnboundedSender<RecorderEvent>,
-    started: bool,
-}
-
-impl Sink {
-    fn append(&mut self, bytes: &[u8]) -> Result<(), MediaError> {
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        let space = free_bytes(&self.path).map_err(|error| file_error(&error))?;
-        if space < DISK_RESERVE_BYTES + bytes.len() as u64 {
-            return Err(MediaError::DiskFull);
-        }
-        self.file.write_all(bytes).map_err(|error| file_error(&error))?;
-        self.syncer.sync()?;
-        self.written.fetch_add(bytes.len() as u64, Relaxed);
-        if !std::mem::replace(&mut self.started, true) {
-            let _ = self.events.send(RecorderEvent::Started);
-        }
-        Ok(())
-    }
-}
-
-/// Asks the disk to keep what was written, on a thread of its own: on a busy disk that takes a
-/// second, and the next fragment is not to wait for it. Requests that come meanwhile are one.
-struct Syncer {
-    wanted: SyncSender<()>,
-    error: Arc<Mutex<Option<MediaError>>>,
-}
-
-impl Syncer {
-    fn start(file: &File) -> io::Result<Self> {
-        let file = file.try_clone()?;
-        let (wanted, requests) = sync_channel::<()>(1);
-        let error: Arc<Mutex<Option<MediaError>>> = Arc::default();
-        let failed = error.clone();
-        std::thread::Builder::new().name("recorder-sync".into()).spawn(move || {
-            while requests.recv().is_ok() {
-                if let Err(error) = file.sync_data() {
-                    *failed.lock().expect("nothing panics under this lock") = Some(file_error(&error));
-                }
-            }
-        })?;
-        Ok(Self { wanted, error })
-    }
-
-    /// Soon. An error is that of an earlier request.
-    fn sync(&self) -> Result<(), MediaError> {
-        // Full: one is waiting already, and will cover this too.
-        let _ = self.wanted.try_send(());
-        self.error.lock().expect("nothing panics under this lock").clone().map_or(Ok(()), Err)
-    }
-}
-
 /// The thread's state.
 struct Writer {
-    sink: Sink,
+    output: Output,
     timeline: Timeline,
+    parts: Parts,
+    events: mpsc::UnboundedSender<RecorderEvent>,
+    started: bool,
 }
 
 impl Writer {
@@ -207,9 +134,9 @@ impl Writer {
         let mut last = Instant::now();
         loop {
             if stopping.is_none() {
-                stopping = stop.get().map(Stopping::new);
+                stopping = stop.get().map(|at| Stopping::new(at, self.parts));
             }
-            if stopping.as_ref().is_some_and(Stopping::is_over) {
+            if self.output.is_full() || stopping.as_ref().is_some_and(Stopping::is_over) {
                 return Ok(());
             }
             // Woken at times without a frame, to see that it is to stop.
@@ -219,7 +146,7 @@ impl Writer {
                     let Some(frame) = Frame::read(encoded) else { continue };
                     if stopping.as_mut().is_none_or(|stopping| stopping.wants(&frame)) {
                         let bytes = self.timeline.push(frame)?;
-                        self.sink.append(&bytes)?;
+                        self.append(&bytes)?;
                     }
                 }
                 Err(RecvTimeoutError::Timeout) if last.elapsed() < MEDIA_DEADLINE => {}
@@ -228,7 +155,8 @@ impl Writer {
                 }
                 Err(RecvTimeoutError::Disconnected) if stop.get().is_some() => return Ok(()),
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(MediaError::File("the disk is too slow for the recording".into()));
+                    let message = "the disk is too slow for the recording".into();
+                    return Err(MediaError::Element { element: "recorder".into(), message });
                 }
             }
         }
@@ -236,12 +164,20 @@ impl Writer {
 
     fn finish(&mut self) -> Result<(), MediaError> {
         let rest = self.timeline.finish()?;
-        self.sink.append(&rest)?;
-        self.sink.file.sync_all().map_err(|error| file_error(&error))
+        self.append(&rest)?;
+        self.output.close()
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), MediaError> {
+        self.output.append(bytes)?;
+        if !bytes.is_empty() && !std::mem::replace(&mut self.started, true) {
+            let _ = self.events.send(RecorderEvent::Started);
+        }
+        Ok(())
     }
 }
 
-/// A stop that waits for both tracks to come to its moment.
+/// A stop that waits for all tracks to come to its moment.
 struct Stopping {
     at: u64,
     deadline: Instant,
@@ -250,8 +186,8 @@ struct Stopping {
 }
 
 impl Stopping {
-    fn new(at: u64) -> Self {
-        Self { at, deadline: Instant::now() + STOP_DEADLINE, video_over: false, audio_over: false }
+    fn new(at: u64, parts: Parts) -> Self {
+        Self { at, deadline: Instant::now() + STOP_DEADLINE, video_over: !parts.video, audio_over: !parts.audio }
     }
 
     fn wants(&mut self, frame: &Frame) -> bool {
@@ -264,30 +200,7 @@ impl Stopping {
     }
 
     fn is_over(&self) -> bool {
-        (self.video_over && self.audio_over) || Instant::now() >= self.deadline
-    }
-}
-
-/// Makes the file, and its name durable.
-fn create(file: &Path) -> io::Result<File> {
-    let output = File::options().append(true).create_new(true).open(file)?;
-    File::open(folder(file))?.sync_all()?;
-    Ok(output)
-}
-
-fn folder(file: &Path) -> &Path {
-    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-fn free_bytes(file: &Path) -> io::Result<u64> {
-    let space = rustix::fs::statvfs(folder(file))?;
-    Ok(space.f_bavail.saturating_mul(space.f_frsize))
-}
-
-fn file_error(error: &io::Error) -> MediaError {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => MediaError::DiskFull,
-        _ => MediaError::File(error.to_string()),
+        (self.video_over && self.audio_over) || (self.at != StopTime::ALL && Instant::now() >= self.deadline)
     }
 }
 
@@ -295,53 +208,20 @@ fn file_error(error: &io::Error) -> MediaError {
 mod tests {
     use super::*;
 
-    fn sink(file: File) -> (Sink, mpsc::UnboundedReceiver<RecorderEvent>) {
-        let (events, receiver) = mpsc::unbounded_channel();
-        let path = std::env::temp_dir().join("recording");
-        (
-            Sink { syncer: Syncer::start(&file).unwrap(), file, path, written: Arc::default(), events, started: false },
-            receiver,
-        )
-    }
-
-    #[test]
-    fn a_full_disk_is_told_as_such() {
-        let full = File::options().append(true).open("/dev/full").unwrap();
-        let (mut sink, mut events) = sink(full);
-        assert_eq!(sink.append(b"fragment"), Err(MediaError::DiskFull));
-        assert!(events.try_recv().is_err(), "it counts as started");
-    }
-
-    #[test]
-    fn the_start_is_told_once_when_something_was_written() {
-        let (mut sink, mut events) = sink(tempfile::tempfile().unwrap());
-        sink.append(b"").unwrap();
-        assert!(events.try_recv().is_err());
-        sink.append(b"one").unwrap();
-        sink.append(b"two").unwrap();
-        assert_eq!(events.try_recv().unwrap(), RecorderEvent::Started);
-        assert!(events.try_recv().is_err());
-        assert_eq!(sink.written.load(Relaxed), 6);
-    }
-
-    #[test]
-    fn the_earliest_stop_counts() {
-        let stop = StopTime::default();
-        assert_eq!(stop.get(), None);
-        stop.set(gst::ClockTime::from_seconds(9));
-        stop.set(gst::ClockTime::from_seconds(12));
-        assert_eq!(stop.get(), Some(9_000_000_000));
-    }
-
     #[test]
     fn a_mix_that_ends_by_itself_is_an_error_and_one_that_was_stopped_is_not() {
         let folder = tempfile::tempdir().unwrap();
         for (name, stopped) in [("one", false), ("two", true)] {
-            let stop = Arc::new(StopTime::default());
-            let (_recorder, tap, mut events) =
-                Recorder::start(&folder.path().join(name), 1024, stop.clone(), Arc::default()).unwrap();
+            let bounds = Bounds::new(gst::ClockTime::ZERO, Budget::new(None, 0));
+            let order = Order {
+                parts: Parts { audio: true, video: true },
+                priming_samples: 1024,
+                bounds: bounds.clone(),
+                reordered: false,
+            };
+            let (_recorder, tap, mut events) = Recorder::start(&folder.path().join(name), order).unwrap();
             if stopped {
-                stop.set(gst::ClockTime::ZERO);
+                bounds.stop.set(gst::ClockTime::ZERO);
             }
             drop(tap);
             let ended = events.blocking_recv().unwrap();

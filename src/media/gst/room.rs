@@ -1,24 +1,50 @@
 //! The media of one room: its tracks, and the tasks that publish, subscribe and record them.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
 
 use super::{
-    MediaSettings, RoomClock, Track, TrackTable,
-    composite::CompositeRecorder,
+    MediaSettings, MixBudget, RoomClock, Track, TrackTable, composite,
     decoder::Decoders,
-    peer::{Command, Context, Peer, Stage},
+    effect::EffectedTrack,
+    ingest::{self, RunningIngest},
+    live::LiveMix,
+    mixes::Mixes,
+    output::{RtpOutput, RunningPush, TransportStream},
+    peer::{Command, Context, Peer},
     preset::Presets,
-    publisher, subscriber,
+    publisher,
+    recorder::{Bounds, Budget, recording::Recording},
+    subscriber,
 };
 use crate::{
+    effect::Applied,
     media::{
-        IceCandidate, MediaEvent, MediaRoom, Publication, RecordingSpec, Scene,
-        graph::{Edge, Graph, Node, NodeKind},
+        self, EffectCost, IceCandidate, IceCredentials, MediaError, MediaEvent, MediaRoom, MixListener, MixTracks,
+        Publication, PublishedMedia, RecordingSpec, Scene, SubscriberOffer,
+        fanout::{self, Viewer},
+        graph::{Edge, Graph, Node, NodeKind, Stage},
+        ingest::{Ingest, IngestFigures, IngestState, IngestStatus},
+        negotiation,
+        output::{RtpPiece, Shown},
+        push::Target,
+        rtp::Lane,
+        ts::TsChunk,
     },
-    room::id::{ConnectionId, RecordingId, TrackId},
+    room::id::{ConnectionId, ParticipantId, RecordingId, TrackId},
 };
+
+/// Participants of whom it is remembered that they need a pipeline.
+const MOST_WITHOUT_FANOUT: usize = 1_000;
 
 /// The media of one room. Everything that takes time runs on tasks of its own; this only keeps the
 /// books.
@@ -28,17 +54,58 @@ pub(super) struct GstRoom {
     settings: Arc<MediaSettings>,
     presets: Arc<Presets>,
     events: mpsc::Sender<MediaEvent>,
-    decoders: Decoders,
+    mixes: Mixes,
+    live: LiveMix,
     tracks: TrackTable,
     publishers: HashMap<ConnectionId, Connected>,
     subscribers: HashMap<ConnectionId, Connected>,
-    recordings: HashMap<RecordingId, CompositeRecorder>,
+    /// If viewers are served there.
+    fanout: Option<Arc<fanout::Edge>>,
+    /// Those whose handshake failed there: GStreamer's takes more kinds of certificates.
+    without_fanout: HashSet<ParticipantId>,
+    /// Connections that were ended and are not gone yet.
+    closing: Vec<JoinHandle<()>>,
+    ingests: HashMap<ConnectionId, RunningIngest>,
+    ts: TransportStream,
+    pushes: HashMap<ConnectionId, RunningPush>,
+    outputs: HashMap<ConnectionId, RtpOutput>,
+    recordings: HashMap<RecordingId, Recording>,
+    effects: HashMap<TrackId, EffectedTrack>,
 }
 
 /// A connection: its task, and the tracks that it publishes or reads.
 struct Connected {
-    peer: Peer,
+    peer: Link,
     tracks: Vec<TrackId>,
+}
+
+/// Through which edge a connection goes. The room does not care.
+enum Link {
+    Webrtcbin(Peer),
+    Fanout(Viewer),
+}
+
+impl Link {
+    fn stage(&self) -> Stage {
+        match self {
+            Self::Webrtcbin(peer) => peer.stage(),
+            Self::Fanout(viewer) => viewer.stage(),
+        }
+    }
+
+    fn edge(&self) -> media::Edge {
+        match self {
+            Self::Webrtcbin(_) => media::Edge::Webrtcbin,
+            Self::Fanout(_) => media::Edge::Fanout,
+        }
+    }
+
+    fn close(self) -> JoinHandle<()> {
+        match self {
+            Self::Webrtcbin(peer) => peer.close(),
+            Self::Fanout(viewer) => viewer.close(),
+        }
+    }
 }
 
 impl GstRoom {
@@ -46,12 +113,17 @@ impl GstRoom {
         name: &str,
         settings: Arc<MediaSettings>,
         presets: Arc<Presets>,
+        fanout: Option<Arc<fanout::Edge>>,
+        mix_budget: &MixBudget,
         events: mpsc::Sender<MediaEvent>,
     ) -> Self {
         let clock = RoomClock::new();
+        let mixes = Mixes::new(&clock, &Decoders::new(&clock), &presets, mix_budget);
         Self {
             name: name.to_owned(),
-            decoders: Decoders::new(&clock),
+            live: LiveMix::new(&clock, &mixes),
+            ts: TransportStream::new(&clock, &mixes),
+            mixes,
             clock,
             settings,
             presets,
@@ -59,7 +131,14 @@ impl GstRoom {
             tracks: TrackTable::new(),
             publishers: HashMap::new(),
             subscribers: HashMap::new(),
+            fanout,
+            without_fanout: HashSet::new(),
+            closing: Vec::new(),
+            ingests: HashMap::new(),
+            pushes: HashMap::new(),
+            outputs: HashMap::new(),
             recordings: HashMap::new(),
+            effects: HashMap::new(),
         }
     }
 
@@ -67,7 +146,24 @@ impl GstRoom {
         Context { connection, clock: self.clock.clone(), settings: self.settings.clone(), events: self.events.clone() }
     }
 
-    fn peer(&self, connection: &ConnectionId) -> Option<&Peer> {
+    /// Offers tracks to somebody, through the edge that viewers are served by, as readers of that lane have them.
+    fn offer(&mut self, connection: ConnectionId, tracks: Vec<Arc<Track>>, lane: Lane) {
+        let ids = tracks.iter().map(|track| track.id.clone()).collect();
+        let peer = match self.fanout_for(&connection) {
+            Some(edge) => {
+                let sources = tracks.iter().map(|track| (track.id.clone(), track.source(lane).clone())).collect();
+                Link::Fanout(edge.subscribe(connection.clone(), sources, self.events.clone()))
+            }
+            None => Link::Webrtcbin(subscriber::spawn(self.context(connection.clone()), tracks, lane)),
+        };
+        self.subscribers.insert(connection, Connected { peer, tracks: ids });
+    }
+
+    fn fanout_for(&self, connection: &ConnectionId) -> Option<&fanout::Edge> {
+        self.fanout.as_deref().filter(|_| !self.without_fanout.contains(&connection.participant))
+    }
+
+    fn link(&self, connection: &ConnectionId) -> Option<&Link> {
         self.publishers.get(connection).or_else(|| self.subscribers.get(connection)).map(|connected| &connected.peer)
     }
 
@@ -77,9 +173,52 @@ impl GstRoom {
         for connected in self.publishers.values().filter(|connected| ended(connected)) {
             self.tracks.retain(|id, _| !connected.tracks.contains(id));
         }
+        let failed = |link: &Link| matches!(link, Link::Fanout(viewer) if viewer.failed_handshake());
+        let failed = self.subscribers.iter().filter(|(_, connected)| failed(&connected.peer));
+        let failed: Vec<_> = failed.map(|(connection, _)| connection.participant.clone()).collect();
+        if self.without_fanout.len() + failed.len() <= MOST_WITHOUT_FANOUT {
+            self.without_fanout.extend(failed);
+        }
         self.publishers.retain(|_, connected| !ended(connected));
         self.subscribers.retain(|_, connected| !ended(connected));
+        self.end_outputs_of_gone_tracks();
+        let (subscribers, outputs) = (&self.subscribers, &self.outputs);
+        self.live.retain(|connection| subscribers.contains_key(connection) || outputs.contains_key(connection));
+        self.ts.prune();
+        self.closing.retain(|task| !task.is_finished());
         self.recordings.retain(|_, recorder| !recorder.is_over());
+        self.end_effects_of_gone_tracks();
+    }
+
+    /// A player whose track is gone has nothing to wait for: it would not come back under its numbers.
+    fn end_outputs_of_gone_tracks(&mut self) {
+        let (tracks, live) = (&self.tracks, &self.live);
+        let is_over = |id: &ConnectionId, output: &mut RtpOutput| {
+            !live.has(id) && output.tracks().iter().any(|track| !tracks.contains_key(&track.id))
+        };
+        for (_, output) in self.outputs.extract_if(is_over) {
+            self.closing.push(output.close());
+        }
+    }
+
+    fn end_effects_of_gone_tracks(&mut self) {
+        let tracks = &self.tracks;
+        for (_, effects) in self.effects.extract_if(|track, effects| effects.is_over() || !tracks.contains_key(track)) {
+            drop(effects.end());
+        }
+    }
+}
+
+impl GstRoom {
+    /// Whether the mix may not be made for somebody who comes to watch; he is told so.
+    fn turns_away(&self, connection: &ConnectionId) -> bool {
+        let Err(error) = self.live.may_join() else { return false };
+        let (events, connection) = (self.events.clone(), connection.clone());
+        // The room calls this; a full channel must not make it wait for itself.
+        tokio::spawn(async move {
+            let _ = events.send(MediaEvent::ConnectionEnded { connection, error }).await;
+        });
+        true
     }
 }
 
@@ -90,31 +229,82 @@ impl MediaRoom for GstRoom {
         let tracks: Vec<Arc<Track>> = publication
             .media
             .iter()
-            .map(|media| Track::new(media.track.clone(), media.section.codec, media.section.fmtp.as_deref()))
+            .map(|PublishedMedia { track, section }| {
+                Track::new(track.clone(), section.codec, section.fmtp.as_deref(), &self.clock)
+            })
             .collect();
         self.tracks.extend(tracks.iter().map(|track| (track.id.clone(), track.clone())));
         let ids = tracks.iter().map(|track| track.id.clone()).collect();
         let peer = publisher::spawn(self.context(connection.clone()), publication, tracks);
-        self.publishers.insert(connection, Connected { peer, tracks: ids });
+        self.publishers.insert(connection, Connected { peer: Link::Webrtcbin(peer), tracks: ids });
     }
 
-    fn subscribe(&mut self, connection: ConnectionId, tracks: Vec<TrackId>) {
+    fn subscribe(&mut self, connection: ConnectionId, tracks: Vec<TrackId>, effects: bool) {
         self.prune();
         self.close(&connection);
         let found: Vec<Arc<Track>> = tracks.iter().filter_map(|id| self.tracks.get(id).cloned()).collect();
+        self.offer(connection, found, if effects { Lane::Effected } else { Lane::Clean });
+    }
+
+    fn subscribe_to_mix(&mut self, connection: ConnectionId, tracks: MixTracks, without: Vec<TrackId>) {
+        self.prune();
+        self.close(&connection);
+        if self.turns_away(&connection) {
+            return;
+        }
+        let tracks = self.live.join(connection.clone(), tracks, without);
+        self.offer(connection, tracks, Lane::Effected);
+    }
+
+    fn subscribe_with_offer(&mut self, connection: ConnectionId, offer: SubscriberOffer) {
+        self.prune();
+        self.close(&connection);
+        let SubscriberOffer { sdp, media, mix } = offer;
+        if mix.is_some() && self.turns_away(&connection) {
+            return;
+        }
+        let tracks = match mix {
+            Some(MixListener { tracks, without }) => self.live.join(connection.clone(), tracks, without),
+            None => Vec::new(),
+        };
+        let found = |id: &TrackId| tracks.iter().find(|track| track.id == *id).or_else(|| self.tracks.get(id)).cloned();
+        let (found, sections): (Vec<_>, Vec<_>) =
+            media.into_iter().filter_map(|media| Some((found(&media.track)?, media.section))).unzip();
         let ids = found.iter().map(|track| track.id.clone()).collect();
-        let peer = subscriber::spawn(self.context(connection.clone()), found);
+        let peer = match self.fanout_for(&connection).filter(|_| !negotiation::is_of_gstreamer(&sections)) {
+            Some(edge) => {
+                let sources = found.iter().map(|track| track.source(Lane::Effected).clone());
+                let media = sections.into_iter().zip(sources).collect();
+                Link::Fanout(edge.answer(connection.clone(), sdp, media, self.events.clone()))
+            }
+            None => {
+                Link::Webrtcbin(subscriber::spawn_answering(self.context(connection.clone()), found, sdp, sections))
+            }
+        };
         self.subscribers.insert(connection, Connected { peer, tracks: ids });
     }
 
+    fn set_mix_without(&mut self, connection: &ConnectionId, without: Vec<TrackId>) {
+        self.live.set_without(connection, without);
+    }
+
     fn answer(&mut self, connection: &ConnectionId, sdp: String) {
-        if let Some(peer) = self.peer(connection) {
-            peer.tell(Command::Answer(sdp));
+        match self.link(connection) {
+            Some(Link::Webrtcbin(peer)) => peer.tell(Command::Answer(sdp)),
+            Some(Link::Fanout(viewer)) => viewer.answer(sdp),
+            None => {}
+        }
+    }
+
+    fn restart_ice(&mut self, connection: &ConnectionId, theirs: Option<IceCredentials>) {
+        if let Some(Link::Fanout(viewer)) = self.link(connection) {
+            viewer.restart_ice(theirs);
         }
     }
 
     fn candidate(&mut self, connection: &ConnectionId, candidate: IceCandidate) {
-        if let Some(peer) = self.peer(connection) {
+        // On the fan-out edge the client's checks tell where he is.
+        if let Some(Link::Webrtcbin(peer)) = self.link(connection) {
             peer.tell(Command::Candidate(candidate));
         }
     }
@@ -122,21 +312,118 @@ impl MediaRoom for GstRoom {
     fn close(&mut self, connection: &ConnectionId) {
         if let Some(connected) = self.publishers.remove(connection) {
             self.tracks.retain(|id, _| !connected.tracks.contains(id));
-            connected.peer.close();
+            self.closing.push(connected.peer.close());
+            self.end_effects_of_gone_tracks();
+            self.end_outputs_of_gone_tracks();
         }
         if let Some(connected) = self.subscribers.remove(connection) {
-            connected.peer.close();
+            self.live.retain(|other| other != connection);
+            self.closing.push(connected.peer.close());
         }
+        if let Some(output) = self.outputs.remove(connection) {
+            self.live.retain(|other| other != connection);
+            self.closing.push(output.close());
+        }
+        if let Some(push) = self.pushes.remove(connection) {
+            self.closing.push(push.close());
+        }
+        if let Some(ingest) = self.ingests.remove(connection) {
+            let gone = ingest.tracks();
+            self.tracks.retain(|id, _| gone.iter().all(|track| track.id != *id));
+            ingest.close();
+            self.end_outputs_of_gone_tracks();
+        }
+    }
+
+    fn ingest(&mut self, connection: ConnectionId, ingest: Ingest) {
+        self.close(&connection);
+        let context = ingest::Context {
+            connection: connection.clone(),
+            clock: self.clock.clone(),
+            presets: self.presets.clone(),
+            events: self.events.clone(),
+        };
+        match RunningIngest::start(context, ingest) {
+            Ok(running) => {
+                self.tracks.extend(running.tracks().iter().map(|track| (track.id.clone(), track.clone())));
+                self.ingests.insert(connection, running);
+            }
+            Err(error) => {
+                let (events, detail) = (self.events.clone(), Some(error.to_string()));
+                let status =
+                    IngestStatus { state: IngestState::Waiting, reason: Some("media"), detail, ..Default::default() };
+                // The room calls this; a full channel must not make it wait for itself.
+                tokio::spawn(async move { events.send(MediaEvent::IngestChanged { connection, status }).await });
+            }
+        }
+    }
+
+    fn ingest_figures(&self, connection: &ConnectionId) -> IngestFigures {
+        self.ingests.get(connection).map(RunningIngest::figures).unwrap_or_default()
+    }
+
+    fn watch_mix(&mut self, reader: mpsc::Sender<TsChunk>) {
+        if let Err(error) = self.ts.watch(&reader) {
+            tracing::error!(room = %self.name, "the mix cannot be streamed: {error}");
+        }
+    }
+
+    fn push(&mut self, connection: ConnectionId, target: Target) {
+        self.close(&connection);
+        let push = RunningPush::start(connection.clone(), &self.clock, &self.ts, target, self.events.clone());
+        self.pushes.insert(connection, push);
+    }
+
+    fn sent_bytes(&self, connection: &ConnectionId) -> u64 {
+        self.pushes.get(connection).map_or(0, |push| push.status().sent_bytes)
+    }
+
+    fn output(&mut self, connection: ConnectionId, shown: Shown, reader: mpsc::Sender<RtpPiece>) {
+        self.prune();
+        self.close(&connection);
+        if let (Shown::Mix(_), Err(error)) = (&shown, self.live.may_join()) {
+            return tracing::warn!(room = %self.name, "a player is turned away: {error}");
+        }
+        let tracks = match shown {
+            Shown::Mix(tracks) => self.live.join(connection.clone(), tracks, Vec::new()),
+            // All of them or none: the player was told how many there are.
+            Shown::Tracks(ids) => {
+                ids.iter().map(|id| self.tracks.get(id).cloned()).collect::<Option<_>>().unwrap_or_default()
+            }
+        };
+        let started = match tracks.is_empty() {
+            true => Err(MediaError::Unavailable("a track that has gone meanwhile".into())),
+            false => RtpOutput::start(connection.clone(), &self.clock, tracks, reader, self.events.clone()),
+        };
+        match started {
+            Ok(running) => {
+                self.outputs.insert(connection, running);
+            }
+            Err(error) => {
+                self.live.retain(|other| *other != connection);
+                tracing::error!(room = %self.name, "an output could not be started: {error}");
+                let events = self.events.clone();
+                // The room calls this; a full channel must not make it wait for itself.
+                tokio::spawn(async move { events.send(MediaEvent::OutputEnded { connection }).await });
+            }
+        }
+    }
+
+    fn may_mix(&self, spec: &RecordingSpec) -> Result<(), MediaError> {
+        if spec.mode.has_composite() { self.mixes.may_start(&composite::look(spec)?) } else { Ok(()) }
     }
 
     fn start_recording(&mut self, recording: RecordingId, file: PathBuf, spec: RecordingSpec, scene: Scene) {
         self.prune();
-        let started = CompositeRecorder::start(
+        self.mixes.set_scene(&scene, &self.tracks);
+        let budget = Budget::new(spec.max_bytes, self.settings.disk_reserve_bytes);
+        let bounds = Bounds::new(self.clock.running_time(), budget);
+        let started = Recording::start(
             &self.clock,
-            &self.decoders,
-            &self.presets,
+            &self.mixes,
             recording.clone(),
             file,
+            bounds,
             &spec,
             &scene,
             &self.tracks,
@@ -158,9 +445,8 @@ impl MediaRoom for GstRoom {
 
     fn set_scene(&mut self, scene: Scene) {
         self.prune();
-        for recorder in self.recordings.values_mut() {
-            recorder.set_scene(&scene, &self.tracks);
-        }
+        self.mixes.set_scene(&scene, &self.tracks);
+        self.recordings.values_mut().for_each(|recording| recording.set_scene(&scene, &self.tracks));
     }
 
     fn pause_recording(&mut self, recording: &RecordingId) {
@@ -181,6 +467,25 @@ impl MediaRoom for GstRoom {
         }
     }
 
+    fn set_effects(&mut self, track: &TrackId, effects: Vec<Applied>) {
+        self.prune();
+        if self.effects.get(track).is_some_and(|running| running.set(&effects)) || effects.is_empty() {
+            return;
+        }
+        let Some(found) = self.tracks.get(track) else { return };
+        let (clock, decoders, presets) = (&self.clock, self.mixes.decoders(), &self.presets);
+        let started = EffectedTrack::start(found, effects, clock, decoders, presets, self.events.clone());
+        self.effects.insert(track.clone(), started);
+    }
+
+    fn edge(&self, connection: &ConnectionId) -> Option<media::Edge> {
+        self.link(connection).map(Link::edge)
+    }
+
+    fn effect_costs(&self, track: &TrackId) -> Vec<EffectCost> {
+        self.effects.get(track).map(EffectedTrack::costs).unwrap_or_default()
+    }
+
     fn graph(&self) -> Graph {
         let mut graph = Graph::default();
         for (id, connected) in &self.publishers {
@@ -190,14 +495,34 @@ impl MediaRoom for GstRoom {
                 graph.edges.push(edge(id.to_string(), node_id(track), track));
             }
         }
+        for (id, ingest) in &self.ingests {
+            graph.nodes.extend(ingest.tracks().iter().map(|track| track_node(track)));
+            ingest.graph(id, node_id, &mut graph);
+        }
         for (id, connected) in &self.subscribers {
             graph.nodes.push(connection_node(id, connected, NodeKind::Subscriber));
             for track in connected.tracks.iter().filter_map(|track| self.tracks.get(track)) {
                 graph.edges.push(edge(node_id(track), id.to_string(), track));
             }
         }
+        for (track, effects) in &self.effects {
+            let id = format!("effects-{track}");
+            let names: Vec<String> = effects.effects().into_iter().map(|effect| effect.name).collect();
+            let facts = [("frames", effects.frames()), ("every", effects.every().into())];
+            let facts = facts.map(|(name, value)| (name.to_owned(), value.to_string())).into();
+            graph.nodes.push(Node { id: id.clone(), kind: NodeKind::Effect, label: names.join(", "), facts });
+            graph.edges.push(Edge { from: format!("track-{track}"), to: id, label: "raw".into() });
+        }
         for recorder in self.recordings.values() {
             recorder.graph(&mut graph);
+        }
+        self.live.graph(&mut graph);
+        for (id, output) in &self.outputs {
+            output.graph(id, node_id, &mut graph);
+        }
+        self.ts.graph(&mut graph);
+        for push in self.pushes.values() {
+            push.graph(TransportStream::NODE, &mut graph);
         }
         graph.nodes.sort_by(|a, b| (a.kind, &a.id).cmp(&(b.kind, &b.id)));
         graph
@@ -205,14 +530,36 @@ impl MediaRoom for GstRoom {
 
     fn shutdown(self: Box<Self>, deadline: Duration) -> oneshot::Receiver<()> {
         let (gone, done) = oneshot::channel();
-        let Self { name, publishers, subscribers, recordings, .. } = *self;
+        let Self {
+            name,
+            publishers,
+            subscribers,
+            closing,
+            ingests,
+            ts,
+            pushes,
+            outputs,
+            recordings,
+            mixes,
+            live,
+            effects,
+            ..
+        } = *self;
+        drop(live);
         tokio::spawn(async move {
             let everything = async {
                 // The last picture of a recording is of those who are still there.
                 let recordings = recordings.into_values().map(|recorder| recorder.shutdown(deadline));
                 futures_util::future::join_all(recordings).await;
+                futures_util::future::join_all(effects.into_values().map(EffectedTrack::end)).await;
                 let peers = publishers.into_values().chain(subscribers.into_values());
-                futures_util::future::join_all(peers.map(|connected| connected.peer.close())).await;
+                let peers = peers.map(|connected| connected.peer.close()).chain(closing);
+                let ingests = ingests.into_values().map(RunningIngest::close);
+                // They would start the stream anew.
+                futures_util::future::join_all(pushes.into_values().map(RunningPush::close)).await;
+                let outputs = outputs.into_values().map(RtpOutput::close).chain(ts.close());
+                futures_util::future::join_all(peers.chain(ingests).chain(outputs)).await;
+                mixes.ended().await;
             };
             let ended = tokio::time::timeout(deadline, everything).await;
             if ended.is_err() {
@@ -227,7 +574,9 @@ impl MediaRoom for GstRoom {
 
 fn connection_node(id: &ConnectionId, connected: &Connected, kind: NodeKind) -> Node {
     let stage = format!("{:?}", connected.peer.stage()).to_lowercase();
-    Node { id: id.to_string(), kind, label: id.to_string(), facts: [("state".to_owned(), stage)].into() }
+    let facts = [("state", stage), ("edge", connected.peer.edge().name().to_owned())];
+    let facts = facts.map(|(name, value)| (name.to_owned(), value)).into();
+    Node { id: id.to_string(), kind, label: id.to_string(), facts }
 }
 
 fn track_node(track: &Track) -> Node {

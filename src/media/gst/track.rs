@@ -3,26 +3,44 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
-    time::Duration,
+    sync::{
+        Arc, Mutex, MutexGuard, Weak,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwapOption;
+use futures_util::FutureExt;
 use gst::prelude::*;
-use gst_utils::streamproducer::{ProducerSettings, StreamProducer};
-use tokio::sync::Notify;
+use gst_utils::streamproducer::{
+    AddConsumerError, ConsumerSettings, ConsumptionLink, ProducerSettings, StreamProducer,
+};
+use tokio::sync::{Notify, watch};
 
 use super::{
-    feed::{Fed, Feed, Packet},
+    RoomClock,
+    audience::Audience,
+    feed::{Feed, Packet},
+    recent::Recent,
     rtp_caps,
 };
 use crate::{
-    media::{CodecName, Kind, negotiation::AUDIO_LEVEL, rtp, sender_clock::CaptureTimes},
+    media::{
+        CodecName, Kind,
+        fanout::{Earlier, Source, Upstream},
+        negotiation::AUDIO_LEVEL,
+        rtp::{self, Lane, Splice},
+        sender_clock::CaptureTimes,
+    },
     room::id::TrackId,
 };
 
 /// Keyframe requests within this time of the last one are merged into one at its end.
 pub const KEYFRAME_HOLDOFF: Duration = Duration::from_millis(500);
+
+/// A decoder that asks for a keyframe so soon after one has it on its way.
+const JUST_CAME: Duration = Duration::from_millis(200);
 
 /// A room's tracks.
 pub type TrackTable = HashMap<TrackId, Arc<Track>>;
@@ -40,21 +58,68 @@ pub struct Track {
     /// RTP in order, after the jitter buffer, with the publisher's own payload number (the samples'
     /// caps say which). Timestamps are running time of the room, as received.
     pub producer: StreamProducer,
+    clock: RoomClock,
     ssrc: u32,
     keyframe_wanted: Arc<Notify>,
+    keyframe_came: Arc<LastTime>,
     /// As the publisher's last report has them; `None` before the first.
     capture_times: ArcSwapOption<CaptureTimes>,
-    feeds: ArcSwap<Vec<Arc<Feed>>>,
-    /// Taken to change `feeds`, never to read it.
-    feeds_change: Mutex<()>,
+    /// They have it with its effects, while there are some.
+    shown: Audience,
+    /// They have it as it was published.
+    clean: Audience,
+    has_had_effects: AtomicBool,
+    splice: Mutex<Splice>,
+    lane: watch::Sender<Lane>,
+    /// Of the encoder behind the effects.
+    effected_keyframe_wanted: Notify,
+    /// How much later than they were captured packets come, smoothed, in nanoseconds.
+    delay_ns: AtomicI64,
+    /// How many subscribers and decoders there are.
+    readers: watch::Sender<usize>,
+    /// Only where the publisher cannot be asked for a keyframe. Held while a packet is given out, so that
+    /// who comes has each packet once.
+    recent: Option<Mutex<Recent>>,
+}
+
+/// A decoder's end of a track; dropping it ends it.
+#[derive(Debug)]
+pub struct Reading {
+    _link: ConsumptionLink,
+    track: Arc<Track>,
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.track.readers.send_modify(|readers| *readers -= 1);
+    }
 }
 
 impl Track {
-    /// A track to which nobody subscribes yet. `fmtp`: the publisher's parameters of the codec.
+    /// A track of the room with that clock, to which nobody subscribes yet. `fmtp`: the publisher's
+    /// parameters of the codec.
     ///
     /// Put [`appsink`](Self::appsink) into the publishing pipeline, behind the jitter buffer, and act
     /// on [`keyframe_requested`](Self::keyframe_requested).
-    pub fn new(id: TrackId, codec: CodecName, fmtp: Option<&str>) -> Arc<Self> {
+    pub fn new(id: TrackId, codec: CodecName, fmtp: Option<&str>, clock: &RoomClock) -> Arc<Self> {
+        Arc::new_cyclic(|track| Self::build(id, codec, fmtp, clock, None, track.clone()))
+    }
+
+    /// The same, for a publisher who cannot be asked for a keyframe: whoever comes in the middle of a
+    /// group of pictures is given all of it first.
+    pub fn remembering(id: TrackId, codec: CodecName, fmtp: Option<&str>, clock: &RoomClock) -> Arc<Self> {
+        let recent = (codec.kind() == Kind::Video).then(Mutex::default);
+        Arc::new_cyclic(|track| Self::build(id, codec, fmtp, clock, recent, track.clone()))
+    }
+
+    fn build(
+        id: TrackId,
+        codec: CodecName,
+        fmtp: Option<&str>,
+        clock: &RoomClock,
+        recent: Option<Mutex<Recent>>,
+        track: Weak<Self>,
+    ) -> Self {
         let ssrc = rtp::random_ssrc();
         let mut caps = rtp_caps(codec, rtp::payload_number(codec), fmtp);
         let structure = caps.make_mut().structure_mut(0).expect("rtp_caps makes one structure");
@@ -63,21 +128,36 @@ impl Track {
             structure.set(format!("extmap-{}", rtp::AUDIO_LEVEL_ID), AUDIO_LEVEL);
         }
         let keyframe_wanted = Arc::new(Notify::new());
-        let appsink = appsink(&id, keyframe_wanted.clone());
+        let keyframe_came = Arc::new(LastTime::never());
+        let appsink = appsink(&id, keyframe_wanted.clone(), keyframe_came.clone());
         let producer = StreamProducer::with(&appsink, ProducerSettings { sync: false });
         // Decoders that have seen an end decode no more; that a track is over is the room's to tell.
-        producer.set_forward_events([gst::EventType::Gap]);
-        Arc::new(Self {
+        let lost = (codec.kind() == Kind::Audio).then_some(gst::EventType::CustomDownstream);
+        producer.set_forward_events([gst::EventType::Gap].into_iter().chain(lost));
+        let audience = |lane| {
+            let upstream = Published { track: track.clone(), lane };
+            Audience::new(Source::new(codec, fmtp, Box::new(upstream)))
+        };
+        Self {
             id,
             codec,
             caps,
             producer,
+            clock: clock.clone(),
             ssrc,
             keyframe_wanted,
+            keyframe_came,
             capture_times: ArcSwapOption::empty(),
-            feeds: ArcSwap::default(),
-            feeds_change: Mutex::new(()),
-        })
+            shown: audience(Lane::Effected),
+            clean: audience(Lane::Clean),
+            has_had_effects: AtomicBool::new(false),
+            splice: Mutex::new(Splice::new(codec.clock_rate())),
+            lane: watch::Sender::new(Lane::Clean),
+            effected_keyframe_wanted: Notify::new(),
+            delay_ns: AtomicI64::new(0),
+            readers: watch::Sender::new(0),
+            recent,
+        }
     }
 
     /// Audio or video.
@@ -103,10 +183,22 @@ impl Track {
         }
     }
 
+    /// The same, for who sees frames some time after they came: one that has just come is on its way to him.
+    pub fn request_keyframe_again(&self) {
+        if self.keyframe_came.elapsed().is_none_or(|time| time > JUST_CAME) {
+            self.request_keyframe();
+        }
+    }
+
     /// Resolves once a keyframe was asked for since the last time. For the publisher alone, who then
     /// sends one request and waits [`KEYFRAME_HOLDOFF`] before he asks here again.
     pub async fn keyframe_requested(&self) {
         self.keyframe_wanted.notified().await;
+    }
+
+    /// A keyframe has come since then, to the millisecond.
+    pub fn had_keyframe_since(&self, moment: Instant) -> bool {
+        self.keyframe_came.elapsed().is_some_and(|ago| ago <= moment.elapsed())
     }
 
     /// From now on packets leave with the time of their capture, not of their arrival: sender reports
@@ -115,63 +207,298 @@ impl Track {
         self.capture_times.store(Some(Arc::new(times)));
     }
 
-    /// Gives a packet to every subscriber. Called on the publisher's streaming thread; never waits.
+    /// Asks for a fresh keyframe of what readers of that lane see: of the publisher, or of the encoder
+    /// behind his effects.
+    pub fn request_keyframe_of(&self, lane: Lane) {
+        match (lane, *self.lane.borrow()) {
+            (Lane::Effected, Lane::Effected) => self.effected_keyframe_wanted.notify_one(),
+            _ => self.request_keyframe(),
+        }
+    }
+
+    /// As [`keyframe_requested`](Self::keyframe_requested), for the encoder behind the effects.
+    pub async fn effected_keyframe_requested(&self) {
+        self.effected_keyframe_wanted.notified().await;
+    }
+
+    /// Gives a published packet to every subscriber that is to have it. Called on the publisher's
+    /// streaming thread; never waits.
     pub fn forward(&self, packet: &Packet) {
-        let feeds = self.feeds.load();
-        if feeds.is_empty() {
+        let mut recent = self.recent();
+        if let Some(recent) = &mut recent {
+            recent.push(packet);
+        }
+        if packet.starts_keyframe && self.kind() == Kind::Video {
+            self.keyframe_came.is_now();
+            // It serves all who asked before it came.
+            let _ = self.keyframe_wanted.notified().now_or_never();
+        }
+        // Who goes back to the track as it was published does so even if nobody watches.
+        if self.subscribers() == 0 && !self.has_had_effects.load(Relaxed) {
             return;
         }
         let packet = self.as_captured(packet);
-        for feed in feeds.iter() {
-            if feed.push(&packet) == Fed::WantsKeyframe {
-                self.request_keyframe();
-            }
+        if self.clean.give(&packet, || self.captured(&packet)) {
+            self.request_keyframe();
         }
+        self.show(self.spliced(Lane::Clean, packet));
+    }
+
+    /// Gives a packet of the track with effects to every subscriber that is to have it; its time is that
+    /// of the pictures or sounds it was made of, as they came. Called on the encoder's thread; never
+    /// waits.
+    pub fn forward_effected(&self, mut buffer: gst::Buffer) {
+        let starts_keyframe = {
+            let Ok(bytes) = buffer.map_readable() else { return };
+            let Ok(packet) = rtp_types::RtpPacket::parse(&bytes) else { return };
+            rtp::starts_keyframe(self.codec, packet.payload())
+        };
+        let captured = buffer.pts().map(|time| {
+            let delay = self.delay_ns.load(Relaxed).max(0).cast_unsigned();
+            time.saturating_sub(gst::ClockTime::from_nseconds(delay))
+        });
+        buffer.make_mut().set_pts(captured);
+        self.show(self.spliced(Lane::Effected, Packet { buffer, starts_keyframe }));
+    }
+
+    /// Subscribers see that lane from its next keyframe on.
+    pub fn want_lane(&self, lane: Lane) {
+        self.has_had_effects.store(true, Relaxed);
+        self.splice.lock().expect("nothing panics under this lock").want(lane);
+        if lane == Lane::Clean {
+            self.request_keyframe();
+        }
+    }
+
+    /// Resolves when subscribers see that lane.
+    pub async fn lane_shown(&self, lane: Lane) {
+        let mut shown = self.lane.subscribe();
+        // The sender is here: there is no error.
+        let _ = shown.wait_for(|shown| *shown == lane).await;
+    }
+
+    fn show(&self, packet: Option<Packet>) {
+        let Some(packet) = packet else { return };
+        if self.shown.give(&packet, || self.captured(&packet)) {
+            self.request_keyframe_of(Lane::Effected);
+        }
+    }
+
+    /// When a packet was captured, or came.
+    fn captured(&self, packet: &Packet) -> Instant {
+        let now = Instant::now();
+        packet.buffer.pts().map_or(now, |time| self.clock.moment(time).min(now))
+    }
+
+    /// The packet under the numbers it goes out with, if it does.
+    fn spliced(&self, lane: Lane, mut packet: Packet) -> Option<Packet> {
+        let (sequence, timestamp) = numbers(&packet.buffer)?;
+        let captured = packet.buffer.pts().map_or(Duration::ZERO, Into::into);
+        let mut splice = self.splice.lock().expect("nothing panics under this lock");
+        let before = splice.shown();
+        let shown = splice.pass(lane, (sequence, timestamp), packet.starts_keyframe, captured);
+        if splice.shown() != before {
+            self.lane.send_replace(splice.shown());
+        }
+        drop(splice);
+        let shown = shown?;
+        if shown != (sequence, timestamp) {
+            packet.buffer = renumbered(&packet.buffer, shown)?;
+        }
+        Some(packet)
     }
 
     /// The packet with the time of its capture, if that is known. When the publisher changes its
     /// source, RTP timestamps go on without a gap, and so the last report still tells.
     fn as_captured(&self, packet: &Packet) -> Packet {
         let mut packet = packet.clone();
+        let arrived = packet.buffer.pts();
         let captured = self.capture_times.load().as_ref().and_then(|times| {
-            let arrived = packet.buffer.pts()?;
-            let rtp = u32::from_be_bytes(*packet.buffer.map_readable().ok()?.get(4..)?.first_chunk()?);
-            times.of(rtp, arrived.into())
+            let (_, timestamp) = numbers(&packet.buffer)?;
+            times.of(timestamp, arrived?.into())
         });
         if let Some(captured) = captured.and_then(|time| gst::ClockTime::try_from(time).ok()) {
+            let delay = arrived.unwrap_or(captured).saturating_sub(captured).nseconds().cast_signed();
+            let known = self.delay_ns.load(Relaxed);
+            self.delay_ns.store(known + (delay - known) / 16, Relaxed);
             // Copies the buffer's frame, not the bytes.
             packet.buffer.make_mut().set_pts(captured);
         }
         packet
     }
 
-    /// How many subscribers read it.
+    /// The group of pictures that was kept for who comes is old: he is not to see it.
+    pub fn forget(&self) {
+        if let Some(mut recent) = self.recent() {
+            *recent = Recent::default();
+        }
+    }
+
+    fn recent(&self) -> Option<MutexGuard<'_, Recent>> {
+        self.recent.as_ref().map(|recent| recent.lock().expect("nothing panics under this lock"))
+    }
+
+    /// How many subscribers read it, through both edges.
     pub fn subscribers(&self) -> usize {
-        self.feeds.load().len()
+        self.shown.len() + self.clean.len()
     }
 
-    /// Adds a subscriber's end.
-    pub fn add_feed(&self, feed: Arc<Feed>) {
-        self.change_feeds(|feeds| feeds.push(feed));
+    /// How many of them see its effects.
+    pub fn effected_subscribers(&self) -> usize {
+        self.shown.len()
     }
 
-    /// Takes a subscriber's end away again.
+    /// For viewers on the fan-out edge: the packets of that lane, which is with effects while there are some,
+    /// or as it was published.
+    pub fn source(&self, lane: Lane) -> &Arc<Source> {
+        &self.audience(lane).source
+    }
+
+    fn audience(&self, lane: Lane) -> &Audience {
+        match lane {
+            Lane::Effected => &self.shown,
+            Lane::Clean => &self.clean,
+        }
+    }
+
+    /// How many subscribers and decoders read it, now and later.
+    pub fn readers(&self) -> watch::Receiver<usize> {
+        self.readers.subscribe()
+    }
+
+    /// Adds a subscriber's end, which is open, to the readers of that lane.
+    pub fn add_feed(&self, feed: Arc<Feed>, lane: Lane) {
+        let recent = self.recent();
+        if let Some(recent) = &recent {
+            feed.replay(&recent.replay());
+        }
+        self.audience(lane).add(feed);
+        drop(recent);
+        self.readers.send_modify(|readers| *readers += 1);
+    }
+
+    /// Takes a subscriber's end away again, if it was there.
     pub fn remove_feed(&self, feed: &Arc<Feed>) {
-        self.change_feeds(|feeds| feeds.retain(|known| !Arc::ptr_eq(known, feed)));
+        if self.shown.remove(feed) || self.clean.remove(feed) {
+            self.readers.send_modify(|readers| *readers -= 1);
+        }
     }
 
-    /// The list is copied, not locked: the publisher's thread reads it for every packet.
-    fn change_feeds(&self, change: impl FnOnce(&mut Vec<Arc<Feed>>)) {
-        let _one_at_a_time = self.feeds_change.lock().expect("nothing panics under this lock");
-        let mut feeds = Vec::clone(&self.feeds.load());
-        change(&mut feeds);
-        self.feeds.store(Arc::new(feeds));
+    /// Adds a decoder's end: packets after the jitter buffer go into `source`.
+    ///
+    /// # Errors
+    /// [`AddConsumerError`] if it was added before.
+    pub fn read(
+        self: &Arc<Self>,
+        source: &gst_app::AppSrc,
+        settings: ConsumerSettings,
+    ) -> Result<Reading, AddConsumerError> {
+        let recent = self.recent();
+        if let Some(recent) = &recent {
+            StreamProducer::configure_consumer_with(source, settings.clone());
+            source.set_caps(Some(&self.caps));
+            for packet in recent.replay() {
+                // An error means that the decoder is going down.
+                let _ = source.push_buffer(packet.buffer);
+            }
+        }
+        // What was noted and is still on its way comes twice, and depayloaders drop the second.
+        let link = self.producer.add_consumer_with(source, settings)?;
+        drop(recent);
+        self.readers.send_modify(|readers| *readers += 1);
+        Ok(Reading { _link: link, track: self.clone() })
     }
+}
+
+/// A track's lane as the fan-out edge asks of it.
+#[derive(Debug)]
+struct Published {
+    track: Weak<Track>,
+    lane: Lane,
+}
+
+impl Upstream for Published {
+    fn request_keyframe(&self) {
+        if let Some(track) = self.track.upgrade() {
+            track.request_keyframe_of(self.lane);
+        }
+    }
+
+    fn viewer_came(&self, begin: &mut dyn FnMut(&[Earlier])) {
+        let Some(track) = self.track.upgrade() else { return begin(&[]) };
+        if self.lane == Lane::Effected && track.has_had_effects.load(Relaxed) {
+            // What is kept is as it was published, and goes under other numbers.
+            begin(&[]);
+            track.readers.send_modify(|readers| *readers += 1);
+            return;
+        }
+        let recent = track.recent();
+        let replayed = recent.as_ref().map(|recent| recent.replay()).unwrap_or_default();
+        let earlier = replayed.iter().filter_map(|packet| {
+            let bytes = packet.buffer.map_readable().ok()?.to_vec();
+            Some(Earlier { packet: bytes, captured: track.captured(packet), starts_keyframe: packet.starts_keyframe })
+        });
+        begin(&earlier.collect::<Vec<_>>());
+        drop(recent);
+        track.readers.send_modify(|readers| *readers += 1);
+    }
+
+    fn viewer_went(&self) {
+        if let Some(track) = self.track.upgrade() {
+            track.readers.send_modify(|readers| *readers -= 1);
+        }
+    }
+}
+
+/// When something happened last, to the millisecond; for threads that must not wait for each other.
+#[derive(Debug)]
+struct LastTime {
+    born: Instant,
+    /// Milliseconds since then, and 1; 0: never.
+    at: AtomicU64,
+}
+
+impl LastTime {
+    fn never() -> Self {
+        Self { born: Instant::now(), at: AtomicU64::new(0) }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
+    fn is_now(&self) {
+        self.at.store(self.now(), Relaxed);
+    }
+
+    /// `None`: it never happened.
+    fn elapsed(&self) -> Option<Duration> {
+        let at = self.at.load(Relaxed);
+        (at != 0).then(|| Duration::from_millis(self.now().saturating_sub(at)))
+    }
+}
+
+/// Sequence number and timestamp of an RTP packet.
+fn numbers(buffer: &gst::BufferRef) -> Option<(u16, u32)> {
+    let bytes = buffer.map_readable().ok()?;
+    let sequence = u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?);
+    Some((sequence, u32::from_be_bytes(*bytes.get(4..)?.first_chunk()?)))
+}
+
+/// A copy with other numbers.
+fn renumbered(buffer: &gst::Buffer, (sequence, timestamp): (u16, u32)) -> Option<gst::Buffer> {
+    let mut copy = buffer.copy_deep().ok()?;
+    {
+        let mut bytes = copy.make_mut().map_writable().ok()?;
+        bytes.get_mut(2..4)?.copy_from_slice(&sequence.to_be_bytes());
+        bytes.get_mut(4..8)?.copy_from_slice(&timestamp.to_be_bytes());
+    }
+    Some(copy)
 }
 
 /// A sink that never holds the pipeline up: no preroll, no clock, no last sample. Keyframe requests
 /// of decoders behind it end here and join those of the subscribers, so that all are merged.
-fn appsink(id: &TrackId, keyframe_wanted: Arc<Notify>) -> gst_app::AppSink {
+fn appsink(id: &TrackId, keyframe_wanted: Arc<Notify>, keyframe_came: Arc<LastTime>) -> gst_app::AppSink {
     let appsink = gst_app::AppSink::builder()
         .name(format!("track-{id}"))
         .async_(false)
@@ -181,7 +508,10 @@ fn appsink(id: &TrackId, keyframe_wanted: Arc<Notify>) -> gst_app::AppSink {
     let pad = appsink.static_pad("sink").expect("an appsink has a sink pad");
     pad.add_probe(gst::PadProbeType::EVENT_UPSTREAM, move |_, info| match info.event() {
         Some(event) if gst_video::UpstreamForceKeyUnitEvent::parse(event).is_ok() => {
-            keyframe_wanted.notify_one();
+            // Decoders ask when they begin, also when what they begin with is a keyframe.
+            if keyframe_came.elapsed().is_none_or(|time| time > JUST_CAME) {
+                keyframe_wanted.notify_one();
+            }
             gst::PadProbeReturn::Handled
         }
         _ => gst::PadProbeReturn::Ok,
@@ -191,13 +521,11 @@ fn appsink(id: &TrackId, keyframe_wanted: Arc<Notify>) -> gst_app::AppSink {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt;
-
     use super::*;
 
     fn track(codec: CodecName) -> Arc<Track> {
         gst::init().unwrap();
-        Track::new(TrackId::random(), codec, None)
+        Track::new(TrackId::random(), codec, None, &RoomClock::new())
     }
 
     #[test]

@@ -13,8 +13,8 @@ use gst::{glib, prelude::*};
 use gst_webrtc::{WebRTCPeerConnectionState, WebRTCRTPTransceiver, WebRTCSDPType, WebRTCSessionDescription};
 use tokio::sync::mpsc;
 
-use super::{MediaSettings, OwnedPipeline, PipelineEvent, RoomClock};
-use crate::media::{MediaError, negotiation, rtp};
+use super::{MediaSettings, OwnedPipeline, PipelineEvent, RoomClock, certificate::Identity};
+use crate::media::{MediaError, addresses, negotiation, rtp};
 
 /// What webrtcbin may take for one step of negotiation.
 const NEGOTIATION_DEADLINE: Duration = Duration::from_secs(10);
@@ -122,7 +122,10 @@ impl WebRtc {
         };
         let text = description.sdp().as_text().map_err(|_| refused("webrtcbin gave no text"))?;
         self.set("set-local-description", &description).await?;
-        Ok(text)
+        Ok(match Identity::get() {
+            Some(identity) => identity.described(&text),
+            None => text,
+        })
     }
 
     /// A candidate of the client. All sections share the first one's transport.
@@ -209,7 +212,7 @@ fn set_up_ice(bin: &gst::Element, settings: &MediaSettings) {
     }
     let agent = ice.property::<glib::Object>("agent");
     agent.set_property("upnp", false);
-    for address in settings.local_addresses() {
+    for address in addresses::local(&settings.bind) {
         if !ice.emit_by_name::<bool>("add-local-ip-address", &[&address.to_string()]) {
             tracing::warn!(%address, "libnice does not take the address");
         }
@@ -252,8 +255,15 @@ fn set_up_child(element: &gst::Element, role: Role) {
             // What we send carries the time of its capture, which reports are to be made from.
             element.set_property("rtcp-sync-send-time", false);
         }
+        "dtlssrtpdec" => {
+            if let Some(identity) = Identity::get() {
+                element.set_property("pem", &identity.pem);
+            }
+        }
         // Packets of further ones are dropped.
         "rtpssrcdemux" => element.set_property("max-streams", MAX_STREAMS),
+        // So that decoders of sound conceal what is missing, instead of leaving a hole.
+        "rtpjitterbuffer" => element.set_property("do-lost", true),
         // Retransmissions pass late; a sender's own replay window must not refuse them.
         "srtpenc" | "srtpdec" => element.set_property("replay-window-size", 2 * rtp::REORDER_WINDOW as u32),
         _ => {}
@@ -277,22 +287,6 @@ fn listen(element: &gst::Element, heard: &Arc<AtomicU64>, clock: &RoomClock) {
 }
 
 impl MediaSettings {
-    /// The addresses that media sockets are bound to.
-    fn local_addresses(&self) -> Vec<IpAddr> {
-        if !self.bind.is_empty() {
-            return self.bind.clone();
-        }
-        let all: Vec<IpAddr> = if_addrs::get_if_addrs()
-            .inspect_err(|error| tracing::warn!("cannot list network interfaces: {error}"))
-            .unwrap_or_default()
-            .iter()
-            .filter(|interface| !interface.is_link_local())
-            .map(if_addrs::Interface::ip)
-            .collect();
-        let (loopback, others): (Vec<IpAddr>, Vec<IpAddr>) = all.into_iter().partition(IpAddr::is_loopback);
-        if others.is_empty() { loopback } else { others }
-    }
-
     /// A candidate line of ours as the client is to see it: host candidates with the announced
     /// address, if there is one; `None` if it is of no use then.
     pub(super) fn announced(&self, candidate: &str) -> Option<String> {

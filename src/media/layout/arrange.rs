@@ -2,7 +2,7 @@
 //!
 //! A place that nobody takes stays empty, and who finds no place is not shown; his sound is.
 
-use super::{LayoutKind, LayoutSpec, MAX_TILES, Rect, Region, Show, even, grid};
+use super::{Fit, LayoutKind, LayoutSpec, MAX_TILES, Rect, Region, Show, even, grid};
 use crate::{
     media::{Scene, Tile},
     room::id::ParticipantId,
@@ -28,6 +28,8 @@ pub struct Placed {
     pub rect: Rect,
     /// Whether its picture is shown, or only its slate.
     pub picture: bool,
+    /// How a picture of another shape gets into it.
+    pub fit: Fit,
 }
 
 /// Who is shown where on a canvas of `width` × `height` pixels, what lies nearest last.
@@ -129,7 +131,7 @@ impl Canvas<'_> {
                 };
                 free = candidates.into_iter().filter(|&tile| Some(tile) != chosen).collect();
                 if let Some(tile) = chosen {
-                    placed.push((region.z, whole(tile, self.region(region))));
+                    placed.push((region.z, Placed { fit: region.fit, ..whole(tile, self.region(region)) }));
                 }
             }
         }
@@ -155,7 +157,7 @@ fn precedence(show: &Show) -> u8 {
 }
 
 fn whole(tile: usize, rect: Rect) -> Placed {
-    Placed { tile, rect, picture: true }
+    Placed { tile, rect, picture: true, fit: Fit::Fit }
 }
 
 fn inset(area: Rect, gap: u32) -> Rect {
@@ -231,7 +233,7 @@ mod tests {
     }
 
     fn region(x: f64, y: f64, width: f64, height: f64, z: i32, show: Show) -> Region {
-        Region { x, y, width, height, z, show }
+        Region { x, y, width, height, z, fit: Fit::Fit, show }
     }
 
     proptest! {

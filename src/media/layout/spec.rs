@@ -77,6 +77,9 @@ pub struct LayoutSpec {
     /// Draw this above everything, at most 128 characters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
+    /// Draw the server's time in the upper right corner.
+    #[serde(skip_serializing_if = "is_off")]
+    pub clock: bool,
     /// Where pictures go, for `custom` only; at most 49.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub regions: Vec<Region>,
@@ -91,13 +94,13 @@ impl Default for LayoutSpec {
             labels: true,
             background: None,
             title: None,
+            clock: false,
             regions: Vec::new(),
         }
     }
 }
 
-/// A part of the canvas, in fractions of its width and height (0 to 1). A picture of another shape gets
-/// borders in it.
+/// A part of the canvas, in fractions of its width and height (0 to 1).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Region {
@@ -112,9 +115,33 @@ pub struct Region {
     /// Which lies over which: higher is nearer, −100 to 100.
     #[serde(default)]
     pub z: i32,
+    /// What is done with a picture of another shape.
+    #[serde(default, skip_serializing_if = "Fit::is_usual")]
+    pub fit: Fit,
     /// Whom or what it shows: `speaker`, `screen`, `next` or `{"participant": …}`.
     #[schema(value_type = Object)]
     pub show: Show,
+}
+
+/// How a picture gets into a place of another shape.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Fit {
+    /// All of it is seen, with borders.
+    #[default]
+    Fit,
+    /// It fills the place, and is cut off at two sides.
+    Fill,
+}
+
+fn is_off(clock: &bool) -> bool {
+    !clock
+}
+
+impl Fit {
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What a region shows. Nobody is shown twice.
@@ -194,6 +221,7 @@ impl LayoutSpec {
                 "pinned" => spec.pinned = Some(read("pinned", value)?),
                 "labels" => spec.labels = read("labels", value)?,
                 "background" => spec.background = Some(read("background", value)?),
+                "clock" => spec.clock = read("clock", value)?,
                 "title" => spec.title = Some(read("title", value)?),
                 "regions" => spec.regions = read("regions", value)?,
                 other => {
@@ -312,10 +340,10 @@ mod tests {
     fn what_is_written_is_what_is_read() {
         let value = json!({
             "kind": "custom", "order": ["p_1"], "pinned": "p_2", "labels": false, "background": "#0a0b0c",
-            "title": "수학 & <b>",
+            "title": "수학 & <b>", "clock": true,
             "regions": [
                 {"x": 0.0, "y": 0.0, "width": 1.0, "height": 1.0, "z": -1, "show": "screen"},
-                {"x": 0.7, "y": 0.7, "width": 0.3, "height": 0.3, "z": 2, "show": {"participant": "p_1"}},
+                {"x": 0.7, "y": 0.7, "width": 0.3, "height": 0.3, "z": 2, "fit": "fill", "show": {"participant": "p_1"}},
             ],
         });
         let spec = read_spec(value.clone()).unwrap();
@@ -337,6 +365,7 @@ mod tests {
             (json!({"kind": "grid", "order": vec!["p"; 257]}), "order"),
             (json!({"kind": "grid", "pinned": "x".repeat(65)}), "pinned"),
             (json!({"kind": "grid", "labels": "yes"}), "labels"),
+            (json!({"kind": "grid", "clock": 12}), "clock"),
             (json!({"kind": "grid", "background": "blue"}), "background"),
             (json!({"kind": "grid", "title": "x".repeat(129)}), "title"),
             (json!({"kind": "grid", "title": "a\u{0}b"}), "title"),
@@ -348,6 +377,7 @@ mod tests {
             (custom(json!([region(0.1, 0.0)])), "regions"),
             (custom(json!([{"x": 0, "y": 0, "width": 1, "height": 1, "show": "everyone"}])), "regions"),
             (custom(json!([{"x": 0, "y": 0, "width": 1, "height": 1, "show": "next", "z": 101}])), "regions"),
+            (custom(json!([{"x": 0, "y": 0, "width": 1, "height": 1, "show": "next", "fit": "cover"}])), "regions"),
         ] {
             assert_eq!(read_spec(value.clone()), Err(field), "{value}");
         }

@@ -1,7 +1,7 @@
-//! Makes the bytes of a growing MP4: a header, then fragments of one picture and one sound track.
+//! Makes the bytes of a growing MP4: a header, then fragments of a picture track, a sound track, or both.
 //!
-//! Pictures are shown in the order they are decoded (the live encoders make no B-frames), so a
-//! sample has one time. Each fragment is one `moof` and one `mdat` that hold both tracks, so that
+//! The live encoders make no B-frames: pictures are shown in the order they are decoded, and a sample has one
+//! time. What is not live may be decoded in another order than it is shown. Each fragment is one `moof` and one `mdat` that hold both tracks, so that
 //! sound and picture of a cut-off file end together, and states its own times, so that a hole in
 //! either stays a hole. Players that open the file while it grows read the header's edit list, and
 //! have sound and picture in step before [`super::finalise`] has seen it.
@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mp4_atom::{
-    Audio, Avc1, Avcc, DecodeAtom, Dinf, Dref, DrefEntry, Edts, Elst, ElstEntry, Encode, Ftyp, Hdlr, Header, Mdia,
-    Mfhd, Minf, Moof, Moov, Mp4a, Mvex, Mvhd, Smhd, Stbl, Stco, Stsd, Tfdt, Tfhd, Tkhd, Traf, Trak, Trex, Trun,
-    TrunEntry, Url, Visual, Vmhd, esds,
+    Audio, Avc1, Avc3, Avcc, DecodeAtom, Dinf, Dops, Dref, DrefEntry, Edts, Elst, ElstEntry, Encode, Ftyp, Hdlr,
+    Header, Mdia, Mfhd, Minf, Moof, Moov, Mp4a, Mvex, Mvhd, Opus, Smhd, Stbl, Stco, Stsd, Tfdt, Tfhd, Tkhd, Traf, Trak,
+    Trex, Trun, TrunEntry, Url, Visual, Vmhd, esds,
 };
 use thiserror::Error;
 
@@ -26,7 +26,7 @@ const AUDIO: u32 = 2;
 const SYNC_FLAGS: u32 = 0x0200_0000;
 const NON_SYNC_FLAGS: u32 = 0x0101_0000;
 
-/// An H.264 track, length-prefixed (`avc1`).
+/// An H.264 track, length-prefixed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VideoFormat {
     /// Pixels.
@@ -35,17 +35,31 @@ pub struct VideoFormat {
     pub height: u16,
     /// AVCDecoderConfigurationRecord (ISO/IEC 14496-15 §5.3.3).
     pub config: Vec<u8>,
+    /// Parameter sets are in the stream too, and may change there (`avc3`); else they are only in
+    /// `config` (`avc1`).
+    pub changes: bool,
+    /// How long before it is shown the first picture is decoded: 0 without B-frames.
+    pub reorder_ns: u64,
 }
 
-/// An AAC track.
+/// A sound track.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AudioFormat {
     /// Samples a second, which is also the track's timescale.
     pub rate: u32,
     /// Channels.
     pub channels: u16,
-    /// AudioSpecificConfig (ISO/IEC 14496-3 §1.6.2.1).
-    pub config: Vec<u8>,
+    /// How it is coded.
+    pub codec: AudioCodec,
+}
+
+/// How a sound track is coded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AudioCodec {
+    /// AudioSpecificConfig (ISO/IEC 14496-3 §1.6.2.1). Frames have [`AAC_FRAME`] samples.
+    Aac(Vec<u8>),
+    /// RFC 6716, from the middle of a call: nothing is to be skipped. One or two channels at 48 kHz.
+    Opus,
 }
 
 /// A format cannot be written.
@@ -68,6 +82,8 @@ struct Sample {
     duration: u32,
     sync: bool,
     data: Bytes,
+    /// Units between decoding and showing it, where those differ.
+    shown_after: Option<i64>,
 }
 
 /// Collects samples and gives out fragments.
@@ -76,24 +92,31 @@ pub struct Fragmenter {
     header: Vec<u8>,
     sequence: u32,
     audio_rate: u32,
+    /// Of every audio sample, where all are of one length.
+    audio_frame: Option<u32>,
     /// Movie time of the audio track's first sample, which may lie before the movie begins.
     audio_start_ns: i128,
+    reorder_ns: i128,
     video: Vec<Sample>,
     audio: Vec<Sample>,
 }
 
 impl Fragmenter {
-    /// `audio_start_ns`: when the first frame of the AAC track begins to sound, priming included, on
-    /// a timeline whose 0 is the first picture. What lies before 0 is skipped by an edit list.
+    /// `audio`: the format, and when the first frame begins to sound, an encoder's priming included,
+    /// in nanoseconds on the movie's timeline. What lies before 0 is skipped by an edit list.
     ///
     /// # Errors
     /// [`FormatError`] if a format's configuration record is damaged.
-    pub fn new(video: &VideoFormat, audio: &AudioFormat, audio_start_ns: i64) -> Result<Self, FormatError> {
+    pub fn new(video: Option<&VideoFormat>, audio: Option<(&AudioFormat, i64)>) -> Result<Self, FormatError> {
+        let (rate, start_ns) = audio.map_or((48_000, 0), |(format, start_ns)| (format.rate, start_ns));
+        let is_aac = audio.is_some_and(|(format, _)| matches!(format.codec, AudioCodec::Aac(_)));
         Ok(Self {
-            header: header(video, audio, audio_start_ns)?,
+            header: header(video, audio)?,
             sequence: 0,
-            audio_rate: audio.rate,
-            audio_start_ns: audio_start_ns.into(),
+            audio_rate: rate,
+            audio_frame: is_aac.then_some(AAC_FRAME),
+            audio_start_ns: start_ns.into(),
+            reorder_ns: video.map_or(0, |format| format.reorder_ns).into(),
             video: Vec::new(),
             audio: Vec::new(),
         })
@@ -104,27 +127,39 @@ impl Fragmenter {
         &self.header
     }
 
-    /// Takes a sample. `time` is when it is presented, in nanoseconds on the movie's timeline.
-    /// Samples of a track come in order; one that does not follow the last is moved behind it.
+    /// Takes a sample of a track that is in the header. `time` is when it is presented, in nanoseconds
+    /// on the movie's timeline. Samples of a track come in order; one that does not follow the last is moved behind it.
     pub fn push(&mut self, track: TrackKind, time_ns: i64, duration: Duration, sync: bool, data: Bytes) {
-        let (origin, rate, samples) = match track {
-            TrackKind::Video => (0, VIDEO_TIMESCALE, &mut self.video),
-            TrackKind::Audio => (self.audio_start_ns, self.audio_rate, &mut self.audio),
+        let (origin, rate, fixed, samples) = match track {
+            TrackKind::Video => (0, VIDEO_TIMESCALE, None, &mut self.video),
+            TrackKind::Audio => (self.audio_start_ns, self.audio_rate, self.audio_frame, &mut self.audio),
         };
-        let units = |ns: i128| u64::try_from((ns * i128::from(rate) + 500_000_000) / 1_000_000_000).unwrap_or(0);
+        let units = |ns: i128| units(ns, rate);
         let mut time = units(i128::from(time_ns) - origin);
         if let Some(last) = samples.last_mut() {
             time = time.max(last.time + 1);
-            // Audio frames have a fixed length; a picture lasts until the next.
-            if track == TrackKind::Video {
+            // What has no fixed length lasts until the next.
+            if fixed.is_none() {
                 last.duration = u32::try_from(time - last.time).unwrap_or(u32::MAX);
             }
         }
-        let duration = match track {
-            TrackKind::Video => u32::try_from(units(duration.as_nanos() as i128)).unwrap_or(u32::MAX).max(1),
-            TrackKind::Audio => AAC_FRAME,
-        };
-        samples.push(Sample { time, duration, sync, data });
+        let stated = u32::try_from(units(duration.as_nanos() as i128)).unwrap_or(u32::MAX).max(1);
+        let duration = fixed.unwrap_or(stated);
+        samples.push(Sample { time, duration, sync, data, shown_after: None });
+    }
+
+    /// Takes a picture that is decoded at another time than it is shown; those before the movie's beginning are
+    /// negative. Pictures come in the order they are decoded.
+    pub fn push_reordered(&mut self, shown_ns: i64, decoded_ns: i64, duration: Duration, sync: bool, data: Bytes) {
+        let of = |ns: i64| units(i128::from(ns) + self.reorder_ns, VIDEO_TIMESCALE);
+        let (shown, mut time) = (of(shown_ns), of(decoded_ns));
+        if let Some(last) = self.video.last_mut() {
+            time = time.max(last.time + 1);
+            last.duration = u32::try_from(time - last.time).unwrap_or(u32::MAX);
+        }
+        let duration = u32::try_from(units(duration.as_nanos() as i128, VIDEO_TIMESCALE)).unwrap_or(u32::MAX).max(1);
+        let shown_after = i64::try_from(shown.saturating_sub(time)).ok();
+        self.video.push(Sample { time, duration, sync, data, shown_after });
     }
 
     /// Nothing waits to be written.
@@ -156,6 +191,11 @@ impl Fragmenter {
 
 const MDAT_HEADER_BYTES: usize = 8;
 
+/// A time in units of a timescale, rounded.
+fn units(ns: i128, rate: u32) -> u64 {
+    u64::try_from((ns * i128::from(rate) + 500_000_000) / 1_000_000_000).unwrap_or(0)
+}
+
 fn encode(atom: &impl Encode) -> Result<Vec<u8>, FormatError> {
     let mut bytes = Vec::new();
     atom.encode(&mut bytes)?;
@@ -180,7 +220,7 @@ fn traf(track_id: u32, samples: &[Sample], offset: usize) -> Result<Traf, Format
             duration: Some(sample.duration),
             size: Some(u32_of(sample.data.len())?),
             flags: Some(if sample.sync { SYNC_FLAGS } else { NON_SYNC_FLAGS }),
-            cts: None,
+            cts: sample.shown_after,
         })
     };
     let data_offset = i32::try_from(offset).map_err(|_| FormatError(mp4_atom::Error::InvalidSize))?;
@@ -193,13 +233,16 @@ fn traf(track_id: u32, samples: &[Sample], offset: usize) -> Result<Traf, Format
     })
 }
 
-fn header(video: &VideoFormat, audio: &AudioFormat, audio_start_ns: i64) -> Result<Vec<u8>, FormatError> {
+fn header(video: Option<&VideoFormat>, audio: Option<(&AudioFormat, i64)>) -> Result<Vec<u8>, FormatError> {
     let mut bytes = encode(&Ftyp {
         major_brand: b"iso5".into(),
         minor_version: 0x200,
         compatible_brands: vec![b"iso5".into(), b"iso6".into(), b"avc1".into(), b"mp41".into()],
     })?;
     let trex = |track_id| Trex { track_id, default_sample_description_index: 1, ..Default::default() };
+    let video = video.map(video_trak).transpose()?;
+    let audio = audio.map(|(format, start_ns)| audio_trak(format, start_ns)).transpose()?;
+    let trak: Vec<_> = video.into_iter().chain(audio).collect();
     let moov = Moov {
         mvhd: Mvhd {
             timescale: VIDEO_TIMESCALE,
@@ -208,8 +251,8 @@ fn header(video: &VideoFormat, audio: &AudioFormat, audio_start_ns: i64) -> Resu
             next_track_id: AUDIO + 1,
             ..Default::default()
         },
-        mvex: Some(Mvex { mehd: None, trex: vec![trex(VIDEO), trex(AUDIO)] }),
-        trak: vec![video_trak(video)?, audio_trak(audio, audio_start_ns)?],
+        mvex: Some(Mvex { mehd: None, trex: trak.iter().map(|trak| trex(trak.tkhd.track_id)).collect() }),
+        trak,
         ..Default::default()
     };
     moov.encode(&mut bytes)?;
@@ -230,16 +273,49 @@ fn video_trak(format: &VideoFormat) -> Result<Trak, FormatError> {
         depth: 24,
         ..Default::default()
     };
-    let entry = Avc1 { visual, avcc, ..Default::default() };
-    let mut trak = trak(VIDEO, b"vide", VIDEO_TIMESCALE, entry.into());
+    let entry = if format.changes {
+        Avc3 { visual, avcc, ..Default::default() }.into()
+    } else {
+        Avc1 { visual, avcc, ..Default::default() }.into()
+    };
+    let mut trak = trak(VIDEO, b"vide", VIDEO_TIMESCALE, entry);
     trak.tkhd.width = format.width.into();
     trak.tkhd.height = format.height.into();
     trak.mdia.minf.vmhd = Some(Vmhd::default());
+    trak.edts = edit(VIDEO_TIMESCALE, -i64::try_from(format.reorder_ns).unwrap_or(0));
     Ok(trak)
 }
 
 fn audio_trak(format: &AudioFormat, start_ns: i64) -> Result<Trak, FormatError> {
-    let dec_specific = esds::DecoderSpecific { raw: format.config.clone(), ..Default::default() };
+    let audio = Audio {
+        data_reference_index: 1,
+        channel_count: format.channels,
+        sample_size: 16,
+        sample_rate: u16::try_from(format.rate).map_err(|_| mp4_atom::Error::InvalidSize)?.into(),
+    };
+    let entry = match &format.codec {
+        AudioCodec::Aac(config) => Mp4a { audio, esds: aac_descriptor(config), btrt: None, taic: None }.into(),
+        AudioCodec::Opus => {
+            let dops = Dops {
+                output_channel_count: u8::try_from(format.channels).map_err(|_| mp4_atom::Error::InvalidSize)?,
+                pre_skip: 0,
+                input_sample_rate: format.rate,
+                output_gain: 0,
+                channel_mapping: None,
+            };
+            Opus { audio, dops, btrt: None }.into()
+        }
+    };
+    let mut trak = trak(AUDIO, b"soun", format.rate, entry);
+    trak.tkhd.volume = 1.into();
+    trak.tkhd.alternate_group = 1;
+    trak.mdia.minf.smhd = Some(Smhd::default());
+    trak.edts = edit(format.rate, start_ns);
+    Ok(trak)
+}
+
+fn aac_descriptor(config: &[u8]) -> esds::Esds {
+    let dec_specific = esds::DecoderSpecific { raw: config.to_vec(), ..Default::default() };
     let es_desc = esds::EsDescriptor {
         es_id: AUDIO as u16,
         dec_config: esds::DecoderConfig {
@@ -250,24 +326,12 @@ fn audio_trak(format: &AudioFormat, start_ns: i64) -> Result<Trak, FormatError> 
         },
         ..Default::default()
     };
-    let audio = Audio {
-        data_reference_index: 1,
-        channel_count: format.channels,
-        sample_size: 16,
-        sample_rate: u16::try_from(format.rate).map_err(|_| mp4_atom::Error::InvalidSize)?.into(),
-    };
-    let entry = Mp4a { audio, esds: esds::Esds { es_desc }, btrt: None, taic: None };
-    let mut trak = trak(AUDIO, b"soun", format.rate, entry.into());
-    trak.tkhd.volume = 1.into();
-    trak.tkhd.alternate_group = 1;
-    trak.mdia.minf.smhd = Some(Smhd::default());
-    trak.edts = audio_edit(format.rate, start_ns);
-    Ok(trak)
+    esds::Esds { es_desc }
 }
 
-/// Skips what sounds before the first picture, or waits until there is sound. In a fragmented file
+/// Skips what lies before the movie's beginning, or waits for what begins later. In a fragmented file
 /// a duration of 0 means "to the end" (ISO/IEC 14496-12 §8.6.6.1).
-fn audio_edit(rate: u32, start_ns: i64) -> Option<Edts> {
+fn edit(rate: u32, start_ns: i64) -> Option<Edts> {
     let units = |rate: u32| (u128::from(start_ns.unsigned_abs()) * u128::from(rate) / 1_000_000_000) as u64;
     let play = |skip| ElstEntry { segment_duration: 0, media_time: Some(skip), media_rate: 1.into() };
     let entries = match start_ns {

@@ -23,15 +23,24 @@ const MDAT_HEADER_BYTES: u64 = 16;
 /// Writes `movie`, whose samples are in `source`, to `target`, and has it on the disk.
 ///
 /// `user_data`: a whole `udta` box for the movie, or nothing.
-pub fn write(movie: &Movie, source: &mut File, target: &Path, user_data: &[u8]) -> Result<(), Mp4Error> {
+pub fn write(
+    movie: &Movie,
+    source: &mut File,
+    target: &Path,
+    user_data: &[u8],
+    progress: &dyn Fn(f64),
+) -> Result<(), Mp4Error> {
     let plan = Plan::new(movie);
     let head = head(movie, &plan, user_data)?;
     let file = File::create(target).map_err(Mp4Error::write)?;
     let mut out = BufWriter::with_capacity(BUFFER_BYTES, file);
     out.write_all(&head).map_err(Mp4Error::write)?;
     out.write_all(&mdat_header(plan.bytes)).map_err(Mp4Error::write)?;
+    let mut copied = 0;
     for run in plan.runs() {
         copy(source, &run, &mut out)?;
+        copied += run.bytes;
+        progress(copied as f64 / plan.bytes.max(1) as f64);
     }
     let file = out.into_inner().map_err(|error| Mp4Error::write(error.into_error()))?;
     file.sync_all().map_err(Mp4Error::write)

@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command, time::Duration};
 
 use super::{
     Finalised, Mp4Error, finalise, finalise_with_chapters,
-    fragment::{AudioFormat, Fragmenter, TrackKind, VideoFormat},
+    fragment::{AudioCodec, AudioFormat, Fragmenter, TrackKind, VideoFormat},
 };
 use crate::room::model::Marker;
 
@@ -93,7 +93,7 @@ fn markers_are_chapters_and_change_nothing_else() {
     let expected = frames(&target, "0:v");
     let marker = |at_ms, title: &str| Marker { at_ms, title: title.into() };
     let markers = [marker(0, "Beginn"), marker(1_234, "질문 & <Antwort>"), marker(4_000, &"긴".repeat(128))];
-    let made = finalise_with_chapters(&source, &target, &markers).unwrap();
+    let made = finalise_with_chapters(&source, &target, &markers, &|_| ()).unwrap();
     assert_eq!(made.size_bytes, fs::metadata(&target).unwrap().len());
     assert_eq!(boxes(&target), ["ftyp", "moov", "mdat"]);
     assert!(frames(&target, "0:v") == expected, "frames differ");
@@ -101,7 +101,7 @@ fn markers_are_chapters_and_change_nothing_else() {
     let long = "긴".repeat(85);
     assert_eq!(found, format!("0.000000,Beginn\n1.234000,질문 & <Antwort>\n4.000000,{long}"));
     let many: Vec<_> = (0..500).map(|index| marker(index * 10, "m")).collect();
-    finalise_with_chapters(&source, &target, &many).unwrap();
+    finalise_with_chapters(&source, &target, &many, &|_| ()).unwrap();
     assert_eq!(probe(&target, "chapter=start_time").lines().count(), 255);
 }
 
@@ -266,10 +266,10 @@ fn sorted(packets: &str) -> Vec<&str> {
 /// `frames` pictures at 25 fps with sound, their bytes telling their numbers, in fragments of four.
 fn our_file(frames: u8) -> Vec<u8> {
     let config = vec![1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 4, 0x67, 0x42, 0xc0, 0x1e, 1, 0, 2, 0x68, 0xce];
-    let video = VideoFormat { width: 640, height: 360, config };
-    let audio = AudioFormat { rate: 48_000, channels: 2, config: vec![0x11, 0x90] };
+    let video = VideoFormat { width: 640, height: 360, config, changes: false, reorder_ns: 0 };
+    let audio = AudioFormat { rate: 48_000, channels: 2, codec: AudioCodec::Aac(vec![0x11, 0x90]) };
     let audio_start = -30_000_000;
-    let mut fragmenter = Fragmenter::new(&video, &audio, audio_start).unwrap();
+    let mut fragmenter = Fragmenter::new(Some(&video), Some((&audio, audio_start))).unwrap();
     let mut file = fragmenter.header().to_vec();
     let mut audio_time = audio_start;
     for frame in 0..frames {

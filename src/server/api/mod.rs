@@ -8,7 +8,15 @@ use warp::{
 
 use super::problem::Problem;
 
+pub mod access;
+pub mod effects;
+pub mod ingests;
+pub mod outputs;
 pub mod participants;
+pub mod pictures;
+pub mod pushes;
+pub mod qr;
+pub mod recording_files;
 pub mod recordings;
 pub mod rooms;
 pub mod server;

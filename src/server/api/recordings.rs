@@ -1,16 +1,13 @@
-//! Recordings: start, pause, stop, list, look, play, remove.
+//! Recordings: start, pause, stop, list, look, remove.
 //!
-//! A participant sees what was recorded in rooms of his room's name and PIN; what he may not see
-//! does not exist for him.
+//! A participant sees what was recorded in rooms of his room's name and PIN, and a moderator may remove it;
+//! what he may not see does not exist for him.
 
 use std::{str::FromStr, time::Duration};
 
 use serde::Deserialize;
-use utoipa::ToSchema;
-use warp::{
-    http::{Method, StatusCode},
-    reply::Response,
-};
+use utoipa::{IntoParams, ToSchema};
+use warp::{http::StatusCode, reply::Response};
 
 use super::{empty, json};
 use crate::{
@@ -23,18 +20,33 @@ use crate::{
         id::RecordingId,
         model::{RecordingState, RoomRecordingView},
     },
-    server::{
-        Services,
-        files::{self, Wanted},
-        problem::Problem,
-        request::Call,
-    },
+    server::{Services, problem::Problem, request::Call},
 };
 
 /// `wait_s` is at most this.
 const MAX_WAIT_S: u64 = 120;
+/// `undo_s` is at most this: a day.
+const MAX_UNDO_S: u64 = 86_400;
 /// The keeper notes a recording well within this.
 const NOTED_LIMIT: Duration = Duration::from_secs(5);
+
+/// A recording in a path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "described here, read by place")]
+pub struct Which {
+    /// Its identifier.
+    id: String,
+}
+
+/// How a page shows who asks, where it cannot set headers.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "described here, read by name")]
+pub struct Access {
+    /// A participant's access token.
+    access: Option<String>,
+}
 
 /// Start recording a room; the room is made if there is none of that name.
 #[utoipa::path(
@@ -45,12 +57,14 @@ const NOTED_LIMIT: Duration = Duration::from_secs(5);
         (status = 201, body = Recording),
         (status = 400, description = "`bad_room_name`, `bad_setting`, `bad_json`", body = Problem),
         (status = 409, description = "`too_many_recordings`", body = Problem),
-        (status = 503, description = "`too_many_rooms`, `shutting_down`", body = Problem),
+        (status = 503, description = "`too_many_rooms`, `server_busy`, `catalogue_busy`, `shutting_down`", body = Problem),
         (status = 507, description = "`disk_full`", body = Problem),
     ),
 )]
 pub async fn start(services: &Services, mut call: Call) -> Result<Response, Problem> {
     let spec: RecordingSpec = call.json().await?;
+    // A recording that cannot be must not leave an empty room behind.
+    services.registry.check_recording(&spec)?;
     let room = services.registry.find_or_create(call.param(0))?;
     let begun = room.record(RoomCaller::Owner, spec).await?;
     let noted = services.keeper.wait(&begun.id, NOTED_LIMIT, |recording| recording.is_some()).await?;
@@ -71,7 +85,7 @@ pub async fn start(services: &Services, mut call: Call) -> Result<Response, Prob
 #[utoipa::path(
     post, path = "/api/recordings/{id}/stop", tag = "recordings",
     params(
-        ("id" = String, Path, description = "which"),
+        Which,
         ("wait_s" = Option<u64>, Query, description = "seconds to wait for the end, 0 to 120"),
     ),
     responses(
@@ -82,7 +96,7 @@ pub async fn start(services: &Services, mut call: Call) -> Result<Response, Prob
     ),
 )]
 pub async fn stop(services: &Services, call: Call) -> Result<Response, Problem> {
-    let wait = wait_of(&call)?;
+    let wait = seconds_of(&call, "wait_s", "bad_wait", MAX_WAIT_S)?;
     let recording = find(services, &call).await?;
     if !recording.state.is_final() {
         end_in_room(services, &recording).await?;
@@ -96,7 +110,7 @@ pub async fn stop(services: &Services, call: Call) -> Result<Response, Problem> 
 /// Pause a recording: what happens from now on is left out of its file.
 #[utoipa::path(
     post, path = "/api/recordings/{id}/pause", tag = "recordings",
-    params(("id" = String, Path, description = "which")),
+    params(Which),
     responses(
         (status = 200, description = "It is `paused`.", body = Recording),
         (status = 404, description = "`no_such_recording`", body = Problem),
@@ -107,13 +121,16 @@ pub async fn pause(services: &Services, call: Call) -> Result<Response, Problem>
     let recording = find(services, &call).await?;
     let room = room_of(services, &recording)?;
     let view = room.pause_recording(RoomCaller::Owner, recording.id.clone()).await.map_err(of_known)?;
-    as_noted(services, &view.id, StatusCode::OK, |noted| noted.state != RecordingState::Recording).await
+    as_noted(services, &view.id, StatusCode::OK, |noted| {
+        !matches!(noted.state, RecordingState::Starting | RecordingState::Recording)
+    })
+    .await
 }
 
 /// Resume a recording: it goes on in the same file, without a gap.
 #[utoipa::path(
     post, path = "/api/recordings/{id}/resume", tag = "recordings",
-    params(("id" = String, Path, description = "which")),
+    params(Which),
     responses(
         (status = 200, description = "It is `recording`.", body = Recording),
         (status = 404, description = "`no_such_recording`", body = Problem),
@@ -138,7 +155,7 @@ pub struct NewMarker {
 /// Name this moment of a recording; the markers become the file's chapters.
 #[utoipa::path(
     post, path = "/api/recordings/{id}/markers", tag = "recordings",
-    params(("id" = String, Path, description = "which")),
+    params(Which),
     request_body = NewMarker,
     responses(
         (status = 201, body = Recording),
@@ -194,10 +211,7 @@ async fn end_in_room(services: &Services, recording: &Recording) -> Result<(), P
 /// The newest 1,000 recordings, newest first; a participant's own room's only.
 #[utoipa::path(
     get, path = "/api/recordings", tag = "recordings",
-    params(
-        ("room" = Option<String>, Query, description = "only of this room's name"),
-        ("access" = Option<String>, Query, description = "a participant's access token"),
-    ),
+    params(("room" = Option<String>, Query, description = "only of this room's name"), Access),
     responses((status = 200, body = [Recording]), (status = 401, body = Problem), (status = 403, body = Problem)),
 )]
 pub async fn list(services: &Services, call: Call) -> Result<Response, Problem> {
@@ -207,62 +221,61 @@ pub async fn list(services: &Services, call: Call) -> Result<Response, Problem> 
 /// One recording.
 #[utoipa::path(
     get, path = "/api/recordings/{id}", tag = "recordings",
-    params(
-        ("id" = String, Path, description = "which"),
-        ("access" = Option<String>, Query, description = "a participant's access token"),
-    ),
+    params(Which, Access),
     responses((status = 200, body = Recording), (status = 404, description = "`no_such_recording`", body = Problem)),
 )]
 pub async fn get(services: &Services, call: Call) -> Result<Response, Problem> {
-    json(StatusCode::OK, &find(services, &call).await?)
+    let recording = find(services, &call).await?;
+    let recording = services.keeper.get_with_files(&recording.id).await?.ok_or_else(Problem::no_such_recording)?;
+    json(StatusCode::OK, &recording)
 }
 
-/// Remove a recording and its file.
+/// Remove a recording and its files: at once, or with `undo_s` when that time is over. Until then it can be
+/// restored, and is not seen.
 #[utoipa::path(
-    delete, path = "/api/recordings/{id}", tag = "recordings", params(("id" = String, Path, description = "which")),
+    delete, path = "/api/recordings/{id}", tag = "recordings",
+    params(
+        Which,
+        ("undo_s" = Option<u64>, Query, description = "seconds in which it can be restored, 0 to 86,400"),
+    ),
     responses(
-        (status = 204, description = "It is gone."),
+        (status = 204, description = "It is gone, or hidden."),
+        (status = 400, description = "`bad_undo`", body = Problem),
         (status = 404, description = "`no_such_recording`", body = Problem),
         (status = 409, description = "`recording_running`", body = Problem),
     ),
 )]
 pub async fn delete(services: &Services, call: Call) -> Result<Response, Problem> {
     let recording = find(services, &call).await?;
-    services.keeper.delete(&recording.id).await?;
+    let undo = seconds_of(&call, "undo_s", "bad_undo", MAX_UNDO_S)?;
+    services.keeper.delete(&recording.id, undo).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
-/// The file: ranges, also while it grows (it is then as long as it is now).
+/// Bring back a recording that was removed with `undo_s`, while that lasts.
 #[utoipa::path(
-    get, path = "/api/recordings/{id}/file", tag = "recordings",
-    params(
-        ("id" = String, Path, description = "which"),
-        ("download" = Option<String>, Query, description = "given: to be saved, under a readable name"),
-        ("access" = Option<String>, Query, description = "a participant's access token"),
-    ),
+    post, path = "/api/recordings/{id}/restore", tag = "recordings",
+    params(Which),
     responses(
-        (status = 200, description = "the file", content_type = "video/mp4", body = Vec<u8>),
-        (status = 206, description = "a part of it", content_type = "video/mp4", body = Vec<u8>),
-        (status = 304, description = "it is as it was"),
-        (status = 404, description = "`no_such_recording`, `no_file`", body = Problem),
-        (status = 416, description = "`bad_range`", body = Problem),
+        (status = 200, description = "It is back.", body = Recording),
+        (status = 404, description = "`no_such_recording`", body = Problem),
+        (status = 409, description = "`not_deleted`", body = Problem),
     ),
 )]
-pub async fn file(services: &Services, call: Call) -> Result<Response, Problem> {
-    let recording = find(services, &call).await?;
-    let path = services.keeper.path(&recording.id).ok_or_else(Problem::no_such_recording)?;
-    let wanted = Wanted {
-        path,
-        kind: "video/mp4",
-        grows: !recording.state.is_final(),
-        save_as: call.query("download").map(|_| readable_name(&recording)),
-        head_only: call.method == Method::HEAD,
-    };
-    files::answer(wanted, &call.headers).await
+pub async fn restore(services: &Services, call: Call) -> Result<Response, Problem> {
+    let id = RecordingId::from_str(call.param(0)).unwrap_or_else(|never| match never {});
+    match services.keeper.restore(&id, call.caller.key()).await {
+        Ok(()) => get(services, call).await,
+        Err(error) => {
+            // What the caller may not see does not exist for him.
+            find(services, &call).await?;
+            Err(error.into())
+        }
+    }
 }
 
 /// The recording a request names, if the caller may see it.
-async fn find(services: &Services, call: &Call) -> Result<Recording, Problem> {
+pub async fn find(services: &Services, call: &Call) -> Result<Recording, Problem> {
     let id = RecordingId::from_str(call.param(0)).unwrap_or_else(|never| match never {});
     let recording = services.keeper.get(&id).await?.ok_or_else(Problem::no_such_recording)?;
     match call.caller.key() {
@@ -282,18 +295,11 @@ fn further(one: RecordingState, other: RecordingState) -> RecordingState {
     if step(other) > step(one) { other } else { one }
 }
 
-fn wait_of(call: &Call) -> Result<Duration, Problem> {
-    let Some(text) = call.query("wait_s") else { return Ok(Duration::ZERO) };
+/// A query's number of seconds; without it, none.
+fn seconds_of(call: &Call, name: &'static str, code: &'static str, most: u64) -> Result<Duration, Problem> {
+    let Some(text) = call.query(name) else { return Ok(Duration::ZERO) };
     match text.parse() {
-        Ok(seconds @ 0..=MAX_WAIT_S) => Ok(Duration::from_secs(seconds)),
-        _ => Err(Problem::bad_request("bad_wait", format!("`wait_s` is 0 to {MAX_WAIT_S} seconds")).field("wait_s")),
+        Ok(seconds) if seconds <= most => Ok(Duration::from_secs(seconds)),
+        _ => Err(Problem::bad_request(code, format!("`{name}` is 0 to {most} seconds")).field(name)),
     }
-}
-
-/// `<title or room> <date> <time>.mp4`
-fn readable_name(recording: &Recording) -> String {
-    let title = recording.spec.name.as_deref().unwrap_or(&recording.room);
-    let title = if title.is_empty() { "recording" } else { title };
-    let at = recording.started_at.unwrap_or(recording.created_at);
-    format!("{title} {}.mp4", at.strftime("%Y-%m-%d %H-%M"))
 }

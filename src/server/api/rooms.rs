@@ -165,6 +165,7 @@ pub async fn graph(services: &Services, call: Call) -> Result<Response, Problem>
     responses(
         (status = 200, description = "events", content_type = "text/event-stream", body = String),
         (status = 404, description = "`no_such_room`", body = Problem),
+        (status = 503, description = "`too_many_listeners`, `room_busy`", body = Problem),
     ),
 )]
 pub async fn events(services: &Services, call: Call) -> Result<Response, Problem> {

@@ -3,15 +3,17 @@
 use std::{collections::HashMap, sync::Arc};
 
 use gst::prelude::*;
-use gst_utils::streamproducer::{ConsumerSettings, ConsumptionLink};
+use gst_utils::streamproducer::ConsumerSettings;
 
 use super::{
     super::{
         TrackTable,
-        decoder::{Decoder, Decoders},
+        decoder::{Decoder, Decoders, RawLink},
         preset::Silence,
     },
-    BACKLOG, add_behind, live_source, make, make_live, remove_branch,
+    BACKLOG, add_behind,
+    branch::Branch,
+    drift, live_source, make, make_live,
 };
 use crate::{media::MediaError, room::id::TrackId};
 
@@ -25,6 +27,8 @@ pub struct AudioMix {
     mixer: gst::Element,
     output: gst::Element,
     epoch: gst::ClockTime,
+    /// Tracks are taken with their effects.
+    pub with_effects: bool,
     inputs: HashMap<TrackId, Input>,
 }
 
@@ -32,10 +36,9 @@ pub struct AudioMix {
 #[derive(Debug)]
 struct Input {
     // Dropped first: nothing is pushed into a branch that is being taken down.
-    link: ConsumptionLink,
+    link: RawLink,
     decoder: Arc<Decoder>,
-    elements: Vec<gst::Element>,
-    pad: gst::Pad,
+    branch: Branch,
 }
 
 impl AudioMix {
@@ -57,6 +60,7 @@ impl AudioMix {
             mixer,
             output: format,
             epoch: gst::ClockTime::ZERO,
+            with_effects: true,
             inputs: HashMap::new(),
         })
     }
@@ -80,9 +84,9 @@ impl AudioMix {
         let Some(pipeline) = self.pipeline.upgrade() else { return };
         let gone: Vec<_> = self.inputs.keys().filter(|track| !audible.contains(track)).cloned().collect();
         for track in gone {
-            if let Some(Input { link, decoder, elements, pad }) = self.inputs.remove(&track) {
+            if let Some(Input { link, decoder, branch }) = self.inputs.remove(&track) {
                 drop((link, decoder));
-                remove_branch(&pipeline, &self.mixer, &pad, &elements);
+                branch.end(&pipeline, &self.mixer);
             }
         }
         for id in audible {
@@ -97,20 +101,18 @@ impl AudioMix {
 
     fn add(&self, pipeline: &gst::Pipeline, decoder: Arc<Decoder>) -> Result<Input, MediaError> {
         let source = live_source(self.epoch);
-        pipeline.add(&source).map_err(|error| failed(&error))?;
         let row = [make("audioconvert")?, make("audioresample")?, caps_filter(&audio_caps())?];
-        add_behind(pipeline, source.upcast_ref(), &row)?;
-        let pad = self.mixer.request_pad_simple("sink_%u").ok_or_else(|| failed(&"audiomixer gave no pad"))?;
-        let mut elements = vec![source.clone().upcast()];
-        elements.extend(row);
-        let out = elements[elements.len() - 1].static_pad("src").expect("a capsfilter has a source pad");
-        out.link(&pad).map_err(|error| failed(&error))?;
-        for element in elements.iter().rev() {
-            element.sync_state_with_parent().map_err(|error| failed(&error))?;
-        }
+        drift::follow(&row[2].static_pad("src").expect("a capsfilter has a source pad"));
+        let elements = [source.clone().upcast()].into_iter().chain(row).collect();
+        let branch = Branch::add(pipeline, &self.mixer, elements)?;
         let settings = ConsumerSettings { max_time: BACKLOG, ..Default::default() };
-        let link = decoder.producer.add_consumer_with(&source, settings).map_err(|error| failed(&error))?;
-        Ok(Input { link, decoder, elements, pad })
+        match decoder.link(&source, settings, self.with_effects) {
+            Ok(link) => Ok(Input { link, decoder, branch }),
+            Err(error) => {
+                branch.end(pipeline, &self.mixer);
+                Err(error)
+            }
+        }
     }
 }
 

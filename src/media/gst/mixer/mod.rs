@@ -1,8 +1,16 @@
 //! Mixes a room's scene into one picture and one sound, and encodes them once for all who read.
 
 mod audio;
-mod picture;
-mod text;
+mod backdrop;
+mod branch;
+mod caption;
+mod drift;
+mod glide;
+mod live;
+pub(super) mod picture;
+mod shape;
+mod still;
+pub(super) mod text;
 mod video;
 
 use std::sync::{
@@ -17,11 +25,13 @@ use tokio::sync::mpsc;
 use super::{
     OwnedPipeline, PipelineEvent, RoomClock, TrackTable,
     decoder::{Decoder, Decoders},
-    preset::Presets,
+    effect::Slot,
+    preset::{AudioCodec, Presets},
 };
 use crate::{
+    effect::{Applied, Value},
     media::{Kind, LayoutChoice, MediaError, Scene},
-    room::id::TrackId,
+    room::id::{ParticipantId, TrackId},
 };
 use audio::AudioMix;
 use video::VideoMix;
@@ -32,7 +42,10 @@ const UPSTREAM_LATENCY: gst::ClockTime = gst::ClockTime::from_mseconds(300);
 /// Raw frames that wait for a mixer that falls behind, in time; older ones are dropped.
 const BACKLOG: gst::ClockTime = gst::ClockTime::from_mseconds(500);
 
-/// Size and rate of a mix. Recordings that ask for the same may share one mixer.
+/// A participant, whether it is his screen, and which of such tiles.
+type TileKey = (ParticipantId, bool, usize);
+
+/// Size and rate of a mix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Canvas {
     /// Pixels, even.
@@ -41,6 +54,32 @@ pub struct Canvas {
     pub height: u32,
     /// Frames per second.
     pub fps: u32,
+}
+
+/// What a mix is made of: one of them at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Parts {
+    /// It sounds.
+    pub audio: bool,
+    /// It has a picture.
+    pub video: bool,
+}
+
+/// What a mix looks and sounds like; who wants the same shares one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Look {
+    /// Of its own; left out, the room's.
+    pub layout: Option<LayoutChoice>,
+    /// Size and rate.
+    pub canvas: Canvas,
+    /// Picture, sound or both.
+    pub parts: Parts,
+    /// Of the sound.
+    pub codec: AudioCodec,
+    /// Tracks that are not heard in it: a listener's own, who is not to hear himself.
+    pub without: Vec<TrackId>,
+    /// Tracks with their effects, and the picture with the room's.
+    pub effects: bool,
 }
 
 /// One encoded frame of the mix, with the caps that hold its codec's configuration.
@@ -54,27 +93,128 @@ pub struct Encoded {
     pub epoch: gst::ClockTime,
 }
 
+impl Encoded {
+    /// Running time of the room at which it is shown, or at which the encoder says it sounds; `None` for
+    /// buffers that carry no media or no time, which encoders send as headers.
+    pub fn running_time(&self) -> Option<gst::ClockTime> {
+        running_time(&self.sample).map(|time| time + self.epoch)
+    }
+}
+
+/// Running time of a sample's pipeline; `None` if it carries no media or no time.
+pub fn running_time(sample: &gst::Sample) -> Option<gst::ClockTime> {
+    let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
+    segment.to_running_time(sample.buffer()?.pts()?)
+}
+
 /// Where encoded frames go. A reader that leaves them lying is dropped.
 pub type Tap = SyncSender<Encoded>;
 
-type Taps = Arc<Mutex<Vec<Tap>>>;
+/// Who reads a mix. It is there before the mix is, so that nobody misses its beginning.
+#[derive(Clone, Debug, Default)]
+pub struct Taps {
+    readers: Arc<Mutex<Vec<Tap>>>,
+    keyframe: Arc<Mutex<KeyframeWish>>,
+}
 
-/// One picture and one sound of many tracks.
+/// A keyframe that the video encoder is to be asked for.
+///
+/// The first frame is one anyway. Asked for another before it, GStreamer 1.22's encoder notes that as
+/// wanted in a thousand hours (x264enc counts from there), and hears of no other until then.
+#[derive(Debug)]
+enum KeyframeWish {
+    /// No frame has come yet; the latest that was asked for, in running time of the room.
+    Waits(Option<gst::ClockTime>),
+    /// The encoder may be asked, through this.
+    Runs(gst::Pad),
+}
+
+impl Default for KeyframeWish {
+    fn default() -> Self {
+        Self::Waits(None)
+    }
+}
+
+impl Taps {
+    /// Sends the encoded mix to `tap` too.
+    pub fn add(&self, tap: Tap) {
+        self.readers.lock().expect("nothing panics under this lock").push(tap);
+    }
+
+    /// Lets go of all.
+    pub fn clear(&self) {
+        self.readers.lock().expect("nothing panics under this lock").clear();
+    }
+
+    /// Asks for a keyframe: the first frame at or after running time `at` of the room, in a mix that
+    /// begins at `epoch`.
+    pub fn request_keyframe(&self, at: gst::ClockTime, epoch: gst::ClockTime) {
+        let pad = match &mut *self.keyframe.lock().expect("nothing panics under this lock") {
+            KeyframeWish::Waits(wanted) => {
+                *wanted = (*wanted).max(Some(at));
+                return;
+            }
+            KeyframeWish::Runs(pad) => pad.clone(),
+        };
+        ask(&pad, at, epoch);
+    }
+
+    /// On an encoder's thread: never waits. A reader that is gone, or left its queue to fill up, is
+    /// forgotten, and notices that from its channel's end.
+    fn give(&self, encoded: &Encoded) {
+        self.readers.lock().expect("nothing panics under this lock").retain(|tap| {
+            match tap.try_send(encoded.clone()) {
+                Ok(()) => true,
+                Err(TrySendError::Disconnected(_)) => false,
+                Err(TrySendError::Full(_)) => {
+                    tracing::error!("a reader of the mix is too slow and was dropped");
+                    false
+                }
+            }
+        });
+    }
+
+    /// A frame of the picture has come, through `pad`.
+    fn runs(&self, pad: Option<gst::Pad>, epoch: gst::ClockTime) {
+        let Some(pad) = pad else { return };
+        let mut wish = self.keyframe.lock().expect("nothing panics under this lock");
+        let KeyframeWish::Waits(wanted) = *wish else { return };
+        *wish = KeyframeWish::Runs(pad.clone());
+        drop(wish);
+        if let Some(at) = wanted.filter(|at| *at > epoch) {
+            ask(&pad, at, epoch);
+        }
+    }
+}
+
+/// The encoders are behind the clock; by the time they know which frame is meant.
+fn ask(pad: &gst::Pad, at: gst::ClockTime, epoch: gst::ClockTime) {
+    let request = gst_video::UpstreamForceKeyUnitEvent::builder()
+        .running_time(at.saturating_sub(epoch))
+        .all_headers(true)
+        .build();
+    // An error means that the pipeline is going down.
+    let _ = pad.push_event(request);
+}
+
+/// One picture and one sound of many tracks, or one of the two.
 #[derive(Debug)]
 pub struct Mixer {
     pipeline: OwnedPipeline,
-    video: VideoMix,
-    audio: AudioMix,
+    video: Option<VideoMix>,
+    /// On the picture, if there is one.
+    effects: Option<Slot>,
+    audio: Option<AudioMix>,
+    with_effects: bool,
     presets: Arc<Presets>,
     /// Of its own; the room's if there is none.
     layout: Option<LayoutChoice>,
-    taps: Taps,
-    video_out: gst_app::AppSink,
+    without: Vec<TrackId>,
     epoch: Arc<AtomicU64>,
 }
 
 impl Mixer {
-    /// Builds a mixer that shows nobody. Must be called on a tokio runtime, on a thread that may
+    /// Builds a mixer that shows nobody and gives its encoded frames to `taps`. Must be called on a tokio runtime, on a thread that may
     /// block for some milliseconds.
     ///
     /// # Errors
@@ -84,23 +224,40 @@ impl Mixer {
         clock: &RoomClock,
         decoders: &Decoders,
         presets: &Arc<Presets>,
-        layout: Option<LayoutChoice>,
-        canvas: Canvas,
+        look: Look,
+        taps: &Taps,
     ) -> Result<(Self, mpsc::Receiver<PipelineEvent>), MediaError> {
-        let (video_encoder, audio_encoder) = (presets.video_encoder()?, presets.audio_encoder()?);
         let (pipeline, events) = OwnedPipeline::new(&format!("mix-{name}"), clock);
         let inner = pipeline.pipeline();
-        let video = VideoMix::new(inner, decoders, presets.slate()?, canvas)?;
-        let audio = AudioMix::new(inner, decoders, presets.silence()?)?;
-        let taps = Taps::default();
-        let h264 = gst::Caps::builder("video/x-h264").field("stream-format", "avc").field("alignment", "au").build();
-        let aac = gst::Caps::builder("audio/mpeg").field("mpegversion", 4).field("stream-format", "raw").build();
         let epoch = Arc::new(AtomicU64::new(0));
-        let encoder = video_encoder.build(canvas.width, canvas.height, canvas.fps)?;
-        let video_out = encode(inner, video.output(), encoder, &h264, Kind::Video, &taps, &epoch)?;
-        encode(inner, audio.output(), audio_encoder.build()?, &aac, Kind::Audio, &taps, &epoch)?;
+        let Look { layout, canvas, parts, codec, without, effects: with_effects } = look;
+        let (mut video, mut effects, mut audio) = (None, None, None);
+        if parts.video {
+            let mut mix = VideoMix::new(inner, decoders, presets.slate()?, canvas)?;
+            let h264 =
+                gst::Caps::builder("video/x-h264").field("stream-format", "avc").field("alignment", "au").build();
+            let encoder = presets.video_encoder()?.build(canvas.width, canvas.height, canvas.fps)?;
+            let (slot, output) = effects_behind(inner, mix.output(), canvas)?;
+            effects = Some(slot);
+            encode(inner, &output, encoder, &h264, Kind::Video, taps, &epoch)?;
+            mix.with_effects = with_effects;
+            video = Some(mix);
+        }
+        if parts.audio {
+            let mut mix = AudioMix::new(inner, decoders, presets.silence()?)?;
+            let caps = match codec {
+                AudioCodec::Aac => {
+                    gst::Caps::builder("audio/mpeg").field("mpegversion", 4).field("stream-format", "raw").build()
+                }
+                AudioCodec::Opus => gst::Caps::builder("audio/x-opus").build(),
+            };
+            encode(inner, mix.output(), presets.audio_encoder(codec)?.build()?, &caps, Kind::Audio, taps, &epoch)?;
+            mix.with_effects = with_effects;
+            audio = Some(mix);
+        }
         let presets = presets.clone();
-        Ok((Self { pipeline, video, audio, presets, layout, taps, video_out, epoch }, events))
+        let mixer = Self { pipeline, video, effects, audio, with_effects, presets, layout, without, epoch };
+        Ok((mixer, events))
     }
 
     /// Starts it; the first frame is of running time `epoch` of the room, which may have passed
@@ -117,8 +274,8 @@ impl Mixer {
         let pipeline = self.pipeline.pipeline();
         let room = pipeline.base_time().unwrap_or_default();
         pipeline.set_base_time(room + epoch);
-        self.video.begin_at(epoch);
-        self.audio.begin_at(epoch);
+        self.video.iter_mut().for_each(|video| video.begin_at(epoch));
+        self.audio.iter_mut().for_each(|audio| audio.begin_at(epoch));
         self.epoch.store(epoch.nseconds(), Relaxed);
         self.pipeline.start().await
     }
@@ -128,35 +285,45 @@ impl Mixer {
     ///
     /// A track that cannot be mixed is left out and logged: the others are not to suffer for it.
     pub fn set_scene(&mut self, scene: &Scene, tracks: &TrackTable, from: gst::ClockTime) {
-        match self.presets.resolve(self.layout.as_ref(), &scene.layout) {
-            Ok((layout, style)) => self.video.set_scene(scene, &layout, style, tracks, from),
-            Err(error) => tracing::error!("the picture stays as it is: {error}"),
+        let mut has_clock = false;
+        if let Some(video) = &mut self.video {
+            match self.presets.resolve(self.layout.as_ref(), &scene.layout) {
+                Ok((layout, style)) => {
+                    has_clock = layout.clock;
+                    video.set_scene(scene, &layout, style, tracks, from);
+                }
+                Err(error) => tracing::error!("the picture stays as it is: {error}"),
+            }
         }
-        self.audio.set_tracks(&scene.audio, tracks);
+        if let Some(audio) = &mut self.audio {
+            let audible: Vec<_> = scene.audio.iter().filter(|track| !self.without.contains(track)).cloned().collect();
+            audio.set_tracks(&audible, tracks);
+        }
+        let mut effects = if self.with_effects { scene.effects.clone() } else { Vec::new() };
+        effects.extend(has_clock.then(clock));
+        if let Some(slot) = &mut self.effects
+            && let Err(error) = slot.set(&self.presets, &effects)
+        {
+            tracing::error!("the mix keeps the effects it has: {error}");
+        }
     }
 
-    /// Sends the encoded mix to `tap` too, from the next keyframe on, which is asked for.
-    pub fn add_tap(&self, tap: Tap) {
-        self.taps.lock().expect("nothing panics under this lock").push(tap);
-        let request = gst_video::UpstreamForceKeyUnitEvent::builder().all_headers(true).build();
-        // Before the first frame there is nobody to ask, and that frame is a keyframe anyway.
-        let _ = self.video_out.static_pad("sink").is_some_and(|pad| pad.push_event(request));
+    /// When there is something to [tidy](Self::tidy), in running time of the room.
+    pub fn tidy_at(&self) -> Option<gst::ClockTime> {
+        self.video.as_ref().and_then(VideoMix::tidy_at)
     }
 
-    /// Asks for a keyframe: the first frame at or after running time `at` of the room.
-    pub fn request_keyframe(&self, at: gst::ClockTime) {
-        let epoch = gst::ClockTime::from_nseconds(self.epoch.load(Relaxed));
-        // The encoders are behind the clock; by this they know which frame is meant.
-        let request = gst_video::UpstreamForceKeyUnitEvent::builder()
-            .running_time(at.saturating_sub(epoch))
-            .all_headers(true)
-            .build();
-        let _ = self.video_out.static_pad("sink").is_some_and(|pad| pad.push_event(request));
+    /// Takes out what is seen no more at running time `now` of the room. Blocks for some milliseconds.
+    pub fn tidy(&mut self, now: gst::ClockTime) {
+        if let Some(video) = &mut self.video {
+            video.tidy(now);
+        }
     }
 
     /// Decoders in use, by track.
     pub fn decoders(&self) -> Vec<(TrackId, Arc<Decoder>)> {
-        self.video.decoders().chain(self.audio.decoders()).collect()
+        let (video, audio) = (self.video.as_ref().map(VideoMix::decoders), self.audio.as_ref().map(AudioMix::decoders));
+        video.into_iter().flatten().chain(audio.into_iter().flatten()).collect()
     }
 
     /// Ends it. Nothing is flushed: who reads it has stopped by then.
@@ -172,6 +339,29 @@ impl Mixer {
     }
 }
 
+/// The effect that draws the time: in the corner where neither names nor the title are.
+fn clock() -> Applied {
+    let params = [("format", "time"), ("corner", "top-right")];
+    Applied {
+        name: "clock".into(),
+        params: params.map(|(name, value)| (name.to_owned(), Value::Text(value.to_owned()))).into(),
+    }
+}
+
+/// Where effects on the mix go, and the element behind them: whatever they do to the picture's size
+/// and format, the encoder does not notice.
+fn effects_behind(
+    pipeline: &gst::Pipeline,
+    source: &gst::Element,
+    canvas: Canvas,
+) -> Result<(Slot, gst::Element), MediaError> {
+    let (convert, format) = (make("videoconvertscale")?, make("capsfilter")?);
+    let caps = picture::raw_caps(canvas.width, canvas.height).framerate((canvas.fps as i32, 1).into()).build();
+    format.set_property("caps", caps);
+    add_behind(pipeline, source, &[convert.clone(), format.clone()])?;
+    Ok((Slot::new(pipeline, Kind::Video, source, &convert).cautious(), format))
+}
+
 /// Puts an encoder behind `source`, and gives what comes out to the taps.
 fn encode(
     pipeline: &gst::Pipeline,
@@ -181,7 +371,7 @@ fn encode(
     kind: Kind,
     taps: &Taps,
     epoch: &Arc<AtomicU64>,
-) -> Result<gst_app::AppSink, MediaError> {
+) -> Result<(), MediaError> {
     // A queue, so that the encoder works while the mixer waits for the next frame.
     let queue = make("queue")?;
     queue.set_property("max-size-buffers", 8u32);
@@ -198,7 +388,10 @@ fn encode(
     let callbacks = gst_app::AppSinkCallbacks::builder().new_sample(move |sink| {
         let sample = sink.pull_sample().map_err(|_| gst::FlowError::Flushing)?;
         let epoch = gst::ClockTime::from_nseconds(epoch.load(Relaxed));
-        give(&taps, &Encoded { kind, sample, epoch });
+        if kind == Kind::Video {
+            taps.runs(sink.static_pad("sink"), epoch);
+        }
+        taps.give(&Encoded { kind, sample, epoch });
         Ok(gst::FlowSuccess::Ok)
     });
     sink.set_callbacks(callbacks.build());
@@ -207,22 +400,8 @@ fn encode(
         // Encoders differ in the sample format they take.
         elements.push(make("audioconvert")?);
     }
-    elements.extend([encoder.upcast(), sink.clone().upcast()]);
-    add_behind(pipeline, source, &elements)?;
-    Ok(sink)
-}
-
-/// On an encoder's thread: never waits. A reader that is gone, or left its queue to fill up, is
-/// forgotten, and notices that from its channel's end.
-fn give(taps: &Taps, encoded: &Encoded) {
-    taps.lock().expect("nothing panics under this lock").retain(|tap| match tap.try_send(encoded.clone()) {
-        Ok(()) => true,
-        Err(TrySendError::Disconnected(_)) => false,
-        Err(TrySendError::Full(_)) => {
-            tracing::error!("a reader of the mix is too slow and was dropped");
-            false
-        }
-    });
+    elements.extend([encoder.upcast(), sink.upcast()]);
+    add_behind(pipeline, source, &elements)
 }
 
 fn make(factory: &str) -> Result<gst::Element, MediaError> {
@@ -264,22 +443,4 @@ fn add_behind(pipeline: &gst::Pipeline, source: &gst::Element, elements: &[gst::
         .add_many(elements)
         .and_then(|()| gst::Element::link_many([source].into_iter().chain(elements)))
         .map_err(|error| MediaError::Element { element: source.name().into(), message: error.to_string() })
-}
-
-/// Takes a running branch out: first its pad, so that nothing waits in it, then its elements, the
-/// source first, so that none pushes into what is gone.
-fn remove_branch(pipeline: &gst::Pipeline, mixer: &gst::Element, pad: &gst::Pad, elements: &[gst::Element]) {
-    for element in elements {
-        element.set_locked_state(true);
-    }
-    // Flushing makes a push that waits for the mixer return, and every later one too.
-    let _ = pad.send_event(gst::event::FlushStart::new());
-    for element in elements {
-        if let Err(error) = element.set_state(gst::State::Null) {
-            tracing::error!(element = %element.name(), "could not be stopped: {error}");
-        }
-    }
-    mixer.release_request_pad(pad);
-    // They are in it: the branch put them there.
-    let _ = pipeline.remove_many(elements);
 }

@@ -60,6 +60,24 @@ impl Picture {
         }
     }
 
+    /// Lays another picture into the middle of a rectangle (even numbers); what hangs over is cut off.
+    pub fn paint_in_the_middle(&mut self, rect: Rect, other: &Self) {
+        let (width, height) = (other.width.min(rect.width) & !1, other.height.min(rect.height) & !1);
+        let (x, y) = ((rect.x + (rect.width - width) / 2) & !1, (rect.y + (rect.height - height) / 2) & !1);
+        let (left, top) = (((other.width - width) / 2) & !1, ((other.height - height) / 2) & !1);
+        for index in 0..3 {
+            let shift = u32::from(index > 0);
+            let (from, to) = ((other.width >> shift) as usize, (self.width >> shift) as usize);
+            let rows = other.planes[index].chunks(from).skip((top >> shift) as usize).take((height >> shift) as usize);
+            let into = self.planes[index].chunks_mut(to).skip((y >> shift) as usize);
+            for (row, into) in rows.zip(into) {
+                let (left, x) = ((left >> shift) as usize, (x >> shift) as usize);
+                let columns = ((width >> shift) as usize).min(into.len().saturating_sub(x));
+                into[x..x + columns].copy_from_slice(&row[left..left + columns]);
+            }
+        }
+    }
+
     /// As a sample that is shown from running time `from` until the next one: its caps have no frame
     /// rate, so the compositor gives it no end.
     pub fn sample(&self, from: gst::ClockTime) -> gst::Sample {

@@ -3,22 +3,29 @@
 //!
 //! Slates need no switching: a live picture that never came, or stands still for too long, is not
 //! drawn by the compositor (`max-last-buffer-repeat`), and what is below it shows. Backdrop and
-//! labels are still pictures, sent once for each change.
+//! labels are still pictures, sent once for each change. When the scene changes, everything glides to
+//! its new place ([`glide`](super::glide)); what goes fades, and is taken out afterwards.
 
 use std::{collections::HashMap, sync::Arc};
 
 use gst::prelude::*;
-use gst_utils::streamproducer::{ConsumerSettings, ConsumptionLink};
 
 use super::{
     super::{
-        Track, TrackTable,
+        TrackTable,
         decoder::{Decoder, Decoders},
-        preset::{Colour, LabelStyle, LayoutStyle, Slate},
+        preset::{LayoutStyle, Slate},
     },
-    BACKLOG, Canvas, add_behind, live_source, make, make_live,
-    picture::{Picture, raw_caps},
-    remove_branch, text,
+    Canvas, TileKey, UPSTREAM_LATENCY, add_behind,
+    backdrop::{Backdrop, SlateTile},
+    branch::Branch,
+    caption::{self, Caption, Initials, LABEL_INSET, Label},
+    glide::{GLIDE, Glides, Pose},
+    live::{Live, Studio},
+    make, make_live,
+    picture::raw_caps,
+    shape::Shape,
+    still::Still,
 };
 use crate::{
     media::{
@@ -28,19 +35,17 @@ use crate::{
     room::id::{ParticipantId, TrackId},
 };
 
-/// Which lies over which: each tile takes two, its picture and its name.
+/// Which lies over which: each tile takes three, its picture, that on its way out, and its name.
 const BACKDROP: u32 = 0;
 const FIRST_TILE: u32 = 1;
 const TITLE: u32 = 1000;
-/// Pixels around who speaks; as many lie between tiles at least, or the border is that much thinner.
-const BORDER: u32 = 4;
 /// A level meter goes from −60 dBov to 0.
 const METER_RANGE_DB: i32 = 60;
-/// Distance of a label from its tile's left and lower edge, in pixels.
-const LABEL_INSET: u32 = 8;
-
-/// A participant, whether it is his screen, and which of such tiles.
-type TileKey = (ParticipantId, bool, usize);
+/// What has faded is taken out so long after, in running time: the picture is behind by the latency.
+const AFTERGLOW: gst::ClockTime =
+    gst::ClockTime::from_nseconds(GLIDE.nseconds() + UPSTREAM_LATENCY.nseconds() + 200_000_000);
+/// More that fades at a time goes at once.
+const MAX_FADING: usize = 64;
 
 #[derive(Debug)]
 pub struct VideoMix {
@@ -51,20 +56,17 @@ pub struct VideoMix {
     compositor: gst::Element,
     output: gst::Element,
     epoch: gst::ClockTime,
+    /// Tracks are taken with their effects.
+    pub with_effects: bool,
+    glides: Glides,
     backdrop: Still,
-    /// What the backdrop shows; `None` before it was drawn.
+    /// What the backdrop shows; `None` before the first scene, which nothing glides into.
     drawn: Option<Backdrop>,
     views: HashMap<TileKey, View>,
+    fading: Vec<Fading>,
     title: Option<Label>,
     /// Which of the slate's colours comes next.
     next_colour: usize,
-}
-
-/// A colour all over, and rectangles of others on it, the last nearest.
-#[derive(Clone, Debug, PartialEq)]
-struct Backdrop {
-    ground: Colour,
-    fills: Vec<(Rect, Colour)>,
 }
 
 /// What one tile is made of.
@@ -72,45 +74,18 @@ struct Backdrop {
 struct View {
     live: Option<Live>,
     label: Option<Label>,
+    initials: Option<Initials>,
     colour: usize,
 }
 
-/// What is to be drawn where: a text of the mix.
-struct Caption<'a> {
-    text: &'a str,
-    style: &'a LabelStyle,
-    letter_px: u32,
-    max_width: u32,
-    z: u32,
-}
-
-/// A picture that moves.
+/// What is seen no more, and when it may be taken out, in running time.
 #[derive(Debug)]
-struct Live {
-    track: TrackId,
-    // Dropped first: nothing is pushed into a branch that is being taken down.
-    link: ConsumptionLink,
-    decoder: Arc<Decoder>,
-    elements: Vec<gst::Element>,
-    pad: gst::Pad,
-    rect: Rect,
-}
-
-/// A nickname, as it was drawn.
-#[derive(Debug)]
-struct Label {
-    still: Still,
-    text: String,
-    letter_px: u32,
-    max_width: u32,
-    size: (u32, u32),
-}
-
-/// A picture that is sent once and shown until the next.
-#[derive(Debug)]
-struct Still {
-    source: gst_app::AppSrc,
-    pad: gst::Pad,
+struct Fading {
+    key: TileKey,
+    branch: Option<Branch>,
+    label: Option<Label>,
+    colour: usize,
+    until: gst::ClockTime,
 }
 
 impl VideoMix {
@@ -128,7 +103,9 @@ impl VideoMix {
         output.set_property("caps", &caps);
         pipeline.add(&compositor).map_err(|error| failed(&error))?;
         add_behind(pipeline, &compositor, std::slice::from_ref(&output))?;
-        let backdrop = Still::new(pipeline, &compositor, BACKDROP)?;
+        let glides = Glides::new(&compositor);
+        let backdrop = Still::new(pipeline, &compositor)?;
+        backdrop.pad().set_property("zorder", BACKDROP);
         Ok(Self {
             pipeline: pipeline.downgrade(),
             decoders: decoders.clone(),
@@ -137,9 +114,12 @@ impl VideoMix {
             compositor,
             output,
             epoch: gst::ClockTime::ZERO,
+            with_effects: true,
+            glides,
             backdrop,
             drawn: None,
             views: HashMap::new(),
+            fading: Vec::new(),
             title: None,
             next_colour: 0,
         })
@@ -160,8 +140,8 @@ impl VideoMix {
         lives.map(|live| (live.track.clone(), live.decoder.clone()))
     }
 
-    /// The scene is shown so from the room's running time `from` on. The pipeline must have been
-    /// started: nothing can be sent into one that was not.
+    /// The scene is shown so from the room's running time `from` on, after a short movement if another
+    /// was shown before. The pipeline must have been started: nothing can be sent into one that was not.
     pub fn set_scene(
         &mut self,
         scene: &Scene,
@@ -172,89 +152,123 @@ impl VideoMix {
     ) {
         let Some(pipeline) = self.pipeline.upgrade() else { return };
         let from = from.saturating_sub(self.epoch);
+        self.take_out(&pipeline, |fading| fading.until <= from);
         let places = layout::arrange(layout, scene, self.canvas.width, self.canvas.height, &style.measures());
         let all_keys = keys(&scene.tiles);
         let shown: Vec<_> = places.iter().map(|place| all_keys[place.tile].clone()).collect();
         let gone: Vec<_> = self.views.keys().filter(|key| !shown.contains(key)).cloned().collect();
         for key in gone {
-            if let Some(view) = self.views.remove(&key) {
-                self.end(&pipeline, view);
+            if let Some(View { live, label, colour, .. }) = self.views.remove(&key) {
+                self.fade(&pipeline, key, live, label, colour, from);
             }
         }
-        let mut fills = Vec::new();
+        let mut slates = Vec::new();
         for (index, (place, key)) in places.iter().zip(shown).enumerate() {
             let tile = &scene.tiles[place.tile];
-            let z = FIRST_TILE + 2 * index as u32;
-            let mut view = self.views.remove(&key).unwrap_or_else(|| self.new_view());
-            self.show(&pipeline, &mut view, tile, place, z, tracks);
+            let z = FIRST_TILE + 3 * index as u32;
+            let mut view = self.views.remove(&key).unwrap_or_else(|| self.new_view(&key));
+            self.show(&pipeline, &key, &mut view, tile, place, z, tracks, from);
             let name = if layout.labels { tile.label.as_str() } else { "" };
-            self.name(&pipeline, &mut view, name, style, place.rect, z + 1, from);
-            let slate = self.slate.colours[view.colour % self.slate.colours.len()];
+            self.name(&pipeline, &mut view, name, style, place.rect, z + 2, from);
             let voice = scene.voices.iter().find(|(who, _)| *who == tile.participant && !tile.screen);
-            fills.extend(self.ground_of(place, slate, style, voice.map(|(_, level_db)| *level_db)));
+            slates.push(self.slate_of(&key, &mut view, tile, place, style, voice.map(|(_, level_db)| *level_db)));
             self.views.insert(key, view);
         }
         self.show_title(&pipeline, layout.title.as_deref().unwrap_or_default(), style, from);
-        self.draw_backdrop(Backdrop { ground: layout.background.unwrap_or(style.background), fills }, from);
+        self.draw_backdrop(Backdrop { ground: layout.background.unwrap_or(style.background), slates }, from);
     }
 
-    /// What lies behind a tile: a border while he speaks, his slate, and where there are no pictures
-    /// his loudness.
-    fn ground_of(
+    /// When there is something to [tidy](Self::tidy), in running time of the room.
+    pub fn tidy_at(&self) -> Option<gst::ClockTime> {
+        self.fading.iter().map(|fading| fading.until + self.epoch).min()
+    }
+
+    /// Takes out what has faded by the room's running time `now`. Blocks for some milliseconds.
+    pub fn tidy(&mut self, now: gst::ClockTime) {
+        let now = now.saturating_sub(self.epoch);
+        if let Some(pipeline) = self.pipeline.upgrade() {
+            self.take_out(&pipeline, |fading| fading.until <= now);
+        }
+    }
+
+    /// What lies behind a tile: a border while he speaks, his slate, and where there is no picture his
+    /// initials, and his loudness where there are none at all.
+    fn slate_of(
         &self,
+        key: &TileKey,
+        view: &mut View,
+        tile: &Tile,
         place: &Placed,
-        slate: Colour,
         style: &LayoutStyle,
         voice_db: Option<i8>,
-    ) -> Vec<(Rect, Colour)> {
+    ) -> SlateTile {
         let rect = place.rect;
-        let mut fills = Vec::new();
-        if voice_db.is_some() {
-            let (left, top) = (rect.x.min(BORDER), rect.y.min(BORDER));
-            let (width, height) = (rect.width + left + BORDER, rect.height + top + BORDER);
-            fills.push((Rect { x: rect.x - left, y: rect.y - top, width, height }, style.speaking));
+        let colour = self.slate.colours[view.colour % self.slate.colours.len()];
+        let share = |level_db: i8| f64::from(i32::from(level_db) + METER_RANGE_DB) / f64::from(METER_RANGE_DB);
+        let is_bare = tile.video.is_none() || !place.picture;
+        let initials =
+            if is_bare { Initials::drawn(&mut view.initials, &tile.label, style, rect, colour) } else { None };
+        SlateTile {
+            key: key.clone(),
+            rect,
+            colour,
+            border: voice_db.map(|_| style.speaking),
+            meter: voice_db.filter(|_| !place.picture).map(|level_db| (share(level_db), style.speaking)),
+            initials,
         }
-        fills.push((rect, slate));
-        if let Some(level_db) = voice_db.filter(|_| !place.picture) {
-            let height = (rect.height / 16).max(4) & !1;
-            let share = f64::from(i32::from(level_db) + METER_RANGE_DB).clamp(0.0, f64::from(METER_RANGE_DB));
-            let width = (f64::from(rect.width) * share / f64::from(METER_RANGE_DB)) as u32 & !1;
-            fills.push((Rect { width, height, ..rect }, style.speaking));
-        }
-        fills
     }
 
     fn show_title(&mut self, pipeline: &gst::Pipeline, title: &str, style: &LayoutStyle, from: gst::ClockTime) {
-        let mut label = self.title.take();
-        let max_width = self.canvas.width.saturating_sub(4 * LABEL_INSET) & !1;
-        let letter_px = style.label.letter_px(self.canvas.height);
-        let caption = Caption { text: title, style: &style.label, letter_px, max_width, z: TITLE };
-        if let Err(error) = self.caption(pipeline, &mut label, &caption, from) {
+        let canvas_width = self.canvas.width;
+        let place = |width: u32, _: u32| ((canvas_width.saturating_sub(width) / 2) & !1, LABEL_INSET);
+        let caption = Caption {
+            text: title,
+            style: &style.label,
+            letter_px: style.label.letter_px(self.canvas.height),
+            max_width: canvas_width.saturating_sub(4 * LABEL_INSET) & !1,
+            z: TITLE,
+            place: &place,
+        };
+        if let Err(error) = caption::show(pipeline, &self.compositor, &self.glides, &mut self.title, &caption, from) {
             tracing::warn!("a title cannot be drawn: {error}");
         }
-        if let Some(label) = &label {
-            let (width, height) = label.size;
-            let x = (self.canvas.width.saturating_sub(width) / 2) & !1;
-            place(&label.still.pad, Rect { x, y: LABEL_INSET, width, height });
-        }
-        self.title = label;
     }
 
-    fn new_view(&mut self) -> View {
+    /// Who comes back while he fades keeps his colour.
+    fn new_view(&mut self, key: &TileKey) -> View {
+        if let Some(fading) = self.fading.iter().find(|fading| fading.key == *key) {
+            return View { colour: fading.colour, ..Default::default() };
+        }
         let colour = self.next_colour;
         self.next_colour = (colour + 1) % self.slate.colours.len();
         View { colour, ..Default::default() }
     }
 
-    fn show(&self, pipeline: &gst::Pipeline, view: &mut View, tile: &Tile, at: &Placed, z: u32, tracks: &TrackTable) {
+    #[expect(clippy::too_many_arguments, reason = "a view, what it is to show, and how, where and when")]
+    fn show(
+        &mut self,
+        pipeline: &gst::Pipeline,
+        key: &TileKey,
+        view: &mut View,
+        tile: &Tile,
+        at: &Placed,
+        z: u32,
+        tracks: &TrackTable,
+        from: gst::ClockTime,
+    ) {
         let wanted = tile.video.as_ref().filter(|_| at.picture).and_then(|id| tracks.get(id));
         let is_other = |live: &mut Live| wanted.is_none_or(|track| track.id != live.track);
         if let Some(live) = view.live.take_if(is_other) {
-            self.end_live(pipeline, live);
+            self.fade(pipeline, key.clone(), Some(live), None, view.colour, from);
         }
+        let shape = Shape { width: at.rect.width, height: at.rect.height, fit: at.fit };
+        let pose = Pose { rect: at.rect, z, alpha: 1.0 };
         match (&mut view.live, wanted) {
-            (Some(live), _) => live.place(at.rect, z),
-            (none, Some(track)) => match self.add_live(pipeline, track, at, z) {
+            (Some(live), _) => {
+                live.shaper.become_at(shape, from);
+                self.glides.send(live.pad(), pose, from);
+            }
+            (none, Some(track)) => match self.studio(pipeline).add(track, shape, |pad| self.begin(pad, pose, from)) {
                 Ok(live) => *none = Some(live),
                 Err(error) => tracing::warn!(track.id = %track.id, "cannot be seen in the mix: {error}"),
             },
@@ -262,34 +276,26 @@ impl VideoMix {
         }
     }
 
-    fn add_live(&self, pipeline: &gst::Pipeline, track: &Arc<Track>, at: &Placed, z: u32) -> Result<Live, MediaError> {
-        let rect = at.rect;
-        let decoder = self.decoders.get(track)?;
-        let source = live_source(self.epoch);
-        let convert = make("videoconvertscale")?;
-        convert.set_property("add-borders", true);
-        // WebRTC's pictures are BT.601 whatever their size; GStreamer's guess for large ones would
-        // cost a conversion of every pixel, and be wrong.
-        convert.set_property_from_str("matrix-mode", "none");
-        convert.set_property_from_str("chroma-mode", "none");
-        let size = make("capsfilter")?;
-        size.set_property("caps", raw_caps(rect.width, rect.height).build());
-        pipeline.add(&source).map_err(|error| failed(&error))?;
-        let row = [convert, size.clone()];
-        add_behind(pipeline, source.upcast_ref(), &row)?;
-        let pad = request_pad(&self.compositor, z)?;
-        pad.set_property("max-last-buffer-repeat", self.slate.freeze().as_nanos() as u64);
-        let out = size.static_pad("src").expect("a capsfilter has a source pad");
-        out.link(&pad).map_err(|error| failed(&error))?;
-        let mut elements = vec![source.clone().upcast()];
-        elements.extend(row);
-        place(&pad, rect);
-        for element in elements.iter().rev() {
-            element.sync_state_with_parent().map_err(|error| failed(&error))?;
+    /// A mix begins as it is; what comes later comes up.
+    fn begin(&self, pad: &gst::Pad, pose: Pose, from: gst::ClockTime) {
+        if self.drawn.is_none() {
+            return self.glides.put(pad, pose);
         }
-        let settings = ConsumerSettings { max_time: BACKLOG, ..Default::default() };
-        let link = decoder.producer.add_consumer_with(&source, settings).map_err(|error| failed(&error))?;
-        Ok(Live { track: track.id.clone(), link, decoder, elements, pad, rect })
+        self.glides.put(pad, pose.unseen());
+        self.glides.send(pad, pose, from);
+    }
+
+    fn studio<'a>(&'a self, pipeline: &'a gst::Pipeline) -> Studio<'a> {
+        Studio {
+            pipeline,
+            compositor: &self.compositor,
+            glides: &self.glides,
+            decoders: &self.decoders,
+            epoch: self.epoch,
+            with_effects: self.with_effects,
+            freeze: self.slate.freeze(),
+            fps: self.canvas.fps,
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "a view, what it is called, and how, where and when that is drawn")]
@@ -303,118 +309,61 @@ impl VideoMix {
         z: u32,
         from: gst::ClockTime,
     ) {
-        let letter_px = style.label.letter_px(rect.height);
-        let max_width = rect.width.saturating_sub(2 * LABEL_INSET) & !1;
-        let caption = Caption { text, style: &style.label, letter_px, max_width, z };
-        if let Err(error) = self.caption(pipeline, &mut view.label, &caption, from) {
+        let bottom = rect.y + rect.height;
+        let place = |_: u32, height: u32| (rect.x + LABEL_INSET, bottom.saturating_sub(height + LABEL_INSET) & !1);
+        let caption = Caption::name(text, &style.label, rect, z, &place);
+        if let Err(error) = caption::show(pipeline, &self.compositor, &self.glides, &mut view.label, &caption, from) {
             tracing::warn!("a nickname cannot be drawn: {error}");
         }
-        if let Some(label) = &view.label {
-            let (width, height) = label.size;
-            let y = (rect.y + rect.height).saturating_sub(height + LABEL_INSET) & !1;
-            place(&label.still.pad, Rect { x: rect.x + LABEL_INSET, y, width, height });
-        }
-    }
-
-    /// Draws a text again if it, or the room for it, has changed; takes it away if there is none.
-    fn caption(
-        &self,
-        pipeline: &gst::Pipeline,
-        label: &mut Option<Label>,
-        caption: &Caption<'_>,
-        from: gst::ClockTime,
-    ) -> Result<(), MediaError> {
-        let Caption { text, style, letter_px, max_width, z } = *caption;
-        let same = |label: &Label| label.text == text && label.letter_px == letter_px && label.max_width == max_width;
-        if let Some(label) = label.as_ref().filter(|label| same(label)) {
-            label.still.pad.set_property("zorder", z);
-            return Ok(());
-        }
-        let picture = text::draw(text, style, letter_px, max_width)?;
-        let before = label.take().map(|label| label.still);
-        let Some(picture) = picture else {
-            if let Some(still) = before {
-                self.end_still(pipeline, still);
-            }
-            return Ok(());
-        };
-        let still = match before {
-            Some(still) => still,
-            None => Still::new(pipeline, &self.compositor, z)?,
-        };
-        still.pad.set_property("zorder", z);
-        still.pad.set_property("alpha", style.opacity);
-        still.show(&picture, from)?;
-        *label = Some(Label { still, text: text.into(), letter_px, max_width, size: picture.size() });
-        Ok(())
     }
 
     fn draw_backdrop(&mut self, backdrop: Backdrop, from: gst::ClockTime) {
         if self.drawn.as_ref() == Some(&backdrop) {
             return;
         }
-        let mut picture = Picture::new(self.canvas.width, self.canvas.height, backdrop.ground);
-        for (rect, colour) in &backdrop.fills {
-            picture.fill(*rect, *colour);
-        }
-        if let Err(error) = self.backdrop.show(&picture, from) {
-            tracing::error!("the backdrop cannot be shown: {error}");
+        let canvas = (self.canvas.width, self.canvas.height);
+        for (time, picture) in backdrop.steps(self.drawn.as_ref(), from, canvas) {
+            if let Err(error) = self.backdrop.show(&picture, time) {
+                tracing::error!("the backdrop cannot be shown: {error}");
+            }
         }
         self.drawn = Some(backdrop);
     }
 
-    fn end(&self, pipeline: &gst::Pipeline, view: View) {
-        if let Some(live) = view.live {
-            self.end_live(pipeline, live);
+    /// It stands still, and fades from running time `from` on.
+    fn fade(
+        &mut self,
+        pipeline: &gst::Pipeline,
+        key: TileKey,
+        live: Option<Live>,
+        label: Option<Label>,
+        colour: usize,
+        from: gst::ClockTime,
+    ) {
+        let branch = live.map(Live::cut);
+        let pads = branch.iter().map(|branch| &branch.pad).chain(label.iter().map(|label| label.still.pad()));
+        pads.for_each(|pad| self.glides.hide(pad, from));
+        // Whoever comes and goes all the time is not to fill the mix.
+        self.take_out(pipeline, |fading| fading.key == key);
+        let until = from + AFTERGLOW;
+        self.fading.push(Fading { key, branch, label, colour, until });
+        if let Some(oldest) = self.fading.len().checked_sub(MAX_FADING).filter(|count| *count > 0) {
+            let limit = self.fading[oldest - 1].until;
+            self.take_out(pipeline, |fading| fading.until <= limit);
         }
-        if let Some(label) = view.label {
-            self.end_still(pipeline, label.still);
+    }
+
+    fn take_out(&mut self, pipeline: &gst::Pipeline, is_over: impl Fn(&Fading) -> bool) {
+        for Fading { branch, label, .. } in self.fading.extract_if(.., |fading| is_over(fading)) {
+            if let Some(branch) = branch {
+                self.glides.forget(&branch.pad);
+                branch.end(pipeline, &self.compositor);
+            }
+            if let Some(Label { still, .. }) = label {
+                self.glides.forget(still.pad());
+                still.end(pipeline, &self.compositor);
+            }
         }
-    }
-
-    fn end_live(&self, pipeline: &gst::Pipeline, live: Live) {
-        let Live { link, decoder, elements, pad, .. } = live;
-        drop((link, decoder));
-        remove_branch(pipeline, &self.compositor, &pad, &elements);
-    }
-
-    fn end_still(&self, pipeline: &gst::Pipeline, still: Still) {
-        remove_branch(pipeline, &self.compositor, &still.pad, &[still.source.upcast()]);
-    }
-}
-
-impl Live {
-    fn place(&mut self, rect: Rect, z: u32) {
-        if (rect.width, rect.height) != (self.rect.width, self.rect.height) {
-            let size = &self.elements[self.elements.len() - 1];
-            size.set_property("caps", raw_caps(rect.width, rect.height).build());
-        }
-        self.rect = rect;
-        self.pad.set_property("zorder", z);
-        place(&self.pad, rect);
-    }
-}
-
-impl Still {
-    fn new(pipeline: &gst::Pipeline, compositor: &gst::Element, z: u32) -> Result<Self, MediaError> {
-        let source = gst_app::AppSrc::builder()
-            .format(gst::Format::Time)
-            .is_live(true)
-            .max_buffers(4)
-            .leaky_type(gst_app::AppLeakyType::Downstream)
-            .build();
-        // Without this a live source answers with what its own start took, as the most it can wait.
-        source.set_latency(gst::ClockTime::ZERO, gst::ClockTime::NONE);
-        pipeline.add(&source).map_err(|error| failed(&error))?;
-        let pad = request_pad(compositor, z)?;
-        let out = source.static_pad("src").expect("an appsrc has a source pad");
-        out.link(&pad).map_err(|error| failed(&error))?;
-        source.sync_state_with_parent().map_err(|error| failed(&error))?;
-        Ok(Self { source, pad })
-    }
-
-    fn show(&self, picture: &Picture, from: gst::ClockTime) -> Result<(), MediaError> {
-        self.source.push_sample(&picture.sample(from)).map(drop).map_err(|error| failed(&error))
     }
 }
 
@@ -429,19 +378,6 @@ fn keys(tiles: &[Tile]) -> Vec<TileKey> {
         keys.push(key(tile, *count));
     }
     keys
-}
-
-fn request_pad(compositor: &gst::Element, z: u32) -> Result<gst::Pad, MediaError> {
-    let pad = compositor.request_pad_simple("sink_%u").ok_or_else(|| failed(&"compositor gave no pad"))?;
-    pad.set_property("zorder", z);
-    Ok(pad)
-}
-
-fn place(pad: &gst::Pad, rect: Rect) {
-    let properties = [("xpos", rect.x), ("ypos", rect.y), ("width", rect.width), ("height", rect.height)];
-    for (property, value) in properties {
-        pad.set_property(property, value as i32);
-    }
 }
 
 fn failed(error: &dyn std::fmt::Display) -> MediaError {

@@ -2,7 +2,16 @@
 
 use std::ops::RangeInclusive;
 
-use super::{AudioEncoder, Fragment, LabelStyle, LayoutStyle, Preset, Slate, VideoEncoder};
+use super::{
+    AudioEncoder, BitrateRule, EffectFile, Fragment, LabelStyle, LayoutStyle, Preset, Slate, TrackEncoder, VideoEncoder,
+};
+use crate::{
+    effect::Applied,
+    media::{
+        Kind, MediaError,
+        gst::effect::{Album, Chain, Reports},
+    },
+};
 
 /// Why a file is not used.
 #[derive(Debug, PartialEq)]
@@ -24,7 +33,7 @@ pub(super) fn parse(text: &str) -> Result<Preset, Refusal> {
     name(preset.name())?;
     match &preset {
         Preset::Video(encoder) => video(encoder)?,
-        Preset::Audio(encoder) => audio(encoder)?,
+        Preset::Audio(encoder) | Preset::Opus(encoder) => audio(encoder)?,
         Preset::Grid(style)
         | Preset::Speaker(style)
         | Preset::Presentation(style)
@@ -33,16 +42,21 @@ pub(super) fn parse(text: &str) -> Result<Preset, Refusal> {
         | Preset::Custom(style) => layout(style)?,
         Preset::Slate(found) => slate(found)?,
         Preset::Silence(_) => {}
+        Preset::Track(encoder) => track(encoder)?,
+        Preset::VideoEffect(effect) | Preset::AudioEffect(effect) => effect.effect().check()?,
     }
     Ok(preset)
 }
 
 /// Builds its fragment once, if it has one.
-pub(super) fn try_out(preset: &Preset) -> Result<(), Refusal> {
+pub(super) fn try_out(preset: &Preset, album: &Album) -> Result<(), Refusal> {
     let Some(fragment) = preset.fragment() else { return Ok(()) };
     installed(fragment)?;
     match preset {
         Preset::Video(encoder) => drop(encoder.build(1280, 720, 25).map_err(|error| error.to_string())?),
+        Preset::Track(encoder) => drop(encoder.build().map_err(|error| error.to_string())?),
+        Preset::VideoEffect(effect) => play_once(effect, Kind::Video, album)?,
+        Preset::AudioEffect(effect) => play_once(effect, Kind::Audio, album)?,
         _ => drop(fragment.build()?),
     }
     Ok(())
@@ -52,7 +66,7 @@ impl Preset {
     fn name(&self) -> &str {
         match self {
             Self::Video(encoder) => &encoder.name,
-            Self::Audio(encoder) => &encoder.name,
+            Self::Audio(encoder) | Self::Opus(encoder) => &encoder.name,
             Self::Grid(style)
             | Self::Speaker(style)
             | Self::Presentation(style)
@@ -61,14 +75,18 @@ impl Preset {
             | Self::Custom(style) => &style.name,
             Self::Slate(slate) => &slate.name,
             Self::Silence(silence) => &silence.name,
+            Self::Track(encoder) => &encoder.name,
+            Self::VideoEffect(effect) | Self::AudioEffect(effect) => &effect.name,
         }
     }
 
     fn fragment(&self) -> Option<&Fragment> {
         match self {
             Self::Video(encoder) => Some(&encoder.pipeline),
-            Self::Audio(encoder) => Some(&encoder.pipeline),
+            Self::Audio(encoder) | Self::Opus(encoder) => Some(&encoder.pipeline),
             Self::Silence(silence) => Some(&silence.pipeline),
+            Self::Track(encoder) => Some(&encoder.pipeline),
+            Self::VideoEffect(effect) | Self::AudioEffect(effect) => Some(&effect.pipeline),
             Self::Grid(_)
             | Self::Speaker(_)
             | Self::Presentation(_)
@@ -107,18 +125,41 @@ fn name(name: &str) -> Result<(), Refusal> {
 }
 
 fn video(encoder: &VideoEncoder) -> Result<(), Refusal> {
-    let bitrate = &encoder.bitrate;
     within("rank", encoder.rank, 0..=1000)?;
+    bitrate(&encoder.bitrate)?;
+    if let Some(pixels) = encoder.pixels_per_s_and_thread {
+        within("pixels_per_s_and_thread", pixels, 1_000_000..=1_000_000_000)?;
+    }
+    within("keyframes.interval_s", encoder.keyframes.interval_s, 0.2..=10.0)
+}
+
+fn bitrate(bitrate: &BitrateRule) -> Result<(), Refusal> {
     within("bitrate.unit_bps", bitrate.unit_bps, 1..=1_000_000)?;
     within("bitrate.bits_per_pixel", bitrate.bits_per_pixel, 0.01..=1.0)?;
     within("bitrate.min_bps", bitrate.min_bps, 100_000..=100_000_000)?;
-    within("bitrate.max_bps", bitrate.max_bps, bitrate.min_bps..=100_000_000)?;
-    within("keyframes.interval_s", encoder.keyframes.interval_s, 0.2..=10.0)
+    within("bitrate.max_bps", bitrate.max_bps, bitrate.min_bps..=100_000_000)
 }
 
 fn audio(encoder: &AudioEncoder) -> Result<(), Refusal> {
     within("rank", encoder.rank, 0..=1000)?;
     within("priming_samples", encoder.priming_samples, 0..=10_000)
+}
+
+fn track(encoder: &TrackEncoder) -> Result<(), Refusal> {
+    within("rank", encoder.rank, 0..=1000)?;
+    encoder.bitrate.as_ref().map_or(Ok(()), bitrate)
+}
+
+/// Sends a few frames through an effect with its defaults: that it can be built does not mean that it
+/// can play.
+fn play_once(effect: &EffectFile, kind: Kind, album: &Album) -> Result<(), Refusal> {
+    let effect = EffectFile { kind: Some(kind), ..effect.clone() };
+    let applied = Applied { name: effect.name.clone(), params: Default::default() };
+    let chain = Chain::of(kind, vec![(std::sync::Arc::new(effect), applied)], album, &Reports::default());
+    chain.and_then(|chain| chain.play_once()).map_err(|error| match error {
+        MediaError::Unavailable(reason) | MediaError::Element { message: reason, .. } => reason.into(),
+        other => other.to_string().into(),
+    })
 }
 
 fn layout(layout: &LayoutStyle) -> Result<(), Refusal> {

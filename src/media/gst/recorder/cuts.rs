@@ -113,6 +113,12 @@ impl Splice {
         }
     }
 
+    /// A pause is over, and the keyframe that must follow it has not come by `time`.
+    pub fn is_held_up(&self, cuts: &Cuts, time: i64) -> bool {
+        matches!(self.unit, Unit::Picture { awaits_keyframe: true })
+            && cuts.get(self.done).is_none_or(|next| time < next.from)
+    }
+
     fn has_reached(&self, time: i64, from: i64) -> bool {
         match self.unit {
             Unit::Picture { .. } => time >= from,
@@ -169,6 +175,14 @@ mod tests {
         let late = placed(&mut Splice::picture(), &cuts, 40e6, 5_000_000_000, |time| time == 4_000_000_000);
         let after: Vec<_> = late.into_iter().filter(|(time, _)| *time > 980_000_000).collect();
         assert_eq!(after[0], (4_000_000_000, 2_000_000_000));
+        // Who waits for it can tell, but not while the pause lasts.
+        let mut splice = Splice::picture();
+        let held_up = [900, 1_000, 2_900, 3_000, 3_040].map(|ms| {
+            let time = ms * 1_000_000;
+            let _ = splice.place(&cuts, time, time >= 3_040_000_000, 0);
+            splice.is_held_up(&cuts, time)
+        });
+        assert_eq!(held_up, [false, false, false, true, false]);
     }
 
     #[test]

@@ -1,0 +1,557 @@
+//! Launch lines that clients write (Kurento's and OpenVidu's `GStreamerFilter`): read by us, and let
+//! through only with listed elements and listed properties. No text of a client reaches GStreamer's own
+//! parser.
+//!
+//! What is understood: elements joined by `!`, each followed by `property=value`; a value is a word, or
+//! stands in double quotes, where `\"` and `\\` are what they are in C. Nothing else is: no bins, no
+//! references to elements or pads, no caps, no comments.
+
+use thiserror::Error;
+
+use crate::media::Kind;
+
+/// A line's length, in characters.
+pub const MAX_LINE_CHARS: usize = 1_000;
+/// Elements of a line.
+const MAX_ELEMENTS: usize = 8;
+/// Properties of an element.
+const MAX_PROPERTIES: usize = 16;
+/// Characters of a refused word that are told.
+const MAX_ECHO_CHARS: usize = 40;
+
+/// An element of a line; all of it is listed here, but for values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaunchElement {
+    /// Its factory.
+    pub factory: &'static str,
+    /// What is set on it, in order.
+    pub properties: Vec<(&'static str, String)>,
+}
+
+/// A line that is not let through.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum LaunchError {
+    /// More than is read.
+    #[error("the launch line has more than {most} {what}")]
+    TooMuch {
+        /// Of what.
+        what: &'static str,
+        /// The limit.
+        most: usize,
+    },
+    /// Something that is not understood.
+    #[error("the launch line is not understood at `{0}`: write elements joined by `!`, each with `property=value`")]
+    Syntax(String),
+    /// Not a listed element.
+    #[error("the element `{0}` is not allowed in a launch line")]
+    Element(String),
+    /// A listed element, for the other kind of media.
+    #[error("the element `{0}` is not one for this kind of media")]
+    Kind(&'static str),
+    /// Not a listed property of it.
+    #[error("the property `{property}` of `{element}` is not allowed in a launch line")]
+    Property {
+        /// Of which element.
+        element: &'static str,
+        /// Which.
+        property: String,
+    },
+    /// A value that is not one.
+    #[error("the value `{value}` of `{element} {property}` is not allowed: {problem}")]
+    Value {
+        /// Of which element.
+        element: &'static str,
+        /// Of which property.
+        property: &'static str,
+        /// As it was written.
+        value: String,
+        /// Why not.
+        problem: &'static str,
+    },
+}
+
+/// What a property takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Takes {
+    /// A number within.
+    Number(f64, f64),
+    /// `true` or `false`.
+    Bool,
+    /// One word of letters, digits and hyphens: of an enumeration.
+    Word,
+    /// A text that is drawn.
+    Text,
+}
+
+use Takes::{Bool, Number, Text, Word};
+
+type Properties = &'static [(&'static str, Takes)];
+
+/// A colour is a 32-bit number.
+const COLOUR: Takes = Number(0.0, 4_294_967_295.0);
+const UNIT: Takes = Number(0.0, 1.0);
+const SIGNED: Takes = Number(-1.0, 1.0);
+const BYTE: Takes = Number(0.0, 255.0);
+const PIXELS: Takes = Number(0.0, 4_096.0);
+
+const NONE: Properties = &[];
+const DRAWN: Properties = &[
+    ("text", Text),
+    ("font-desc", Text),
+    ("halignment", Word),
+    ("valignment", Word),
+    ("line-alignment", Word),
+    ("wrap-mode", Word),
+    ("xpad", PIXELS),
+    ("ypad", PIXELS),
+    ("deltax", Number(-4_096.0, 4_096.0)),
+    ("deltay", Number(-4_096.0, 4_096.0)),
+    ("xpos", UNIT),
+    ("ypos", UNIT),
+    ("color", COLOUR),
+    ("outline-color", COLOUR),
+    ("shaded-background", Bool),
+    ("shading-value", BYTE),
+    ("draw-shadow", Bool),
+    ("draw-outline", Bool),
+];
+const EQUALISER: Properties = &[
+    ("band0", Number(-24.0, 12.0)),
+    ("band1", Number(-24.0, 12.0)),
+    ("band2", Number(-24.0, 12.0)),
+    ("band3", Number(-24.0, 12.0)),
+    ("band4", Number(-24.0, 12.0)),
+    ("band5", Number(-24.0, 12.0)),
+    ("band6", Number(-24.0, 12.0)),
+    ("band7", Number(-24.0, 12.0)),
+    ("band8", Number(-24.0, 12.0)),
+    ("band9", Number(-24.0, 12.0)),
+];
+
+/// All that a line may use: pictures or sound in, the same out, and nothing that reads, writes, sleeps
+/// or says who it is.
+const ELEMENTS: &[(&str, Kind, Properties)] = &[
+    ("videoflip", Kind::Video, &[("method", Word), ("video-direction", Word)]),
+    (
+        "videobalance",
+        Kind::Video,
+        &[("brightness", SIGNED), ("contrast", Number(0.0, 2.0)), ("saturation", Number(0.0, 2.0)), ("hue", SIGNED)],
+    ),
+    ("gamma", Kind::Video, &[("gamma", Number(0.01, 10.0))]),
+    ("coloreffects", Kind::Video, &[("preset", Word)]),
+    ("gaussianblur", Kind::Video, &[("sigma", Number(-20.0, 20.0))]),
+    ("textoverlay", Kind::Video, DRAWN),
+    ("timeoverlay", Kind::Video, DRAWN),
+    ("clockoverlay", Kind::Video, DRAWN),
+    (
+        "alpha",
+        Kind::Video,
+        &[
+            ("method", Word),
+            ("alpha", UNIT),
+            ("target-r", BYTE),
+            ("target-g", BYTE),
+            ("target-b", BYTE),
+            ("angle", Number(0.0, 90.0)),
+            ("noise-level", Number(0.0, 64.0)),
+            ("black-sensitivity", Number(0.0, 128.0)),
+            ("white-sensitivity", Number(0.0, 128.0)),
+        ],
+    ),
+    (
+        "agingtv",
+        Kind::Video,
+        &[("scratch-lines", Number(0.0, 20.0)), ("color-aging", Bool), ("pits", Bool), ("dusts", Bool)],
+    ),
+    ("dicetv", Kind::Video, &[("square-bits", Number(0.0, 5.0))]),
+    ("edgetv", Kind::Video, NONE),
+    ("optv", Kind::Video, &[("mode", Word), ("speed", Number(-100.0, 100.0)), ("threshold", BYTE)]),
+    ("radioactv", Kind::Video, &[("mode", Word), ("color", Word)]),
+    ("revtv", Kind::Video, &[("gain", Number(1.0, 200.0)), ("linespace", Number(1.0, 100.0))]),
+    ("rippletv", Kind::Video, &[("mode", Word)]),
+    ("shagadelictv", Kind::Video, NONE),
+    ("streaktv", Kind::Video, &[("feedback", Bool)]),
+    ("vertigotv", Kind::Video, &[("speed", Number(0.01, 100.0)), ("zoom-speed", Number(1.01, 1.1))]),
+    ("warptv", Kind::Video, NONE),
+    ("burn", Kind::Video, &[("adjustment", Number(0.0, 256.0))]),
+    ("chromium", Kind::Video, &[("edge-a", Number(0.0, 256.0)), ("edge-b", Number(0.0, 256.0))]),
+    ("dilate", Kind::Video, &[("erode", Bool)]),
+    ("dodge", Kind::Video, NONE),
+    ("exclusion", Kind::Video, &[("factor", Number(1.0, 175.0))]),
+    (
+        "solarize",
+        Kind::Video,
+        &[("threshold", Number(0.0, 256.0)), ("start", Number(0.0, 256.0)), ("end", Number(0.0, 256.0))],
+    ),
+    ("bulge", Kind::Video, &[("zoom", Number(1.0, 100.0)), ("x-center", UNIT), ("y-center", UNIT), ("radius", UNIT)]),
+    ("fisheye", Kind::Video, NONE),
+    (
+        "kaleidoscope",
+        Kind::Video,
+        &[("sides", Number(2.0, 64.0)), ("angle", Number(0.0, 360.0)), ("angle2", Number(0.0, 360.0))],
+    ),
+    ("mirror", Kind::Video, &[("mode", Word)]),
+    ("pinch", Kind::Video, &[("intensity", SIGNED), ("x-center", UNIT), ("y-center", UNIT), ("radius", UNIT)]),
+    (
+        "sphere",
+        Kind::Video,
+        &[("refraction", Number(1.0, 10.0)), ("x-center", UNIT), ("y-center", UNIT), ("radius", UNIT)],
+    ),
+    ("stretch", Kind::Video, &[("intensity", UNIT), ("x-center", UNIT), ("y-center", UNIT), ("radius", UNIT)]),
+    ("twirl", Kind::Video, &[("angle", Number(-10.0, 10.0)), ("x-center", UNIT), ("y-center", UNIT), ("radius", UNIT)]),
+    (
+        "waterripple",
+        Kind::Video,
+        &[("amplitude", Number(0.0, 100.0)), ("phase", Number(-100.0, 100.0)), ("wavelength", Number(1.0, 1_000.0))],
+    ),
+    ("volume", Kind::Audio, &[("volume", Number(0.0, 10.0)), ("mute", Bool)]),
+    ("audioamplify", Kind::Audio, &[("amplification", Number(-20.0, 20.0)), ("clipping-method", Word)]),
+    (
+        "audioecho",
+        Kind::Audio,
+        &[("max-delay", Number(1.0, 2e9)), ("delay", Number(1.0, 2e9)), ("intensity", UNIT), ("feedback", UNIT)],
+    ),
+    (
+        "audiocheblimit",
+        Kind::Audio,
+        &[
+            ("mode", Word),
+            ("cutoff", Number(1.0, 20_000.0)),
+            ("poles", Number(2.0, 16.0)),
+            ("ripple", Number(0.0, 10.0)),
+        ],
+    ),
+    (
+        "audiodynamic",
+        Kind::Audio,
+        &[("characteristics", Word), ("mode", Word), ("threshold", UNIT), ("ratio", Number(0.0, 10.0))],
+    ),
+    ("audioinvert", Kind::Audio, &[("degree", UNIT)]),
+    (
+        "audiokaraoke",
+        Kind::Audio,
+        &[
+            ("level", UNIT),
+            ("mono-level", UNIT),
+            ("filter-band", Number(0.0, 441.0)),
+            ("filter-width", Number(0.0, 100.0)),
+        ],
+    ),
+    ("audiopanorama", Kind::Audio, &[("panorama", SIGNED), ("method", Word)]),
+    ("equalizer-3bands", Kind::Audio, EQUALISER),
+    ("equalizer-10bands", Kind::Audio, EQUALISER),
+    // Not `tempo` and `rate`: sound that is longer than its pictures.
+    ("pitch", Kind::Audio, &[("pitch", Number(0.1, 10.0))]),
+];
+
+/// Reads a line for pictures or for sound.
+///
+/// # Errors
+/// Names what is refused.
+pub fn parse_launch(line: &str, kind: Kind) -> Result<Vec<LaunchElement>, LaunchError> {
+    if line.chars().count() > MAX_LINE_CHARS {
+        return Err(LaunchError::TooMuch { what: "characters", most: MAX_LINE_CHARS });
+    }
+    let tokens = tokens(line)?;
+    let mut elements = Vec::new();
+    for part in tokens.split(|token| *token == Token::Link) {
+        elements.push(element(part, kind)?);
+        if elements.len() > MAX_ELEMENTS {
+            return Err(LaunchError::TooMuch { what: "elements", most: MAX_ELEMENTS });
+        }
+    }
+    Ok(elements)
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Token {
+    /// `!`
+    Link,
+    /// A name alone.
+    Name(String),
+    /// `name=value`
+    Setting(String, String),
+}
+
+fn tokens(line: &str) -> Result<Vec<Token>, LaunchError> {
+    let mut tokens = Vec::new();
+    let mut rest = line.trim_start_matches([' ', '\t']);
+    while !rest.is_empty() {
+        let word = rest;
+        if let Some(after) = rest.strip_prefix('!') {
+            tokens.push(Token::Link);
+            rest = after;
+        } else {
+            let name_end = rest.find(|c: char| !is_name(c)).unwrap_or(rest.len());
+            let (name, after) = rest.split_at(name_end);
+            if name.is_empty() {
+                return Err(LaunchError::Syntax(shortened(rest)));
+            }
+            rest = match after.strip_prefix('=') {
+                Some(after) => {
+                    let (value, after) = value(after)?;
+                    tokens.push(Token::Setting(name.to_owned(), value));
+                    after
+                }
+                None => {
+                    tokens.push(Token::Name(name.to_owned()));
+                    after
+                }
+            };
+            // What follows a word is its end, and nothing that would be glued to it.
+            if !rest.is_empty() && !rest.starts_with([' ', '\t', '!']) {
+                return Err(LaunchError::Syntax(shortened(word)));
+            }
+        }
+        rest = rest.trim_start_matches([' ', '\t']);
+    }
+    Ok(tokens)
+}
+
+fn value(text: &str) -> Result<(String, &str), LaunchError> {
+    let syntax = || LaunchError::Syntax(shortened(text));
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find(|c: char| !is_bare(c)).unwrap_or(text.len());
+        // An empty value would make GStreamer take the next word for it.
+        return if end == 0 { Err(syntax()) } else { Ok((text[..end].to_owned(), &text[end..])) };
+    };
+    let mut value = String::new();
+    let mut characters = quoted.char_indices();
+    while let Some((at, character)) = characters.next() {
+        match character {
+            '"' => return Ok((value, &quoted[at + 1..])),
+            '\\' => match characters.next() {
+                Some((_, escaped @ ('"' | '\\'))) => value.push(escaped),
+                _ => return Err(syntax()),
+            },
+            character if character.is_control() => return Err(syntax()),
+            character => value.push(character),
+        }
+    }
+    Err(syntax())
+}
+
+fn is_name(c: char) -> bool {
+    c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c.is_ascii_uppercase() || c == '_'
+}
+
+fn is_bare(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '_' | ':' | ',' | '%' | '#' | '/' | '=' | '~')
+}
+
+fn element(part: &[Token], kind: Kind) -> Result<LaunchElement, LaunchError> {
+    let name = match part.first() {
+        Some(Token::Name(name)) => name,
+        Some(Token::Setting(name, _)) => return Err(LaunchError::Syntax(shortened(name))),
+        Some(Token::Link) | None => return Err(LaunchError::Syntax("!".into())),
+    };
+    let listed = ELEMENTS.iter().find(|(factory, ..)| factory == name);
+    let (factory, own_kind, allowed) = *listed.ok_or_else(|| LaunchError::Element(shortened(name)))?;
+    if own_kind != kind {
+        return Err(LaunchError::Kind(factory));
+    }
+    if part.len() - 1 > MAX_PROPERTIES {
+        return Err(LaunchError::TooMuch { what: "properties of an element", most: MAX_PROPERTIES });
+    }
+    let mut properties = Vec::new();
+    for token in &part[1..] {
+        let (name, value) = match token {
+            Token::Setting(name, value) => (name, value),
+            Token::Name(name) => return Err(LaunchError::Syntax(shortened(name))),
+            Token::Link => return Err(LaunchError::Syntax("!".into())),
+        };
+        let refused = || LaunchError::Property { element: factory, property: shortened(name) };
+        let (property, takes) = *allowed.iter().find(|(property, _)| property == name).ok_or_else(refused)?;
+        properties.push(setting(factory, property, takes, value)?);
+    }
+    Ok(LaunchElement { factory, properties })
+}
+
+fn setting(
+    element: &'static str,
+    property: &'static str,
+    takes: Takes,
+    value: &str,
+) -> Result<(&'static str, String), LaunchError> {
+    let problem = match takes {
+        Number(least, most) => (!number(value).is_some_and(|number| (least..=most).contains(&number)))
+            .then_some("it is not a number within its range"),
+        Bool => (!matches!(value, "true" | "false")).then_some("it is neither true nor false"),
+        Word => (value.is_empty() || !value.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'))
+            .then_some("it is not one word"),
+        Text => value.chars().any(char::is_control).then_some("it has characters that are not printed"),
+    };
+    match problem {
+        Some(problem) => Err(LaunchError::Value { element, property, value: shortened(value), problem }),
+        // Turned pictures: this property is the older one, and sets nothing while an element is made.
+        None if (element, property) == ("videoflip", "method") => {
+            let direction = direction(value).ok_or_else(|| LaunchError::Value {
+                element,
+                property,
+                value: shortened(value),
+                problem: "it is not one of its words",
+            })?;
+            Ok(("video-direction", direction.to_owned()))
+        }
+        None => Ok((property, value.to_owned())),
+    }
+}
+
+/// Decimal or `0x…`, as GStreamer reads both.
+fn number(text: &str) -> Option<f64> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok().map(f64::from),
+        None => text.parse().ok().filter(|number: &f64| number.is_finite()),
+    }
+}
+
+/// `method` of `videoflip`, as its newer property `video-direction` has it.
+fn direction(method: &str) -> Option<&'static str> {
+    Some(match method {
+        "none" | "0" => "identity",
+        "clockwise" | "1" => "90r",
+        "rotate-180" | "2" => "180",
+        "counterclockwise" | "3" => "90l",
+        "horizontal-flip" | "4" => "horiz",
+        "vertical-flip" | "5" => "vert",
+        "upper-left-diagonal" | "6" => "ul-lr",
+        "upper-right-diagonal" | "7" => "ur-ll",
+        _ => return None,
+    })
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_ECHO_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn video(line: &str) -> Result<Vec<LaunchElement>, LaunchError> {
+        parse_launch(line, Kind::Video)
+    }
+
+    #[test]
+    fn lines_of_kurentos_tutorials_are_let_through() {
+        let flip = video("videoflip method=horizontal-flip").unwrap();
+        assert_eq!(
+            flip,
+            [LaunchElement { factory: "videoflip", properties: vec![("video-direction", "horiz".into())] }]
+        );
+        let two =
+            video(r#"videobalance saturation=0.0!textoverlay text="A \"B\" ! filesink location=/x" xpos=.5 "#).unwrap();
+        assert_eq!(two.len(), 2);
+        assert_eq!(two[1].properties[0], ("text", r#"A "B" ! filesink location=/x"#.into()), "a text is a text");
+        assert!(video("timeoverlay font-desc=\"Sans, 28\" color=0xffff0000 shaded-background=true").is_ok());
+        assert!(parse_launch("pitch pitch=1.2 ! audioecho delay=25000000 max-delay=50000000", Kind::Audio).is_ok());
+        assert_eq!(parse_launch("videoflip", Kind::Audio), Err(LaunchError::Kind("videoflip")));
+    }
+
+    #[test]
+    fn whatever_is_not_listed_is_refused_and_named() {
+        for (line, named) in [
+            ("filesink location=/tmp/x", "`filesink`"),
+            ("filesrc location=/etc/passwd", "`filesrc`"),
+            ("souphttpsrc location=http://169.254.169.254/", "`souphttpsrc`"),
+            ("shmsink socket-path=/tmp/x", "`shmsink`"),
+            ("videoflip ! filesink location=/tmp/x", "`filesink`"),
+            ("videoflip!filesink", "`filesink`"),
+            ("videoflip !filesink", "`filesink`"),
+            ("videoflip ! tee name=t t. ! filesink", "`t. ! filesink`"),
+            ("videoflip name=x", "property `name` of `videoflip`"),
+            ("videoflip x. ! filesink", "`x. ! filesink`"),
+            ("videoflip .src ! filesink", "`.src ! filesink`"),
+            ("bin.( filesink )", "`bin.( filesink )`"),
+            ("( filesink )", "`( filesink )`"),
+            ("videoflip ( filesink )", "`( filesink )`"),
+            ("videoflip { filesink }", "`{ filesink }`"),
+            ("videoflip [ filesink ]", "`[ filesink ]`"),
+            ("FileSink location=/tmp/x", "`FileSink`"),
+            ("VIDEOFLIP", "`VIDEOFLIP`"),
+            ("VideoFlip method=clockwise", "`VideoFlip`"),
+            ("file\\sink", "`file\\sink`"),
+            ("\"filesink\" location=x", "`\"filesink\""),
+            ("'filesink'", "`'filesink'`"),
+            ("# filesink", "`# filesink`"),
+            ("videoflip # filesink", "`# filesink`"),
+            ("videoflip /* x */ ! edgetv", "`/* x */"),
+            ("videoflip // x", "`// x`"),
+            ("videoflip\n! filesink", "`videoflip! filesink`"),
+            ("videoflip\0", "`videoflip`"),
+            ("video/x-raw,format=I420 ! edgetv", "`video/x-raw,format=I420 ! edgetv`"),
+            ("videoflip ! video/x-raw,width=1 ! edgetv", "`video/x-raw"),
+            ("capsfilter caps=video/x-raw", "`capsfilter`"),
+            ("capsfilter", "`capsfilter`"),
+            ("identity sleep-time=1000000", "`identity`"),
+            ("queue max-size-buffers=0", "`queue`"),
+            ("gdkpixbufoverlay location=/etc/passwd", "`gdkpixbufoverlay`"),
+            ("gdkpixbufoverlay", "`gdkpixbufoverlay`"),
+            ("rsvgoverlay data=x", "`rsvgoverlay`"),
+            ("frei0r-filter-vertigo", "`frei0r-filter-vertigo`"),
+            ("uridecodebin", "`uridecodebin`"),
+            ("playbin uri=x", "`playbin`"),
+            ("videobalance qos=false", "property `qos` of `videobalance`"),
+            ("videobalance parent=x", "property `parent` of `videobalance`"),
+            ("videobalance Brightness=1", "property `Brightness`"),
+            ("videobalance brightness", "`brightness`"),
+            ("videobalance brightness=", "``"),
+            ("videobalance brightness= saturation=0", "` saturation=0`"),
+            ("videobalance brightness=2", "value `2` of `videobalance brightness`"),
+            ("videobalance brightness=nan", "value `nan`"),
+            ("videobalance brightness=1e999", "value `1e999`"),
+            ("videobalance brightness=$(id)", "`$(id)`"),
+            ("videobalance brightness=`id`", "``id``"),
+            ("videobalance brightness=1;filesink", "`brightness=1;filesink`"),
+            ("videobalance brightness=\"1", "`\"1`"),
+            ("videobalance brightness=\"1\"filesink", "filesink`"),
+            ("textoverlay text=\"a\\", "`\"a\\`"),
+            ("textoverlay text=\"a\\n\"", "`\"a\\n\"`"),
+            ("audioecho max-delay=999999999999", "not one for this kind"),
+            ("vidеoflip", "`vidеoflip`"),
+            ("videoflip ! ! edgetv", "`!`"),
+            ("! videoflip", "`!`"),
+            ("videoflip !", "`!`"),
+            ("", "`!`"),
+            ("=x", "`=x`"),
+            ("method=clockwise videoflip", "`method`"),
+        ] {
+            let error = video(line).expect_err(line).to_string();
+            assert!(error.contains(named), "{line:?}: {error}, expected {named}");
+        }
+        let long = format!("textoverlay text=\"{}\"", "x".repeat(MAX_LINE_CHARS));
+        assert!(matches!(video(&long), Err(LaunchError::TooMuch { what: "characters", .. })));
+        let many = ["edgetv"; 9].join(" ! ");
+        assert!(matches!(video(&many), Err(LaunchError::TooMuch { what: "elements", .. })));
+        let echo = parse_launch("audioecho max-delay=999999999999", Kind::Audio);
+        assert!(matches!(echo, Err(LaunchError::Value { property: "max-delay", .. })));
+    }
+
+    proptest! {
+        /// Of whatever is written, only what is listed comes out.
+        #[test]
+        fn nothing_unlisted_gets_through(words in proptest::collection::vec(
+            prop_oneof![
+                "[ -~]{0,12}",
+                Just("!".to_owned()), Just(" ".to_owned()), Just("videoflip".to_owned()), Just("filesink".to_owned()),
+                Just("textoverlay".to_owned()), Just("text=".to_owned()), Just("location=/x".to_owned()),
+                Just("\"".to_owned()), Just("\\".to_owned()), Just("method=clockwise".to_owned()), Just("name=a".to_owned()),
+            ],
+            0..10,
+        )) {
+            let line = words.concat();
+            if let Ok(elements) = video(&line) {
+                prop_assert!(elements.len() <= MAX_ELEMENTS);
+                for element in elements {
+                    let listed = ELEMENTS.iter().find(|(factory, ..)| *factory == element.factory).expect("listed");
+                    for (property, value) in element.properties {
+                        prop_assert!(listed.2.iter().any(|(name, _)| *name == property));
+                        prop_assert!(!value.chars().any(char::is_control));
+                    }
+                }
+            }
+        }
+    }
+}

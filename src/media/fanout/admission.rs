@@ -1,0 +1,105 @@
+//! What of the net a session reads: viewers send checks, handshakes and reports, in bounds. str0m remembers
+//! every address that a check came from, and sends again whatever a report asks for.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+/// Bytes of reports at once: some hundred bytes tell of all that was lost.
+const MOST_REPORTS: f64 = 1_500.0;
+/// And in a second, on a bad network.
+const REPORTS_PER_SECOND: f64 = 6_000.0;
+/// Addresses that checks may come from; further ones one a second.
+const MOST_ADDRESSES: usize = 16;
+const FURTHER_ADDRESS: Duration = Duration::from_secs(1);
+
+/// One session's bounds.
+#[derive(Debug)]
+pub(super) struct Admission {
+    /// Bytes of reports that it may still read.
+    reports: f64,
+    counted: Instant,
+    addresses: Vec<SocketAddr>,
+    newest: Instant,
+}
+
+impl Admission {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { reports: MOST_REPORTS, counted: now, addresses: Vec::new(), newest: now }
+    }
+
+    /// The session may read it. RFC 7983 §7 and RFC 5761 §4 tell what it is.
+    pub(super) fn takes(&mut self, source: SocketAddr, datagram: &[u8], now: Instant) -> bool {
+        match datagram {
+            [0, 1, ..] => self.takes_check(source, now),
+            [0..=3 | 20..=63, ..] => true,
+            [128..=191, 192..=223, ..] => self.takes_report(datagram.len(), now),
+            // Media, of which a viewer has none to send.
+            _ => false,
+        }
+    }
+
+    fn takes_check(&mut self, source: SocketAddr, now: Instant) -> bool {
+        if self.addresses.contains(&source) {
+            return true;
+        }
+        if self.addresses.len() >= MOST_ADDRESSES {
+            if now.saturating_duration_since(self.newest) < FURTHER_ADDRESS {
+                return false;
+            }
+            self.addresses.remove(0);
+        }
+        self.newest = now;
+        self.addresses.push(source);
+        true
+    }
+
+    fn takes_report(&mut self, bytes: usize, now: Instant) -> bool {
+        let elapsed = now.saturating_duration_since(self.counted).as_secs_f64();
+        self.counted = self.counted.max(now);
+        self.reports = (self.reports + elapsed * REPORTS_PER_SECOND).min(MOST_REPORTS);
+        let bytes = bytes as f64;
+        if bytes > self.reports {
+            return false;
+        }
+        self.reports -= bytes;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(port: u16) -> SocketAddr {
+        ([192, 0, 2, 1], port).into()
+    }
+
+    #[test]
+    fn reports_are_read_at_a_bounded_rate_and_media_never() {
+        let start = Instant::now();
+        let mut admission = Admission::new(start);
+        let report = |length: usize| [&[0x81, 201][..], &vec![0; length - 2]].concat();
+        assert!(admission.takes(address(1), &report(1_400), start));
+        assert!(!admission.takes(address(1), &report(200), start), "the bucket is empty");
+        let later = start + Duration::from_millis(100);
+        assert!(admission.takes(address(1), &report(600), later));
+        assert!(!admission.takes(address(1), &report(200), later));
+        assert!(!admission.takes(address(1), &report(1_501), start + Duration::from_secs(60)), "never so large");
+        assert!(!admission.takes(address(1), &[0x80, 96, 0, 1], start));
+        assert!(admission.takes(address(1), &[22, 254, 253], start));
+    }
+
+    #[test]
+    fn checks_come_from_few_addresses() {
+        let start = Instant::now();
+        let mut admission = Admission::new(start);
+        let taken = (0..100).filter(|port| admission.takes(address(*port), &[0, 1, 0, 0], start)).count();
+        assert_eq!(taken, MOST_ADDRESSES);
+        assert!(admission.takes(address(15), &[0, 1, 0, 0], start), "one that is known");
+        let later = start + FURTHER_ADDRESS;
+        let taken = (200..300).filter(|port| admission.takes(address(*port), &[0, 1, 0, 0], later)).count();
+        assert_eq!(taken, 1);
+    }
+}

@@ -1,0 +1,179 @@
+//! What is said about a session in SDP, where str0m needs help with it.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use str0m::{
+    Rtc, RtcConfig,
+    config::DtlsCert,
+    crypto::CryptoProvider,
+    format::{Codec, CodecConfig, FormatParams},
+    media::{Frequency, Mid, Pt},
+    rtp::{Extension, ExtensionMap},
+};
+
+use super::source::Source;
+use crate::{
+    media::{CodecName, IceCredentials, Kind, negotiation::AcceptedSection, rtp},
+    room::id::TrackId,
+};
+
+/// Browsers join sound and picture by reports; they have the first ones with the first picture.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// As in the track's own packets.
+const MID_ID: u8 = 4;
+/// A check that is not answered is repeated so often; with its pauses, up to 3 s, that is 10 s.
+const CHECK_RETRIES: usize = 5;
+
+/// What all sessions have in common, without codecs.
+pub(super) fn configuration(crypto: Arc<CryptoProvider>, certificate: DtlsCert) -> RtcConfig {
+    let mut extensions = ExtensionMap::empty();
+    extensions.set(rtp::AUDIO_LEVEL_ID, Extension::AudioLevel);
+    extensions.set(MID_ID, Extension::RtpMid);
+    let mut config = Rtc::builder()
+        .set_crypto_provider(crypto)
+        .set_dtls_cert(certificate)
+        .set_rtp_mode(true)
+        .set_extension_map(extensions)
+        .set_rtcp_report_interval_audio(REPORT_INTERVAL)
+        .set_rtcp_report_interval_video(REPORT_INTERVAL);
+    config.set_max_stun_retransmits(CHECK_RETRIES);
+    config.clear_codecs()
+}
+
+/// Offers each track's codec with its own parameters; gives the number of each.
+pub(super) fn offer_codecs(config: &mut CodecConfig, tracks: &[(TrackId, Arc<Source>)]) -> Vec<Pt> {
+    let mut known: Vec<(&Source, Pt)> = Vec::new();
+    // Other parameters of a codec that was there before; the numbers are free in `payload_number`.
+    let mut further = (112..127u8).step_by(2);
+    for (_, source) in tracks {
+        let is_same = |(other, _): &&(&Source, Pt)| other.codec == source.codec && other.fmtp == source.fmtp;
+        if known.iter().any(|known| is_same(&known)) {
+            continue;
+        }
+        let is_first = known.iter().all(|(other, _)| other.codec != source.codec);
+        let number = if is_first { Some(rtp::payload_number(source.codec)) } else { further.next() };
+        let Some(number) = number else { continue };
+        add_codec(config, number, (source.kind() == Kind::Video).then_some(number + 1), source);
+        known.push((source, Pt::from(number)));
+    }
+    take_no_estimates(config);
+    let number_of = |source: &Source| {
+        let same = known.iter().find(|(other, _)| other.codec == source.codec && other.fmtp == source.fmtp);
+        same.map_or(Pt::from(rtp::payload_number(source.codec)), |(_, number)| *number)
+    };
+    tracks.iter().map(|(_, source)| number_of(source)).collect()
+}
+
+/// Answers with each track's codec, under the client's numbers; gives the number of each.
+pub(super) fn answer_codecs(config: &mut CodecConfig, media: &[(AcceptedSection, Arc<Source>)]) -> Vec<Pt> {
+    for (index, (section, source)) in media.iter().enumerate() {
+        if media[..index].iter().all(|(other, _)| other.payload != section.payload) {
+            add_codec(config, section.payload, section.rtx, source);
+        }
+    }
+    take_no_estimates(config);
+    media.iter().map(|(section, _)| Pt::from(section.payload)).collect()
+}
+
+fn add_codec(config: &mut CodecConfig, number: u8, resend: Option<u8>, source: &Source) {
+    let (codec, rate, channels) = match source.codec {
+        CodecName::Opus => (Codec::Opus, Frequency::FORTY_EIGHT_KHZ, Some(2)),
+        CodecName::Vp8 => (Codec::Vp8, Frequency::NINETY_KHZ, None),
+        CodecName::Vp9 => (Codec::Vp9, Frequency::NINETY_KHZ, None),
+        CodecName::H264 => (Codec::H264, Frequency::NINETY_KHZ, None),
+        CodecName::Av1 => (Codec::Av1, Frequency::NINETY_KHZ, None),
+    };
+    let format = source.fmtp.as_deref().map(FormatParams::parse_line).unwrap_or_default();
+    config.add_config(Pt::from(number), resend.map(Pt::from), codec, rate, channels, format);
+}
+
+/// There is nothing to choose by an estimate: a track has one quality.
+fn take_no_estimates(config: &mut CodecConfig) {
+    for params in config.iter_mut() {
+        params.set_fb_transport_cc(false);
+        params.set_fb_remb(false);
+    }
+}
+
+/// A description with each payload number's parameters as the publisher gave them: str0m knows some only,
+/// and parameter sets of H.264, which need not be in the stream, are not among them.
+pub(super) fn with_parameters<'a>(sdp: &str, parameters: impl Iterator<Item = (u8, Option<&'a str>)>) -> String {
+    let known: BTreeMap<String, &str> =
+        parameters.filter_map(|(number, fmtp)| Some((number.to_string(), fmtp?))).collect();
+    let mut out = String::with_capacity(sdp.len());
+    for line in sdp.lines() {
+        let attribute = line.strip_prefix("a=fmtp:").or_else(|| line.strip_prefix("a=rtpmap:"));
+        let fmtp = attribute.and_then(|rest| rest.split(' ').next()).and_then(|number| known.get_key_value(number));
+        match fmtp {
+            Some(_) if line.starts_with("a=fmtp:") => {}
+            Some((number, fmtp)) => {
+                out.extend([line, "\r\n", "a=fmtp:", number, " ", fmtp, "\r\n"]);
+            }
+            None => out.extend([line, "\r\n"]),
+        }
+    }
+    out
+}
+
+/// A description with other ICE credentials.
+pub(super) fn with_credentials(sdp: &str, credentials: &IceCredentials) -> String {
+    let changed = sdp.lines().map(|line| match line.split_once(':') {
+        Some(("a=ice-ufrag", _)) => format!("a=ice-ufrag:{}\r\n", credentials.ufrag),
+        Some(("a=ice-pwd", _)) => format!("a=ice-pwd:{}\r\n", credentials.pwd),
+        _ => format!("{line}\r\n"),
+    });
+    changed.collect()
+}
+
+/// A description without candidates.
+pub(super) fn without_candidates(sdp: &str) -> String {
+    sdp.split_inclusive('\n').filter(|line| !line.starts_with("a=candidate:")).collect()
+}
+
+/// Under which number he takes a track; `None` if he does not want it.
+pub(super) fn accepted_payload(rtc: &Rtc, mid: Mid, offered: Pt, codec: CodecName) -> Option<Pt> {
+    let media = rtc.media(mid)?;
+    if media.disabled() || media.stopped() || !media.direction().is_sending() {
+        return None;
+    }
+    let accepted = media.remote_pts();
+    if accepted.contains(&offered) {
+        return Some(offered);
+    }
+    let wanted = codec.encoding_name();
+    let params = rtc
+        .codec_config()
+        .iter()
+        .find(|params| accepted.contains(&params.pt()) && params.spec().codec.to_string().eq_ignore_ascii_case(wanted));
+    params.map(|params| params.pt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_the_publishers() {
+        let sdp = "m=video 9 UDP/TLS/RTP/SAVPF 102 103 96\r\na=rtpmap:102 H264/90000\r\na=fmtp:102 \
+                   packetization-mode=1\r\na=rtpmap:103 rtx/90000\r\na=fmtp:103 apt=102\r\na=rtpmap:96 VP8/90000\r\n";
+        let given = "packetization-mode=1;sprop-parameter-sets=Z0LAHw==,aM48gA==";
+        let changed = with_parameters(sdp, [(102, Some(given)), (96, None)].into_iter());
+        let expected = sdp.replace("a=fmtp:102 packetization-mode=1", &format!("a=fmtp:102 {given}"));
+        assert_eq!(changed, expected);
+        assert_eq!(with_parameters(sdp, [(96, Some("x=1"))].into_iter()), format!("{sdp}a=fmtp:96 x=1\r\n"));
+    }
+
+    #[test]
+    fn credentials_are_exchanged_wherever_they_stand() {
+        let sdp = "v=0\r\na=ice-ufrag:old\r\nm=video 9 X 96\r\na=ice-ufrag:old\r\na=ice-pwd:old\r\na=mid:0\r\n";
+        let new = IceCredentials { ufrag: "new".into(), pwd: "secret".into() };
+        let expected = sdp.replace("ufrag:old", "ufrag:new").replace("pwd:old", "pwd:secret");
+        assert_eq!(with_credentials(sdp, &new), expected);
+    }
+
+    #[test]
+    fn candidates_of_an_answer_are_left_out() {
+        let sdp = "v=0\r\na=candidate:1 1 UDP 1 10.0.0.1 9 typ host\r\na=mid:0\r\n";
+        assert_eq!(without_candidates(sdp), "v=0\r\na=mid:0\r\n");
+    }
+}

@@ -1,0 +1,27 @@
+//! The fan-out edge: viewers of forwarded tracks, without a pipeline and without a thread for each.
+//!
+//! A viewer is a sans-I/O WebRTC session (str0m). A few media threads drive all of them, over one UDP
+//! port: a [`Source`] hands each of a track's packets once to every thread that has viewers of it, and
+//! the thread writes it to each viewer with his own numbers. Payload bytes are shared by all of them,
+//! also in what is kept to be sent again. ICE is full, but only where a client's own check came from is
+//! checked: what an answer says of other addresses is not read.
+//!
+//! Nothing here names GStreamer; tracks come from wherever somebody calls [`Source::forward`].
+
+mod admission;
+mod counters;
+mod demux;
+mod describe;
+mod edge;
+mod gate;
+mod inbox;
+mod numbering;
+mod peer;
+mod sockets;
+mod source;
+mod worker;
+
+pub use counters::{Counters, counters};
+pub use demux::{Demux, PeerKey};
+pub use edge::{Edge, EdgeSettings, Viewer};
+pub use source::{Earlier, Source, Upstream};

@@ -1,0 +1,257 @@
+//! The UDP sockets: one port on each of this machine's addresses, for everybody.
+
+use std::{
+    io::IoSlice,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    net::{MMsgHdr, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, addr::SocketAddrArg, recvfrom, sendmmsg},
+};
+use socket2::{Domain, Protocol, Socket, Type};
+use str0m::net::Transmit;
+
+use super::{EdgeSettings, counters};
+use crate::media::{MediaError, addresses};
+
+/// What the kernel may hold for us in each direction, if it allows: a keyframe for some hundred viewers.
+const BUFFER_BYTES: usize = 4 << 20;
+/// Larger than any datagram that WebRTC sends.
+const MAX_DATAGRAM: usize = 2_048;
+/// Datagrams read from one socket before the others have their turn.
+const READ_AT_ONCE: usize = 64;
+/// Datagrams handed to the kernel at once.
+const SEND_AT_ONCE: usize = 64;
+/// After so long without a datagram a wait for one ends.
+const WAIT: Duration = Duration::from_millis(250);
+
+/// All sockets of the edge.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    sockets: Vec<Bound>,
+}
+
+#[derive(Debug)]
+struct Bound {
+    socket: UdpSocket,
+    /// Its address as clients know it.
+    announced: SocketAddr,
+}
+
+impl Sockets {
+    /// Binds the first port that is free on every address.
+    pub(super) fn bind(settings: &EdgeSettings) -> Result<Self, MediaError> {
+        let (addresses, missing): (Vec<_>, Vec<_>) =
+            bind_addresses(settings).into_iter().partition(|address| bind_one(SocketAddr::new(*address, 0)).is_ok());
+        for address in missing {
+            tracing::warn!(%address, "viewers are not served there: the address cannot be bound");
+        }
+        let candidates: Box<dyn Iterator<Item = u16>> = match settings.ports {
+            Some((low, high)) => Box::new(low..=high),
+            // The system chooses for the first address; the others may have that port in use.
+            None => Box::new(std::iter::repeat_n(0, 16)),
+        };
+        let mut problem = "there is no address".to_owned();
+        for port in candidates {
+            match bind_all(&addresses, port) {
+                Ok(sockets) => return Ok(Self { sockets: announced(sockets, settings.announce) }),
+                Err(error) => problem = error.to_string(),
+            }
+        }
+        Err(MediaError::Unavailable(format!("a UDP port for viewers on {addresses:?}: {problem}")))
+    }
+
+    /// The addresses that clients are told.
+    pub(super) fn announced(&self) -> impl Iterator<Item = SocketAddr> {
+        self.sockets.iter().map(|bound| bound.announced)
+    }
+
+    /// Waits for datagrams, a moment at most, and hands each to `take`: from where, to which of our
+    /// addresses, when.
+    pub(super) fn receive(&self, mut take: impl FnMut(SocketAddr, SocketAddr, Instant, &[u8])) {
+        let mut waiting: Vec<PollFd<'_>> =
+            self.sockets.iter().map(|bound| PollFd::new(&bound.socket, PollFlags::IN)).collect();
+        let wait = Timespec { tv_sec: 0, tv_nsec: WAIT.subsec_nanos().into() };
+        if poll(&mut waiting, Some(&wait)).is_err() {
+            return;
+        }
+        let mut buffer = [0; MAX_DATAGRAM];
+        for (bound, _) in self.sockets.iter().zip(&waiting).filter(|(_, fd)| !fd.revents().is_empty()) {
+            for _ in 0..READ_AT_ONCE {
+                match recvfrom(&bound.socket, &mut buffer[..], RecvFlags::DONTWAIT) {
+                    Ok((_, length, Some(source))) => {
+                        let Ok(source) = SocketAddr::try_from(source) else { continue };
+                        take(source, bound.announced, Instant::now(), &buffer[..length]);
+                    }
+                    Ok((_, _, None)) => {}
+                    Err(Errno::AGAIN) => break,
+                    // What an earlier datagram of ours met: a client that is gone. The error is taken by
+                    // reading it.
+                    Err(_) => {}
+                }
+            }
+        }
+    }
+
+    /// Sends all of `transmits` and empties it. Waits if the kernel has no room; what it refuses is
+    /// dropped, as the net might do.
+    pub(super) fn send(&self, transmits: &mut Vec<Transmit>) {
+        for (index, bound) in self.sockets.iter().enumerate() {
+            if self.sockets[..index].iter().any(|other| other.announced == bound.announced) {
+                // Behind one announced address one socket sends.
+                continue;
+            }
+            let ours: Vec<&Transmit> = transmits.iter().filter(|it| it.source == bound.announced).collect();
+            for batch in ours.chunks(SEND_AT_ONCE) {
+                send_batch(&bound.socket, batch);
+            }
+        }
+        transmits.clear();
+    }
+}
+
+fn send_batch(socket: &UdpSocket, batch: &[&Transmit]) {
+    let addresses: Vec<SocketAddrAny> = batch.iter().map(|transmit| transmit.destination.as_any()).collect();
+    let contents: Vec<[IoSlice<'_>; 1]> = batch.iter().map(|transmit| [IoSlice::new(&transmit.contents)]).collect();
+    let mut controls: Vec<SendAncillaryBuffer<'_, '_, '_>> = batch.iter().map(|_| Default::default()).collect();
+    let parts = addresses.iter().zip(&contents).zip(&mut controls);
+    let mut messages: Vec<MMsgHdr<'_>> =
+        parts.map(|((address, contents), control)| MMsgHdr::new_with_addr(address, contents, control)).collect();
+    let mut rest = messages.as_mut_slice();
+    while !rest.is_empty() {
+        let sent = match sendmmsg(socket, rest, SendFlags::empty()) {
+            Ok(sent) => sent.max(1),
+            Err(Errno::INTR) => 0,
+            // It is about the first of them.
+            Err(_) => {
+                counters::dropped(1);
+                1
+            }
+        };
+        rest = rest.get_mut(sent..).unwrap_or_default();
+    }
+}
+
+/// Behind an announced address the kernel chooses by its routes from where to answer, if nobody else did.
+fn bind_addresses(settings: &EdgeSettings) -> Vec<IpAddr> {
+    match settings.announce {
+        Some(IpAddr::V4(_)) if settings.bind.is_empty() => vec![Ipv4Addr::UNSPECIFIED.into()],
+        Some(IpAddr::V6(_)) if settings.bind.is_empty() => vec![Ipv6Addr::UNSPECIFIED.into()],
+        Some(announce) => settings.bind.iter().copied().filter(|it| it.is_ipv4() == announce.is_ipv4()).collect(),
+        // "Any address" can be told to nobody: all that there are.
+        None if settings.bind.iter().any(IpAddr::is_unspecified) => {
+            let named = settings.bind.iter().copied().filter(|address| !address.is_unspecified());
+            let any = |family: fn(&IpAddr) -> bool| {
+                settings.bind.iter().any(|address| address.is_unspecified() && family(address))
+            };
+            let (v4, v6) = (any(IpAddr::is_ipv4), any(IpAddr::is_ipv6));
+            let found = addresses::local(&[]).into_iter().filter(|it| if it.is_ipv4() { v4 } else { v6 });
+            let mut all: Vec<IpAddr> = named.chain(found).collect();
+            all.dedup();
+            all
+        }
+        None => addresses::local(&settings.bind),
+    }
+}
+
+fn bind_all(addresses: &[IpAddr], port: u16) -> std::io::Result<Vec<UdpSocket>> {
+    let mut sockets: Vec<UdpSocket> = Vec::new();
+    for address in addresses {
+        let port = sockets.first().map_or(Ok(port), |first| first.local_addr().map(|first| first.port()))?;
+        sockets.push(bind_one(SocketAddr::new(*address, port))?);
+    }
+    if sockets.is_empty() { Err(std::io::ErrorKind::AddrNotAvailable.into()) } else { Ok(sockets) }
+}
+
+fn bind_one(address: SocketAddr) -> std::io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // The kernel gives what its limits allow; less is no error.
+    socket.set_send_buffer_size(BUFFER_BYTES)?;
+    socket.set_recv_buffer_size(BUFFER_BYTES)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+fn announced(sockets: Vec<UdpSocket>, announce: Option<IpAddr>) -> Vec<Bound> {
+    let bound = sockets.into_iter().filter_map(|socket| {
+        let mut announced = socket.local_addr().ok()?;
+        if let Some(announce) = announce {
+            announced.set_ip(announce);
+        }
+        Some(Bound { socket, announced })
+    });
+    bound.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use str0m::net::Protocol;
+
+    use super::*;
+
+    fn loopback() -> EdgeSettings {
+        EdgeSettings {
+            bind: vec![Ipv4Addr::LOCALHOST.into()],
+            announce: None,
+            ports: None,
+            connect_timeout: Duration::from_secs(1),
+        }
+    }
+
+    fn transmit(source: SocketAddr, destination: SocketAddr, contents: &[u8]) -> Transmit {
+        Transmit { proto: Protocol::Udp, source, destination, contents: contents.to_vec().into() }
+    }
+
+    #[test]
+    fn datagrams_go_out_in_batches_and_come_in_with_both_addresses() {
+        let sockets = Sockets::bind(&loopback()).unwrap();
+        let ours = sockets.announced().next().unwrap();
+        let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let theirs = client.local_addr().unwrap();
+        let refused = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut transmits: Vec<Transmit> = (0..100u8).map(|n| transmit(ours, theirs, &[n])).collect();
+        transmits.insert(50, transmit(ours, refused, b"to nowhere"));
+        sockets.send(&mut transmits);
+        assert!(transmits.is_empty());
+        let mut buffer = [0; 10];
+        for n in 0..100u8 {
+            assert_eq!(client.recv_from(&mut buffer).unwrap(), (1, ours));
+            assert_eq!(buffer[0], n);
+        }
+        client.send_to(b"hello", ours).unwrap();
+        let mut received = Vec::new();
+        while received.is_empty() {
+            sockets.receive(|source, destination, _, bytes| received.push((source, destination, bytes.to_vec())));
+        }
+        assert_eq!(received, [(theirs, ours, b"hello".to_vec())]);
+    }
+
+    #[test]
+    fn the_port_is_one_of_those_that_are_allowed_and_free() {
+        let taken = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port().min(65_000);
+        let settings = EdgeSettings { ports: Some((port, port + 500)), ..loopback() };
+        let sockets = Sockets::bind(&settings).unwrap();
+        let bound = sockets.announced().next().unwrap();
+        assert!(bound.port() != port && (port..=port + 500).contains(&bound.port()), "{bound}");
+        let nothing_free = EdgeSettings { ports: Some((port, port)), ..loopback() };
+        assert!(matches!(Sockets::bind(&nothing_free), Err(MediaError::Unavailable(_))));
+    }
+
+    #[test]
+    fn clients_are_told_the_announced_address() {
+        let announce: IpAddr = "203.0.113.9".parse().unwrap();
+        for bind in [vec![], vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]] {
+            let sockets = Sockets::bind(&EdgeSettings { bind, announce: Some(announce), ..loopback() }).unwrap();
+            let told: Vec<_> = sockets.announced().map(|address| address.ip()).collect();
+            assert_eq!(told, [announce]);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! A media thread: some of the viewers, and all that is done for them.
+
+use std::{
+    collections::{HashMap, HashSet},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use str0m::net::Transmit;
+
+use super::{
+    counters,
+    demux::{Demux, PeerKey},
+    inbox::{Datagram, Inbox, Item},
+    peer::{Identity, Opening, Peer},
+    sockets::Sockets,
+    source::{Packet, Source, SourceKey},
+};
+use crate::media::MediaError;
+
+/// The longest sleep; nothing needs more, and a deadline that was missed is met then.
+const IDLE: Duration = Duration::from_secs(1);
+/// Packets that are collected before they go to the kernel.
+const COLLECT: usize = 256;
+
+/// A media thread's own things.
+#[derive(Debug)]
+pub(super) struct Worker {
+    inbox: Arc<Inbox>,
+    demux: Arc<Demux>,
+    sockets: Arc<Sockets>,
+    identity: Identity,
+    peers: HashMap<u64, Peer>,
+    /// Who may be watching a track.
+    viewers: HashMap<SourceKey, (Arc<Source>, Vec<u64>)>,
+    transmits: Vec<Transmit>,
+    /// Not later than the first peer's due time.
+    due: Instant,
+}
+
+impl Worker {
+    pub(super) fn new(inbox: Arc<Inbox>, demux: Arc<Demux>, sockets: Arc<Sockets>, identity: Identity) -> Self {
+        Self {
+            inbox,
+            demux,
+            sockets,
+            identity,
+            peers: HashMap::new(),
+            viewers: HashMap::new(),
+            transmits: Vec::new(),
+            due: Instant::now(),
+        }
+    }
+
+    /// Until the edge ends.
+    pub(super) fn run(mut self) {
+        let mut items = Vec::new();
+        // Peers that were written to, and are to be drained when all of a batch is in.
+        let mut written = HashSet::new();
+        loop {
+            self.inbox.take(&mut items, self.due);
+            for item in items.drain(..) {
+                match item {
+                    Item::Open(opening) => self.open(*opening),
+                    Item::Answer(key, sdp) => {
+                        self.with(key.id, |peer| peer.answer(&sdp));
+                        self.note_user(key.id);
+                    }
+                    Item::Restart(key, theirs) => {
+                        self.with(key.id, |peer| peer.restart_ice(theirs));
+                        self.note_user(key.id);
+                    }
+                    Item::Close(key) => self.close(key.id),
+                    Item::Datagram(key, datagram) => self.receive(key, &datagram),
+                    Item::Packet(source, packet, rejoins) => self.write(source, &packet, rejoins, &mut written),
+                    Item::Stop => return self.stop(),
+                }
+            }
+            for id in written.drain() {
+                self.look_after(id);
+            }
+            self.look_after_all_that_are_due();
+            self.sockets.send(&mut self.transmits);
+        }
+    }
+
+    fn open(&mut self, opening: Opening) {
+        let (key, told) = (opening.key, opening.told());
+        let opened = catch_unwind(AssertUnwindSafe(|| Peer::open(opening, &self.identity)));
+        let peer = match opened {
+            Ok(Ok(peer)) => peer,
+            Ok(Err((told, error))) => return told.end(error),
+            Err(_) => return told.end(panicked()),
+        };
+        self.demux.add_user(peer.user().to_owned(), key);
+        for source in peer.sources() {
+            let (_, viewers) = self.viewers.entry(source.key).or_insert_with(|| (source.clone(), Vec::new()));
+            if !viewers.contains(&key.id) {
+                viewers.push(key.id);
+            }
+        }
+        self.peers.insert(key.id, peer);
+        self.with(key.id, |_| Ok(()));
+    }
+
+    fn receive(&mut self, key: PeerKey, datagram: &Datagram) {
+        self.with(key.id, |peer| peer.receive(datagram));
+    }
+
+    /// After a restart of ICE his checks name another user.
+    fn note_user(&mut self, id: u64) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if let Some(old) = peer.renamed() {
+            self.demux.remove_user(&old);
+            self.demux.add_user(peer.user().to_owned(), peer.key);
+        }
+    }
+
+    /// str0m answers checks that have the password, and no others: whoever is answered is there.
+    fn note_addresses(&mut self, id: u64, from: usize) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let now = Instant::now();
+        for answer in self.transmits.iter().skip(from).filter(|it| it.contents.starts_with(&[1, 1])) {
+            let address = answer.destination;
+            // Somebody else may have been there before, or have claimed to be.
+            if self.demux.at(address) != Some(peer.key) {
+                self.demux.add_address(address, peer.key);
+            }
+            if let Some(forgotten) = peer.seen_at(address, now) {
+                self.demux.remove_address(forgotten, peer.key);
+            }
+        }
+    }
+
+    fn write(&mut self, key: SourceKey, packet: &Packet, rejoins: bool, written: &mut HashSet<u64>) {
+        let Some((source, viewers)) = self.viewers.get(&key) else { return };
+        let now = Instant::now();
+        let mut count = 0;
+        let mut broken = Vec::new();
+        for id in viewers {
+            let Some(peer) = self.peers.get_mut(id) else { continue };
+            match catch_unwind(AssertUnwindSafe(|| peer.write(source, packet, rejoins, now))) {
+                Ok(true) => {
+                    written.insert(*id);
+                    count += 1;
+                }
+                Ok(false) => {}
+                Err(_) => broken.push(*id),
+            }
+        }
+        counters::forwarded(count);
+        broken.into_iter().for_each(|id| self.end(id, panicked()));
+    }
+
+    fn look_after(&mut self, id: u64) {
+        let now = Instant::now();
+        self.with(id, |peer| peer.tick(now));
+    }
+
+    fn look_after_all_that_are_due(&mut self) {
+        let now = Instant::now();
+        if now < self.due {
+            return;
+        }
+        let due: Vec<u64> = self.peers.iter().filter(|(_, peer)| peer.due <= now).map(|(id, _)| *id).collect();
+        self.due = now + IDLE;
+        for id in due {
+            self.look_after(id);
+        }
+        self.due = self.peers.values().map(|peer| peer.due).fold(self.due, Instant::min);
+    }
+
+    /// Does something for a peer, and what follows from it. He alone ends by an error, and by a panic in
+    /// his session, whose state nobody looks at again.
+    fn with(&mut self, id: u64, act: impl FnOnce(&mut Peer) -> Result<(), MediaError>) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let before = self.transmits.len();
+        let (inbox, transmits) = (&self.inbox, &mut self.transmits);
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            act(peer)?;
+            peer.drain(inbox, transmits)
+        }));
+        match result {
+            Ok(Ok(())) => self.due = self.due.min(peer.due),
+            Ok(Err(error)) => self.end(id, error),
+            Err(_) => self.end(id, panicked()),
+        }
+        self.note_addresses(id, before);
+        if self.transmits.len() >= COLLECT {
+            self.sockets.send(&mut self.transmits);
+        }
+    }
+
+    fn end(&mut self, id: u64, error: MediaError) {
+        if let Some(peer) = self.remove(id) {
+            peer.told().end(error);
+        }
+    }
+
+    fn close(&mut self, id: u64) {
+        let Some(mut peer) = self.remove(id) else { return };
+        let said = catch_unwind(AssertUnwindSafe(|| {
+            peer.close(Instant::now());
+            peer.drain(&self.inbox, &mut self.transmits)
+        }));
+        if said.is_err() {
+            tracing::error!("a session panicked as it was closed");
+        }
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Peer> {
+        let peer = self.peers.remove(&id)?;
+        self.demux.remove_user(peer.user());
+        for address in peer.addresses() {
+            self.demux.remove_address(address, peer.key);
+        }
+        for source in peer.attached() {
+            source.detach(&self.inbox);
+        }
+        for source in peer.sources() {
+            if let Some((_, viewers)) = self.viewers.get_mut(&source.key) {
+                viewers.retain(|viewer| *viewer != id);
+            }
+        }
+        self.viewers.retain(|_, (_, viewers)| !viewers.is_empty());
+        Some(peer)
+    }
+
+    /// The last of it: everybody is told.
+    fn stop(mut self) {
+        let ids: Vec<u64> = self.peers.keys().copied().collect();
+        for id in ids {
+            self.close(id);
+        }
+        self.sockets.send(&mut self.transmits);
+    }
+}
+
+fn panicked() -> MediaError {
+    MediaError::Element { element: "viewer".into(), message: "its session panicked".into() }
+}

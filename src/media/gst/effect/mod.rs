@@ -1,0 +1,16 @@
+//! Effects in running pipelines: chains, the places they are put into, and tracks that have them.
+
+mod chain;
+mod cost;
+mod native;
+mod pace;
+mod report;
+mod slot;
+mod track;
+
+pub use chain::{Chain, live_chains};
+pub use cost::CostBook;
+pub use native::Album;
+pub use report::Reports;
+pub use slot::Slot;
+pub use track::EffectedTrack;

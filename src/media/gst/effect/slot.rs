@@ -1,0 +1,219 @@
+//! A place in a running pipeline where a chain of effects is put in, changed and taken out between
+//! two frames.
+
+use std::{
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use gst::prelude::*;
+
+use super::{Chain, CostBook, Reports, chain::failed};
+use crate::{
+    effect::Applied,
+    media::{Kind, MediaError, gst::preset::Presets},
+};
+
+/// A stream in which no frame comes for so long stands still, for now.
+const FRAME_LIMIT: Duration = Duration::from_millis(100);
+/// One that neither goes on nor stands still hangs.
+const SWAP_LIMIT: Duration = Duration::from_secs(3);
+
+/// Between two elements that are linked to each other while there are no effects.
+#[derive(Debug)]
+pub struct Slot {
+    pipeline: gst::glib::WeakRef<gst::Pipeline>,
+    kind: Kind,
+    before: gst::Element,
+    after: gst::Element,
+    chain: Option<Chain>,
+    is_cautious: bool,
+    reports: Reports,
+    costs: CostBook,
+}
+
+impl Slot {
+    /// `before` and `after` are in the pipeline, and linked to each other.
+    pub fn new(pipeline: &gst::Pipeline, kind: Kind, before: &gst::Element, after: &gst::Element) -> Self {
+        Self {
+            pipeline: pipeline.downgrade(),
+            kind,
+            before: before.clone(),
+            after: after.clone(),
+            chain: None,
+            is_cautious: false,
+            reports: Reports::default(),
+            costs: CostBook::default(),
+        }
+    }
+
+    /// Tries each chain before it is put in: for a pipeline that nothing is to harm.
+    pub fn cautious(self) -> Self {
+        Self { is_cautious: true, ..self }
+    }
+
+    /// Tells what effects find to `reports`, and what they cost to `costs`.
+    pub fn telling(self, reports: Reports, costs: CostBook) -> Self {
+        Self { reports, costs, ..self }
+    }
+
+    /// In no pipeline: what is left while a slot is away to be changed.
+    pub(super) fn nowhere() -> Self {
+        let none = gst::Bin::new();
+        let pipeline = gst::glib::WeakRef::new();
+        Self {
+            pipeline,
+            kind: Kind::Video,
+            before: none.clone().upcast(),
+            after: none.upcast(),
+            chain: None,
+            is_cautious: false,
+            reports: Reports::default(),
+            costs: CostBook::default(),
+        }
+    }
+
+    /// From the next frame on, these and no others. Blocks for some milliseconds. What is there stays
+    /// if this fails.
+    ///
+    /// # Errors
+    /// [`MediaError::Unavailable`] if an effect cannot be built, [`MediaError::Element`] if it does
+    /// not fit, [`MediaError::Deadline`] if the stream hangs.
+    pub fn set(&mut self, presets: &Presets, spec: &[Applied]) -> Result<(), MediaError> {
+        if self.chain.as_ref().map_or(&[][..], Chain::spec) == spec {
+            return Ok(());
+        }
+        if let Some(chain) = &mut self.chain
+            && chain.adjust(spec)?
+        {
+            return Ok(());
+        }
+        if self.is_cautious && !spec.is_empty() {
+            Chain::build(presets, self.kind, spec, &Reports::default())?.play_once()?;
+        }
+        let next = if spec.is_empty() { None } else { Some(Chain::build(presets, self.kind, spec, &self.reports)?) };
+        self.swap(next)
+    }
+
+    fn swap(&mut self, next: Option<Chain>) -> Result<(), MediaError> {
+        let pipeline = self.pipeline.upgrade().ok_or_else(|| failed(&"the pipeline is gone"))?;
+        if let Some(next) = &next {
+            pipeline.add(next.element()).map_err(|error| failed(&error))?;
+            next.element().sync_state_with_parent().map_err(|error| failed(&error))?;
+        }
+        let relinked = self.relink(next.as_ref());
+        let gone = match relinked {
+            Ok(()) => std::mem::replace(&mut self.chain, next),
+            Err(_) => next,
+        };
+        match &self.chain {
+            Some(chain) => chain.note_costs(&self.costs),
+            None => self.costs.clear(),
+        }
+        if let Some(gone) = gone {
+            take_out(&pipeline, gone.element());
+        }
+        relinked
+    }
+
+    /// On the thread of the stream, before its next frame: GStreamer looks again for the events that new elements
+    /// have to know once a probe is through. If no frame comes, here.
+    fn relink(&self, next: Option<&Chain>) -> Result<(), MediaError> {
+        let pad = self.before.static_pad("src").ok_or_else(|| failed(&"no way into the effects"))?;
+        let element = |chain: Option<&Chain>| chain.map(|chain| chain.element().clone());
+        let (done, is_done) = mpsc::channel();
+        let swap = Arc::new(Swap {
+            before: self.before.clone(),
+            old: element(self.chain.as_ref()),
+            new: element(next),
+            after: self.after.clone(),
+            done: Mutex::new(Some(done)),
+        });
+        let frames = gst::PadProbeType::BLOCK | gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
+        let begun = Instant::now();
+        loop {
+            let at_frame = swap.clone();
+            let probe = pad.add_probe(frames, move |_, _| {
+                at_frame.make();
+                gst::PadProbeReturn::Remove
+            });
+            if let Ok(relinked) = is_done.recv_timeout(FRAME_LIMIT) {
+                return relinked;
+            }
+            probe.into_iter().for_each(|probe| pad.remove_probe(probe));
+            let (when_idle, here) = (swap.clone(), thread::current().id());
+            let probe = pad.add_probe(gst::PadProbeType::IDLE, move |_, _| {
+                // On another thread it is that of the stream, which goes on after all: within the push of an event,
+                // perhaps, that it would note as known to the new elements.
+                if thread::current().id() == here {
+                    when_idle.make();
+                }
+                gst::PadProbeReturn::Remove
+            });
+            probe.into_iter().for_each(|probe| pad.remove_probe(probe));
+            if let Ok(relinked) = is_done.try_recv() {
+                return relinked;
+            }
+            if begun.elapsed() > SWAP_LIMIT && swap.give_up() {
+                return Err(MediaError::Deadline { step: "changing effects", limit: SWAP_LIMIT });
+            }
+        }
+    }
+}
+
+/// A change of what is between two elements, made once, by who comes first.
+struct Swap {
+    before: gst::Element,
+    old: Option<gst::Element>,
+    new: Option<gst::Element>,
+    after: gst::Element,
+    done: Mutex<Option<mpsc::Sender<Result<(), MediaError>>>>,
+}
+
+impl Swap {
+    fn make(&self) {
+        if let Some(done) = self.take() {
+            // Whoever made it waits for this.
+            let _ = done.send(self.relink());
+        }
+    }
+
+    /// It is made no more; false if it is, or is being made.
+    fn give_up(&self) -> bool {
+        self.take().is_some()
+    }
+
+    fn take(&self) -> Option<mpsc::Sender<Result<(), MediaError>>> {
+        self.done.lock().expect("nothing panics under this lock").take()
+    }
+
+    fn relink(&self) -> Result<(), MediaError> {
+        let row = |middle| row(&self.before, middle, &self.after);
+        let (old, new) = (row(self.old.as_ref()), row(self.new.as_ref()));
+        old.windows(2).for_each(|pair| pair[0].unlink(pair[1]));
+        let linked = gst::Element::link_many(&new);
+        if let Err(error) = &linked {
+            new.windows(2).for_each(|pair| pair[0].unlink(pair[1]));
+            gst::Element::link_many(&old).map_err(|error| failed(&error))?;
+            return Err(failed(error));
+        }
+        Ok(())
+    }
+}
+
+fn row<'a>(
+    before: &'a gst::Element,
+    middle: Option<&'a gst::Element>,
+    after: &'a gst::Element,
+) -> Vec<&'a gst::Element> {
+    [before].into_iter().chain(middle).chain([after]).collect()
+}
+
+fn take_out(pipeline: &gst::Pipeline, element: &gst::Element) {
+    element.set_locked_state(true);
+    if let Err(error) = element.set_state(gst::State::Null) {
+        tracing::error!(element = %element.name(), "could not be stopped: {error}");
+    }
+    let _ = pipeline.remove(element);
+}

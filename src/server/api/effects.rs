@@ -1,0 +1,118 @@
+//! Effects: what there is, and what is put on whom.
+
+use std::str::FromStr;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+use warp::{
+    http::{HeaderValue, StatusCode, header},
+    reply::Response,
+};
+
+use super::{answer, ingests::room_of, json, rooms::find};
+use crate::{
+    effect::{Applied, Effect, EffectRequest},
+    media::{EffectCost, Unavailable},
+    room::{command::Caller, error::ChangeError, id::ParticipantId, model::EffectsOf},
+    server::{Services, problem::Problem, request::Call},
+};
+
+/// The catalogue.
+#[derive(Serialize, ToSchema)]
+pub struct Catalogue<'a> {
+    /// What can be put on, by name.
+    effects: &'a [Effect],
+    /// What cannot, why, and the command that mends it.
+    unavailable: Vec<&'a Unavailable>,
+}
+
+/// Effects that run.
+#[derive(Serialize, ToSchema)]
+pub struct Running {
+    /// The chain.
+    effects: Vec<Applied>,
+    /// What each of it takes, measured since it was put on; nothing while nobody publishes.
+    costs: Vec<EffectCost>,
+}
+
+/// All effects, with their parameters.
+#[utoipa::path(get, path = "/api/effects", tag = "effects", responses((status = 200, body = Catalogue)))]
+pub fn list(services: &Services) -> Result<Response, Problem> {
+    let capabilities = services.engine.capabilities();
+    let unavailable = capabilities.unavailable.iter().filter(|entry| entry.what.starts_with("pipelines/effects/"));
+    json(StatusCode::OK, &Catalogue { effects: &capabilities.effects, unavailable: unavailable.collect() })
+}
+
+/// A small picture of what an effect does.
+#[utoipa::path(
+    get, path = "/api/effects/{name}/preview.jpg", tag = "effects",
+    params(("name" = String, Path, description = "which")),
+    responses(
+        (status = 200, content_type = "image/jpeg"),
+        (status = 404, description = "`no_preview`", body = Problem),
+    ),
+)]
+pub fn preview(services: &Services, call: &Call) -> Result<Response, Problem> {
+    let picture = services.engine.capabilities().previews.get(call.param(0));
+    let picture = picture.ok_or_else(|| Problem::not_found("no_preview", "there is no picture of such an effect"))?;
+    let mut response = answer(StatusCode::OK, "image/jpeg", picture.clone());
+    // The same for everybody until the server is another.
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("max-age=600"));
+    Ok(response)
+}
+
+/// Replace the effects on somebody's camera and microphone; an empty list takes them off.
+#[utoipa::path(
+    put, path = "/api/rooms/{room}/participants/{id}/effects", tag = "effects",
+    params(("room" = String, Path, description = "its name"), ("id" = String, Path, description = "whose")),
+    request_body = Vec<EffectRequest>,
+    responses(
+        (status = 200, body = [Applied], description = "The chain, all parameters filled in."),
+        (status = 400, description = "`no_such_effect`, `bad_effect`, `too_many_effects`, `bad_json`", body = Problem),
+        (status = 404, description = "`no_such_room`, `no_such_participant`", body = Problem),
+        (status = 409, description = "`effects_over_budget`", body = Problem),
+    ),
+)]
+pub async fn set_participant(services: &Services, mut call: Call) -> Result<Response, Problem> {
+    let room = find(services, &call)?;
+    let whose = ParticipantId::from_str(call.param(1)).unwrap_or_else(|never| match never {});
+    let chain: Vec<EffectRequest> = call.json_list().await?;
+    json(StatusCode::OK, &room.set_effects(Caller::Owner, EffectsOf::Participant(whose), chain).await?)
+}
+
+/// The effects on somebody's camera and microphone, and what each takes of a processor.
+#[utoipa::path(
+    get, path = "/api/rooms/{room}/participants/{id}/effects", tag = "effects",
+    params(("room" = String, Path, description = "its name"), ("id" = String, Path, description = "whose")),
+    responses(
+        (status = 200, body = Running, description = "`costs` has those that run, pictures and sound."),
+        (status = 404, description = "`no_such_room`, `no_such_participant`", body = Problem),
+    ),
+)]
+pub async fn get_participant(services: &Services, call: Call) -> Result<Response, Problem> {
+    let (room, _) = room_of(services, &call).await?;
+    let whose = ParticipantId::from_str(call.param(1)).unwrap_or_else(|never| match never {});
+    let view = room.view().await?;
+    let participant = view.participants.into_iter().find(|participant| participant.id == whose);
+    let effects = participant.ok_or(ChangeError::NoSuchParticipant)?.effects;
+    let costs = room.effect_costs(whose).await?.unwrap_or_default();
+    json(StatusCode::OK, &Running { effects, costs })
+}
+
+/// Replace the effects on the picture of the mix, and of recordings; an empty list takes them off.
+#[utoipa::path(
+    put, path = "/api/rooms/{room}/effects", tag = "effects",
+    params(("room" = String, Path, description = "its name")),
+    request_body = Vec<EffectRequest>,
+    responses(
+        (status = 200, body = [Applied], description = "The chain, all parameters filled in."),
+        (status = 400, description = "`no_such_effect`, `bad_effect`, `too_many_effects`, `bad_json`", body = Problem),
+        (status = 404, description = "`no_such_room`", body = Problem),
+        (status = 409, description = "`effects_over_budget`", body = Problem),
+    ),
+)]
+pub async fn set_mix(services: &Services, mut call: Call) -> Result<Response, Problem> {
+    let room = find(services, &call)?;
+    let chain: Vec<EffectRequest> = call.json_list().await?;
+    json(StatusCode::OK, &room.set_effects(Caller::Owner, EffectsOf::Mix, chain).await?)
+}

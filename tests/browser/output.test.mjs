@@ -1,0 +1,86 @@
+// VLC plays the room's mix while it happens: MPEG-TS over HTTP, and HLS.
+
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test from 'node:test';
+import { DESK, openApp, PHONE } from './app.mjs';
+import { enter, launch } from './browser.mjs';
+import { ANN, appear } from './call.mjs';
+import { near } from './content.mjs';
+import { freePort } from './port.mjs';
+import { startServer } from './server.mjs';
+import { play } from './vlc.mjs';
+import { until } from './wait.mjs';
+
+test('VLC plays the mix as MPEG-TS and as HLS', async (t) => {
+    const server = await startServer(t);
+    const ann = await enter(await launch(t), server);
+    const { access } = await ann.join('lecture', 'Ann');
+    await appear(ann, ANN, { codec: 'H264' });
+    for (const address of ['ts/lecture/mix.ts', 'hls/lecture/mix.m3u8']) {
+        const { pictures, said } = await play(`${server.url}/${address}?access=${access}`, { seconds: 8, every: 25 });
+        const red = pictures.filter((picture) => near(picture.at(0.5, 0.35, 5), ANN.colour));
+        assert.ok(red.length >= 2, `${address}: ${red.length} of ${pictures.length} pictures are hers\n${said}`);
+    }
+});
+
+test('VLC plays a recording over HTTP, while it grows and when it is finished', async (t) => {
+    const server = await startServer(t);
+    const ann = await enter(await launch(t), server);
+    const { access } = await ann.join('lecture', 'Ann');
+    await appear(ann, ANN, { codec: 'H264' });
+    const { id } = await server.api('POST', '/api/rooms/lecture/recordings', { width: 640, height: 360 });
+    const file = `${server.url}/api/recordings/${id}/file?access=${access}`;
+    const grown = async () => Number((await fetch(file, { method: 'HEAD' })).headers.get('content-length'));
+    await until('some seconds are in the file', 20_000, async () => (await grown()) > 400_000);
+    const shows = async (what) => {
+        const { pictures, said } = await play(file, { seconds: 6, every: 12 });
+        const red = pictures.filter((picture) => near(picture.at(0.5, 0.35, 5), ANN.colour));
+        assert.ok(red.length >= 2, `${what}: ${red.length} of ${pictures.length} pictures are hers\n${said}`);
+    };
+    const before = await grown();
+    await shows('growing');
+    assert.ok((await grown()) > before, 'it grew meanwhile');
+    await server.api('POST', `/api/recordings/${id}/stop?wait_s=30`);
+    await shows('finished');
+});
+
+test('everybody sees that the mix goes out to another service', async (t) => {
+    const server = await startServer(t, { env: { SALON_INGEST_ALLOW: '127.0.0.1' } });
+    const browser = await launch(t);
+    const app = await openApp(browser, server, '/r/lecture', DESK);
+    await app.get('nickname').fill('Ann');
+    await app.get('join').click();
+    await app.inRoom();
+    const port = await freePort();
+    const folder = await mkdtemp(join(tmpdir(), 'salon-srt-'));
+    t.after(() => rm(folder, { recursive: true, force: true }));
+    const receiver = spawn('ffmpeg', ['-nostdin', '-v', 'error', '-i', `srt://127.0.0.1:${port}?mode=listener`, '-c', 'copy', '-y', join(folder, 'got.ts')], { stdio: 'ignore' });
+    t.after(() => receiver.kill('SIGKILL'));
+    const { id } = await server.api('POST', '/api/rooms/lecture/outputs', { uri: `srt://127.0.0.1:${port}?streamid=s3cret` });
+    await app.get('output-badge').waitFor();
+    await app.screenshot('sent-on');
+    assert.ok(!server.log.some((line) => line.includes('s3cret')), 'the key is in no log');
+    await server.api('DELETE', `/api/rooms/lecture/outputs/${id}`);
+    await app.get('output-badge').waitFor({ state: 'hidden' });
+});
+
+test('the invitation has a code for phones, where a phone can come', async (t) => {
+    const server = await startServer(t, { host: '127.0.0.3' });
+    const browser = await launch(t);
+    for (const device of [DESK, PHONE]) {
+        const app = await openApp(browser, server, '/r/lecture', device);
+        await app.get('nickname').fill(device.name);
+        await app.get('join').click();
+        await app.inRoom();
+        await app.press('invite');
+        const code = app.get('invite-qr');
+        await code.waitFor();
+        await until('it is drawn', 5_000, () => code.evaluate((image) => image.complete && image.naturalWidth > 0));
+        await app.screenshot('invite');
+        await app.get('dialog-close').click();
+    }
+});

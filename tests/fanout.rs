@@ -1,0 +1,334 @@
+//! The fan-out edge with viewers over real sockets, and with those who wish it ill.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "common/viewer.rs"]
+mod viewer;
+
+use std::{
+    collections::HashSet,
+    net::{SocketAddr, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use rand::{RngCore, SeedableRng, rngs::StdRng};
+use rtp_types::RtpPacketBuilder;
+use salon::{
+    media::{
+        CodecName, IceCredentials, MediaError, MediaEvent,
+        fanout::{Earlier, Edge, EdgeSettings, Source, Upstream, Viewer as Watching},
+        negotiation,
+    },
+    room::id::{ConnectionId, ConnectionName, ParticipantId, TrackId},
+};
+use str0m::media::MediaKind;
+use tokio::sync::mpsc;
+use viewer::{Offering, VIDEO, Viewer};
+
+/// Somebody who publishes two tracks when told to.
+struct Stage {
+    edge: Arc<Edge>,
+    video: Arc<Source>,
+    audio: Arc<Source>,
+    asked: Arc<AtomicUsize>,
+    sequence: u16,
+}
+
+#[derive(Debug)]
+struct Asked(Arc<AtomicUsize>);
+
+impl Upstream for Asked {
+    fn request_keyframe(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    fn viewer_came(&self, begin: &mut dyn FnMut(&[Earlier])) {
+        begin(&[]);
+    }
+
+    fn viewer_went(&self) {}
+}
+
+impl Stage {
+    fn new() -> Self {
+        let settings = EdgeSettings {
+            bind: vec!["127.0.0.1".parse().unwrap()],
+            announce: None,
+            ports: None,
+            connect_timeout: Duration::from_secs(20),
+        };
+        let asked = Arc::<AtomicUsize>::default();
+        let video = Source::new(CodecName::Vp8, None, Box::new(Asked(asked.clone())));
+        let audio = Source::new(CodecName::Opus, Some("useinbandfec=1"), Box::new(Asked(asked.clone())));
+        Self { edge: Edge::start(&settings).unwrap(), video, audio, asked, sequence: 65_500 }
+    }
+
+    /// A viewer of both tracks, who is connected.
+    async fn watch(&self) -> (Viewer, Watching, mpsc::Receiver<MediaEvent>) {
+        let (sender, mut events) = mpsc::channel(16);
+        let tracks = [&self.video, &self.audio].map(|source| (TrackId::random(), source.clone()));
+        let watching = self.edge.subscribe(connection(), tracks.into(), sender);
+        let Some(MediaEvent::Offered { sdp, .. }) = soon(events.recv()).await else { panic!("no offer") };
+        let (viewer, answer) = Viewer::answer(&sdp);
+        watching.answer(answer);
+        let event = soon(events.recv()).await;
+        assert!(matches!(event, Some(MediaEvent::Connected { .. })), "{event:?}");
+        (viewer, watching, events)
+    }
+
+    /// A viewer who offered `sections` and is sent `sources`, and is connected.
+    async fn answer(
+        &self,
+        sections: &[MediaKind],
+        sources: impl IntoIterator<Item = Arc<Source>>,
+    ) -> (Viewer, Watching, mpsc::Receiver<MediaEvent>) {
+        let (offering, sdp) = Offering::new(sections);
+        let (viewer, _, watching, events) = self.answer_to(offering, sdp, sources).await;
+        (viewer, watching, events)
+    }
+
+    /// And the answer that he had.
+    async fn answer_to(
+        &self,
+        offering: Offering,
+        sdp: String,
+        sources: impl IntoIterator<Item = Arc<Source>>,
+    ) -> (Viewer, String, Watching, mpsc::Receiver<MediaEvent>) {
+        let tracks = sources.into_iter().map(|source| (source.clone(), source.codec));
+        let media = negotiation::accept_subscriber(&sdp, tracks).unwrap();
+        let media = media.into_iter().map(|(source, section)| (section, source)).collect();
+        let (sender, mut events) = mpsc::channel(16);
+        let watching = self.edge.answer(connection(), sdp, media, sender);
+        let answered = soon(events.recv()).await;
+        let Some(MediaEvent::Answered { sdp, .. }) = answered else { panic!("{answered:?}") };
+        let viewer = offering.answered(&sdp);
+        let event = soon(events.recv()).await;
+        assert!(matches!(event, Some(MediaEvent::Connected { .. })), "{event:?}");
+        (viewer, sdp, watching, events)
+    }
+
+    /// A picture of one packet and a sound; both say which they are.
+    fn play(&mut self, number: u32, is_keyframe: bool) {
+        self.sequence = self.sequence.wrapping_add(1);
+        for (source, payload) in [(&self.video, VIDEO), (&self.audio, 111)] {
+            let packet = RtpPacketBuilder::new()
+                .payload_type(payload)
+                .sequence_number(self.sequence)
+                .timestamp(number * 3000)
+                .marker_bit(true)
+                .payload(&number.to_be_bytes()[..])
+                .write_vec()
+                .unwrap();
+            source.forward(&packet, Instant::now(), is_keyframe);
+        }
+    }
+
+    /// Plays until this viewer has `count` more pictures.
+    fn play_to(&mut self, viewer: &Viewer, count: usize) {
+        let pictures = |viewer: &Viewer| pictures(viewer).len();
+        let wanted = pictures(viewer) + count;
+        let deadline = Instant::now() + Duration::from_secs(40);
+        let mut number = u32::from(self.sequence);
+        while pictures(viewer) < wanted {
+            assert!(Instant::now() < deadline, "{} of {wanted} pictures came", pictures(viewer));
+            self.play(number, number % 10 == 0);
+            number += 1;
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.edge.addresses().next().unwrap()
+    }
+}
+
+fn connection() -> ConnectionId {
+    ConnectionId { participant: ParticipantId::random(), name: ConnectionName("watching".into()) }
+}
+
+fn pictures(viewer: &Viewer) -> Vec<u64> {
+    let seen = viewer.seen();
+    seen.packets.iter().filter(|packet| *packet.header.payload_type == VIDEO).map(|packet| *packet.seq_no).collect()
+}
+
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(40), future).await.expect("nothing came in time")
+}
+
+fn threads_and_descriptors() -> (usize, usize) {
+    let count = |folder| std::fs::read_dir(folder).unwrap().count();
+    (count("/proc/self/task"), count("/proc/self/fd"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_viewer_has_all_from_a_keyframe_on_without_a_gap() {
+    let mut stage = Stage::new();
+    let (viewer, _watching, _events) = stage.watch().await;
+    assert!(stage.asked.load(Relaxed) > 0, "a keyframe was asked for");
+    stage.play(1, false);
+    stage.play(2, true);
+    (3..60).for_each(|number| stage.play(number, false));
+    viewer.until("all pictures and sounds", |seen| seen.packets.len() >= 58 + 59);
+    let seen = pictures(&viewer);
+    assert_eq!(seen.len(), 58, "the one before the keyframe is left out");
+    assert!(seen.windows(2).all(|pair| pair[1] == pair[0] + 1), "{seen:?}");
+    let before = stage.asked.load(Relaxed);
+    viewer.request_keyframe();
+    stage.play_to(&viewer, 1);
+    let deadline = Instant::now() + Duration::from_secs(40);
+    while stage.asked.load(Relaxed) == before {
+        assert!(Instant::now() < deadline, "his request did not come");
+        stage.play_to(&viewer, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_offers_to_watch_is_answered() {
+    let mut stage = Stage::new();
+    let tracks = [stage.video.clone(), stage.audio.clone()];
+    let (viewer, _watching, _events) = stage.answer(&[MediaKind::Video, MediaKind::Audio], tracks).await;
+    stage.play_to(&viewer, 20);
+    viewer.until("sound", |seen| seen.packets.iter().any(|packet| *packet.header.payload_type != VIDEO));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_offers_sections_for_which_there_is_nothing_has_the_rest() {
+    let mut stage = Stage::new();
+    let (audio, video) = (MediaKind::Audio, MediaKind::Video);
+    for sections in [&[audio, video][..], &[video, audio], &[audio, audio, video, audio]] {
+        let (viewer, _watching, _events) = stage.answer(sections, [stage.video.clone()]).await;
+        stage.play_to(&viewer, 5);
+        assert!(viewer.seen().packets.iter().all(|packet| *packet.header.payload_type == VIDEO), "{sections:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_moves_to_another_address_is_served_there_and_who_goes_silent_is_let_go() {
+    let mut stage = Stage::new();
+    let (viewer, _watching, mut events) = stage.watch().await;
+    stage.play_to(&viewer, 3);
+    viewer.move_away();
+    stage.play_to(&viewer, 3);
+    viewer.lose_network();
+    let lost = soon(events.recv()).await;
+    let is_lost = matches!(lost, Some(MediaEvent::ConnectionEnded { error: MediaError::ConnectionLost, .. }));
+    assert!(is_lost, "{lost:?}");
+    assert_eq!((stage.video.viewers(), stage.audio.viewers()), (0, 0));
+}
+
+/// His answers to checks are gone with his network; he asks before anybody has noticed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_restarts_ice_goes_on_with_the_same_session() {
+    let mut stage = Stage::new();
+    let (viewer, watching, mut events) = stage.watch().await;
+    stage.play_to(&viewer, 3);
+    viewer.lose_network();
+    (0..5).for_each(|number| stage.play(number, false));
+    viewer.find_network();
+    watching.restart_ice(None);
+    let Some(MediaEvent::Offered { sdp, tracks, .. }) = soon(events.recv()).await else { panic!("no offer") };
+    assert_eq!(tracks.len(), 2);
+    watching.answer(viewer.answer_again(&sdp));
+    goes_on(&mut stage, &viewer, &mut events);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_offered_restarts_ice_with_his_credentials() {
+    let mut stage = Stage::new();
+    let tracks = [stage.video.clone(), stage.audio.clone()];
+    let (offering, sdp) = Offering::new(&[MediaKind::Video, MediaKind::Audio]);
+    let (viewer, answer, watching, mut events) = stage.answer_to(offering, sdp, tracks).await;
+    stage.play_to(&viewer, 3);
+    viewer.lose_network();
+    viewer.find_network();
+    let (theirs, pending) = viewer.restart();
+    watching.restart_ice(Some(IceCredentials { ufrag: theirs.ufrag, pwd: theirs.pass }));
+    let restarted = soon(events.recv()).await;
+    let Some(MediaEvent::Restarted { ours, candidates, .. }) = restarted else { panic!("{restarted:?}") };
+    assert!(candidates[0].contains(&stage.address().port().to_string()), "{candidates:?}");
+    let answer = answer.lines().map(|line| match line.split_once(':') {
+        Some(("a=ice-ufrag", _)) => format!("a=ice-ufrag:{}\r\n", ours.ufrag),
+        Some(("a=ice-pwd", _)) => format!("a=ice-pwd:{}\r\na={}\r\n", ours.pwd, candidates[0]),
+        Some(("a=candidate", _)) => String::new(),
+        _ => format!("{line}\r\n"),
+    });
+    viewer.take_restart(pending, &answer.collect::<String>());
+    goes_on(&mut stage, &viewer, &mut events);
+}
+
+/// Pictures come on, in one numbering, on the same session, which is known under its new name alone.
+fn goes_on(stage: &mut Stage, viewer: &Viewer, events: &mut mpsc::Receiver<MediaEvent>) {
+    stage.play_to(viewer, 30);
+    let seen = viewer.seen();
+    let ssrcs: HashSet<_> = seen.packets.iter().map(|packet| *packet.header.ssrc).collect();
+    assert_eq!(ssrcs.len(), 2, "a picture and a sound");
+    assert!(!seen.closed);
+    drop(seen);
+    assert_eq!(stage.edge.known().0, 1);
+    assert!(events.try_recv().is_err(), "he is as connected as before");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_joins_and_leaves_leave_nothing() {
+    let mut stage = Stage::new();
+    let (viewer, watching, _events) = stage.watch().await;
+    stage.play_to(&viewer, 1);
+    drop(viewer);
+    soon(watching.close()).await.unwrap();
+    let before = threads_and_descriptors();
+    for _ in 0..100 {
+        let (viewer, watching, _events) = stage.watch().await;
+        soon(watching.close()).await.unwrap();
+        viewer.until("the good-bye", |seen| seen.closed);
+    }
+    let after = threads_and_descriptors();
+    assert!(after.0 <= before.0 && after.1 <= before.1, "{before:?} {after:?}");
+    assert_eq!((stage.video.viewers(), stage.edge.known()), (0, (0, 0)));
+}
+
+/// What anybody on the net may send, from any address and from the viewer's own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_ends_no_session() {
+    let mut stage = Stage::new();
+    let (viewer, _watching, _events) = stage.watch().await;
+    stage.play_to(&viewer, 1);
+    let (stranger, port) = (UdpSocket::bind("127.0.0.1:0").unwrap(), stage.address());
+    let mut random = StdRng::seed_from_u64(7);
+    for round in 0..400 {
+        for junk in junk(&mut random) {
+            stranger.send_to(&junk, port).unwrap();
+            viewer.send_raw(&junk, port);
+        }
+        if round % 20 == 0 {
+            stage.play_to(&viewer, 1);
+        }
+    }
+    stage.play_to(&viewer, 20);
+    assert_eq!(stage.edge.known(), (1, 1), "nobody else is known now");
+    let (another, _watching, _events) = stage.watch().await;
+    stage.play_to(&another, 1);
+}
+
+fn junk(random: &mut StdRng) -> Vec<Vec<u8>> {
+    let mut bytes = vec![0; 40 + random.next_u32() as usize % 1300];
+    random.fill_bytes(&mut bytes);
+    let with_start = |start: &[u8]| {
+        let mut copy = bytes.clone();
+        copy[..start.len()].copy_from_slice(start);
+        copy
+    };
+    // A binding request in form, whose integrity is wrong; a DTLS hello; RTP; reports; random.
+    let mut stun = with_start(&[0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42]);
+    stun.truncate(20);
+    stun.extend([0, 6, 0, 9]);
+    stun.extend(b"abcd:efgh\0\0\0");
+    stun.extend([0, 8, 0, 20]);
+    stun.extend(&bytes[..20]);
+    let length = (stun.len() - 20) as u16;
+    stun[2..4].copy_from_slice(&length.to_be_bytes());
+    let hello = with_start(&[22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 30, 1]);
+    vec![stun, hello, with_start(&[128, 96]), with_start(&[129, 201, 0, 7]), with_start(&[23, 254, 253, 0, 1]), bytes]
+}

@@ -1,0 +1,207 @@
+//! Effects: who may put them where, what they may cost, and what the engine is told.
+
+use std::collections::BTreeMap;
+
+use salon::{
+    effect::{Applied, EffectError, EffectRequest, Value},
+    media::{EffectReport, MediaError, MediaEvent, fake::Call},
+    room::{
+        command::Caller,
+        error::{ChangeError, SubscribeError},
+        event::RoomEvent,
+        handle::Pending,
+        id::{ConnectionName, TrackId},
+        model::{EffectsOf, Role, Subscribe},
+        policy::RoomPolicy,
+    },
+};
+
+use super::harness::{Guest, House, house, house_with};
+
+fn request(name: &str) -> EffectRequest {
+    EffectRequest { name: name.into(), ..Default::default() }
+}
+
+fn applied(name: &str) -> Applied {
+    Applied { name: name.into(), params: BTreeMap::from([("amount".to_owned(), Value::Number(0.5))]) }
+}
+
+async fn put(by: &Guest, on: &Guest, names: &[&str]) -> Result<Vec<Applied>, ChangeError> {
+    let chain = names.iter().map(|name| request(name)).collect();
+    let caller = Caller::Participant(by.id.clone());
+    by.room.set_effects(caller, EffectsOf::Participant(on.id.clone()), chain).await
+}
+
+async fn put_on_mix(by: &Guest, names: &[&str]) -> Result<Vec<Applied>, ChangeError> {
+    let chain = names.iter().map(|name| request(name)).collect();
+    by.room.set_effects(Caller::Participant(by.id.clone()), EffectsOf::Mix, chain).await
+}
+
+/// What the engine was told of effects so far.
+fn told(house: &mut House) -> Vec<(TrackId, Vec<String>)> {
+    let names = |chain: Vec<Applied>| chain.into_iter().map(|applied| applied.name).collect();
+    let effects = house.calls.made().into_iter().filter_map(|call| match call {
+        Call::SetEffects(track, chain) => Some((track, names(chain))),
+        _ => None,
+    });
+    effects.collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn effects_go_on_camera_and_microphone_by_their_kind_and_on_what_is_published_later() {
+    let mut house = house();
+    let (a, mut b) = (house.guest("r", "a").await, house.guest("r", "b").await);
+    let first = b.publish("cam").await;
+    b.publish_screen("screen").await;
+    told(&mut house);
+    assert_eq!(put(&a, &b, &["blur", "echo"]).await, Ok(vec![applied("blur"), applied("echo")]));
+    let (sound, picture) = (first.tracks[0].track.id.clone(), first.tracks[1].track.id.clone());
+    let expected = [(sound, vec!["echo".to_owned()]), (picture, vec!["blur".to_owned()])];
+    assert_eq!(told(&mut house), expected, "and nothing on the screen");
+    let updated = b.find(|event| match event {
+        RoomEvent::ParticipantUpdated { participant } if !participant.effects.is_empty() => Some(participant),
+        _ => None,
+    });
+    assert_eq!(updated.await.effects, [applied("blur"), applied("echo")]);
+    // The same again is nothing new.
+    put(&a, &b, &["blur", "echo"]).await.unwrap();
+    assert_eq!(told(&mut house), []);
+    let second = b.publish("other").await;
+    let tracks: Vec<_> = told(&mut house).into_iter().map(|(track, _)| track).collect();
+    assert!(second.tracks.iter().all(|published| tracks.contains(&published.track.id)), "{tracks:?}");
+    put(&a, &b, &[]).await.unwrap();
+    assert!(told(&mut house).iter().all(|(_, chain)| chain.is_empty()));
+    assert_eq!(b.room.view().await.unwrap().participants[1].effects, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_has_his_own_effects_and_a_moderator_everybodys() {
+    let house = house();
+    let (moderator, publisher) = (house.guest("r", "a").await, house.guest("r", "b").await);
+    let viewer = house.viewer("r", "c").await;
+    assert!(put(&publisher, &publisher, &["blur"]).await.is_ok());
+    assert!(put(&moderator, &publisher, &["blur"]).await.is_ok());
+    assert!(put_on_mix(&moderator, &["blur"]).await.is_ok());
+    assert_eq!(put(&publisher, &moderator, &["blur"]).await, Err(ChangeError::NotAllowed));
+    assert_eq!(put_on_mix(&publisher, &["blur"]).await, Err(ChangeError::NotAllowed));
+    assert_eq!(put(&viewer, &viewer, &["blur"]).await, Err(ChangeError::NotAllowed));
+    viewer.leave().await;
+    assert_eq!(put(&moderator, &viewer, &["blur"]).await, Err(ChangeError::NoSuchParticipant));
+    assert_eq!(put(&viewer, &moderator, &["blur"]).await, Err(ChangeError::NotInRoom));
+    let unknown = put(&moderator, &publisher, &["filesrc"]).await;
+    assert_eq!(unknown, Err(EffectError::Unknown("filesrc".into()).into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_keeps_to_its_budget_and_taking_effects_off_always_goes() {
+    // Those of the made-up engine cost ten points each.
+    let house = house_with(RoomPolicy { max_effect_points: 20, ..RoomPolicy::default() });
+    let (a, b) = (house.guest("r", "a").await, house.guest("r", "b").await);
+    put(&a, &a, &["blur"]).await.unwrap();
+    put_on_mix(&a, &["blur"]).await.unwrap();
+    let over = Err(EffectError::OverBudget { would: 30, most: 20 }.into());
+    assert_eq!(put(&b, &b, &["blur"]).await, over);
+    assert_eq!(put(&a, &a, &["blur", "echo"]).await, over);
+    put(&a, &a, &["echo"]).await.expect("one for another costs no more");
+    put_on_mix(&a, &[]).await.unwrap();
+    put(&b, &b, &["blur"]).await.expect("there is room again");
+    b.leave().await;
+    put(&a, &a, &["blur", "echo"]).await.expect("who left has taken his with him");
+}
+
+#[tokio::test(start_paused = true)]
+async fn effects_on_the_mix_are_part_of_its_scene_and_told_to_all() {
+    let mut house = house();
+    let (a, mut b) = (house.guest("r", "a").await, house.guest("r", "b").await);
+    put_on_mix(&a, &["blur"]).await.unwrap();
+    let effects = house.calls.find(|call| match call {
+        Call::SetScene(scene) if !scene.effects.is_empty() => Some(scene.effects),
+        _ => None,
+    });
+    assert_eq!(effects.await, [applied("blur")]);
+    let told = b.find(|event| match event {
+        RoomEvent::Effects { effects } => Some(effects),
+        _ => None,
+    });
+    assert_eq!(told.await, [applied("blur")]);
+    assert_eq!(b.room.view().await.unwrap().effects, [applied("blur")]);
+    assert_eq!(put_on_mix(&a, &["echo"]).await, Err(EffectError::NotOnMix("echo".into()).into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn effects_that_fail_are_taken_off_and_told() {
+    let mut house = house();
+    let a = house.guest("r", "a").await;
+    let mut b = house.guest("r", "b").await;
+    let published = a.publish("cam").await;
+    put(&a, &a, &["blur", "echo"]).await.unwrap();
+    told(&mut house);
+    let error = MediaError::Element { element: "effects".into(), message: "it broke".into() };
+    let track = published.tracks[1].track.id.clone();
+    assert!(house.engine.tell("r", MediaEvent::EffectsFailed { track: track.clone(), error }).await);
+    let reason = b.find(|event| match event {
+        RoomEvent::EffectsFailed { participant, reason } if participant == a.id => Some(reason),
+        _ => None,
+    });
+    assert!(reason.await.contains("it broke"));
+    assert_eq!(b.room.view().await.unwrap().participants[0].effects, []);
+    assert!(told(&mut house).iter().all(|(_, chain)| chain.is_empty()), "nor are they left on another track");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_effects_find_is_told_to_everybody_with_whose_track_it_was() {
+    let house = house();
+    let a = house.guest("r", "a").await;
+    let mut b = house.guest("r", "b").await;
+    let track = a.publish("cam").await.tracks[1].track.id.clone();
+    let report = EffectReport::Barcode { format: "QR-Code".into(), text: "https://example.org/?a=<b>".into() };
+    house.engine.tell("r", MediaEvent::EffectReported { track: TrackId::random(), report: report.clone() }).await;
+    house.engine.tell("r", MediaEvent::EffectReported { track: track.clone(), report }).await;
+    let told = b.find(|event| match event {
+        RoomEvent::Barcode { participant, track, format, text } => Some((participant, track, format, text)),
+        _ => None,
+    });
+    let expected = (a.id.clone(), track, "QR-Code".to_owned(), "https://example.org/?a=<b>".to_owned());
+    assert_eq!(told.await, expected, "and a track that nobody has is nobody's");
+}
+
+fn see(
+    viewer: &Guest,
+    whom: &Guest,
+    tracks: Option<Vec<TrackId>>,
+    effects: bool,
+) -> Pending<Vec<ConnectionName>, SubscribeError> {
+    viewer.room.subscribe(viewer.id.clone(), Subscribe::Participant { participant: whom.id.clone(), tracks, effects })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_moderator_may_see_others_without_their_effects_and_everybody_himself() {
+    let mut house = house();
+    let (moderator, publisher) = (house.guest("r", "a").await, house.guest("r", "b").await);
+    let viewer = house.viewer("r", "c").await;
+    let published = publisher.publish("cam").await;
+    let own = vec![published.tracks[1].track.id.clone()];
+    assert_eq!(see(&viewer, &publisher, None, false).await, Err(SubscribeError::OnlyWithEffects));
+    assert_eq!(see(&publisher, &moderator, None, false).await, Err(SubscribeError::OnlyWithEffects));
+    assert!(see(&viewer, &publisher, None, true).await.is_ok());
+    assert!(house.subscribed_with().await.2);
+    assert!(see(&publisher, &publisher, Some(own), false).await.is_ok());
+    assert!(!house.subscribed_with().await.2);
+    assert!(see(&moderator, &publisher, None, false).await.is_ok());
+    assert!(!house.subscribed_with().await.2);
+    // So it is with what he publishes later, until the moderator wants it otherwise.
+    viewer.leave().await;
+    publisher.publish_screen("screen").await;
+    assert!(!house.subscribed_with().await.2);
+    assert!(see(&moderator, &publisher, None, true).await.is_ok());
+    assert!(house.subscribed_with().await.2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_may_let_everybody_see_others_without_their_effects() {
+    let mut house = house_with(RoomPolicy { clean_tracks_for: Role::Viewer, ..RoomPolicy::default() });
+    let (a, viewer) = (house.guest("r", "a").await, house.viewer("r", "b").await);
+    a.publish("cam").await;
+    assert!(see(&viewer, &a, None, false).await.is_ok());
+    assert!(!house.subscribed_with().await.2);
+}
