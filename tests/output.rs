@@ -48,17 +48,18 @@ fn watch(hall: &Hall) -> mpsc::Receiver<TsChunk> {
     chunks
 }
 
-/// What comes in so many seconds of the stream.
+/// What comes in so many seconds of the stream, and on to the next keyframe: elsewhere the last frame is
+/// not whole.
 async fn take(chunks: &mut mpsc::Receiver<TsChunk>, seconds: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut until = None;
     loop {
         let chunk = soon("a piece of the stream", chunks.recv()).await.expect("it goes on");
         let until = *until.get_or_insert(chunk.time + Duration::from_secs(seconds));
-        bytes.extend_from_slice(&chunk.bytes);
-        if chunk.time >= until {
+        if chunk.starts_keyframe && chunk.time >= until {
             return bytes;
         }
+        bytes.extend_from_slice(&chunk.bytes);
     }
 }
 

@@ -434,8 +434,8 @@ async fn a_finished_recording_has_a_poster_and_pictures_for_a_seek_bar() {
     let begin = studio.now();
     let mut take = studio.record(&spec(), &scene(vec![tile(&anna, "", Some(&red))], &[]));
     take.started().await;
-    // Keyframes are a second apart: that of 4 s is from after this.
-    studio.reach(begin + 2.2).await;
+    // Pictures are of the keyframes at 1, 3, 5 and 6 s; that of 3 s is from before this.
+    studio.reach(begin + 3.7).await;
     studio.show(&scene(vec![tile(&anna, "", Some(&blue))], &[]));
     studio.reach(begin + 6.5).await;
     let file = take.stop().await;

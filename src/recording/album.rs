@@ -23,6 +23,11 @@ pub const SMALL_WIDTH: u32 = 160;
 /// Of the poster, in pixels.
 pub const POSTER_WIDTH: u32 = 640;
 
+/// Of what begins, mostly little is to be seen yet.
+const EARLIEST_POSTER: Duration = Duration::from_secs(4);
+/// When the poster is taken of the longest film.
+const LATEST_POSTER: Duration = Duration::from_secs(60);
+
 /// What is to be made of a film.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Album {
@@ -36,7 +41,9 @@ pub struct Album {
     pub sheet: PathBuf,
     /// Pictures in a row.
     pub columns: usize,
-    /// When they are taken, in order: the keyframe before each.
+    /// How long each stands for.
+    pub apart: Duration,
+    /// When they are taken, in order: the keyframe before each. The middle of what each stands for.
     pub times: Vec<Duration>,
 }
 
@@ -47,23 +54,23 @@ impl Album {
     /// Of a film that is `duration` long.
     pub fn new(film: &Path, duration: Duration) -> Self {
         let apart = LEAST_APART.max(duration / MOST as u32 + Duration::from_millis(1));
-        let count = (duration.as_nanos() / apart.as_nanos()) as usize + 1;
+        let count = duration.as_nanos().div_ceil(apart.as_nanos()).max(1) as usize;
         Self {
             film: film.to_owned(),
             poster: film.with_extension("jpg"),
-            // Of what begins, mostly little is to be seen yet.
-            poster_at: (duration / 10).min(Duration::from_secs(60)),
+            poster_at: (duration / 10).clamp(EARLIEST_POSTER.min(duration / 2), LATEST_POSTER),
             sheet: film.with_extension("sprite.jpg"),
             columns: COLUMNS.min(count),
-            times: (0..count as u32).map(|index| apart * index).collect(),
+            apart,
+            times: (0..count as u32).map(|index| (apart * index + apart / 2).min(duration)).collect(),
         }
     }
 
     /// WebVTT whose cues are places on the sheet.
     fn index(&self, duration: Duration, small_height: u32) -> String {
         let mut text = "WEBVTT\n\n".to_owned();
-        let ends = self.times.iter().skip(1).copied().chain([duration]);
-        for (place, (from, to)) in self.times.iter().zip(ends).enumerate() {
+        for place in 0..self.times.len() {
+            let (from, to) = (self.apart * place as u32, (self.apart * (place as u32 + 1)).min(duration));
             let (column, row) = ((place % self.columns) as u32, (place / self.columns) as u32);
             let (from, to) = (timestamp(from.as_millis() as u64), timestamp(to.as_millis() as u64));
             let (x, y) = (column * SMALL_WIDTH, row * small_height);
@@ -107,7 +114,7 @@ mod tests {
 
     #[test]
     fn pictures_are_spread_over_the_film_and_no_more_than_a_hundred() {
-        for (seconds, count, columns) in [(1, 1, 1), (5, 3, 3), (100, 51, 10), (4 * 3600, 100, 10)] {
+        for (seconds, count, columns) in [(1, 1, 1), (5, 3, 3), (100, 50, 10), (4 * 3600, 100, 10)] {
             let duration = Duration::from_secs(seconds);
             let album = Album::new(Path::new("rec.mp4"), duration);
             assert_eq!((album.times.len(), album.columns), (count, columns), "{seconds} s");

@@ -315,7 +315,9 @@ impl Client {
 
     pub fn take_candidate(&self, candidate: &IceCandidate) {
         if !candidate.candidate.is_empty() {
-            self.webrtc.emit_by_name::<()>("add-ice-candidate", &[&candidate.line.unwrap_or(0), &candidate.candidate]);
+            // All sections share a transport. webrtcbin keeps it under the first, also if that was refused, and
+            // puts a candidate of another aside for ever; browsers find it by its name.
+            self.webrtc.emit_by_name::<()>("add-ice-candidate", &[&0u32, &candidate.candidate]);
         }
     }
 

@@ -83,8 +83,9 @@ impl Hall {
         let media: Vec<PublishedMedia> =
             sections.into_iter().map(|section| PublishedMedia { track: TrackId::random(), section }).collect();
         let tracks = media.iter().map(|media| media.track.clone()).collect();
-        self.enter(&connection, &client);
-        self.room(|room| room.publish(connection.clone(), Publication { sdp: offer, media, alone: false }));
+        self.enter(&connection, &client, |room| {
+            room.publish(connection.clone(), Publication { sdp: offer, media, alone: false })
+        });
         Attendee { connection, client, tracks }
     }
 
@@ -101,8 +102,7 @@ impl Hall {
     async fn watch_with(&self, tracks: &[TrackId], effects: bool) -> Attendee {
         let client = Client::receiver().await;
         let connection = new_connection("subscription");
-        self.enter(&connection, &client);
-        self.room(|room| room.subscribe(connection.clone(), tracks.to_vec(), effects));
+        self.enter(&connection, &client, |room| room.subscribe(connection.clone(), tracks.to_vec(), effects));
         Attendee { connection, client, tracks: Vec::new() }
     }
 
@@ -110,9 +110,8 @@ impl Hall {
     pub async fn watch_mix(&self, without: &[TrackId]) -> Attendee {
         let client = Client::receiver().await;
         let connection = new_connection("mix");
-        self.enter(&connection, &client);
         let tracks = MixTracks { video: TrackId::random(), audio: TrackId::random() };
-        self.room(|room| room.subscribe_to_mix(connection.clone(), tracks, without.to_vec()));
+        self.enter(&connection, &client, |room| room.subscribe_to_mix(connection.clone(), tracks, without.to_vec()));
         Attendee { connection, client, tracks: Vec::new() }
     }
 
@@ -134,8 +133,9 @@ impl Hall {
         let sdp = client.offer().await;
         let media = negotiation::accept_subscriber(&sdp, tracks.iter().cloned()).unwrap();
         let media = media.into_iter().map(|(track, section)| PublishedMedia { track, section }).collect();
-        self.enter(&connection, &client);
-        self.room(|room| room.subscribe_with_offer(connection.clone(), SubscriberOffer { sdp, media, mix }));
+        self.enter(&connection, &client, |room| {
+            room.subscribe_with_offer(connection.clone(), SubscriberOffer { sdp, media, mix })
+        });
         Attendee { connection, client, tracks: Vec::new() }
     }
 
@@ -156,8 +156,11 @@ impl Hall {
         soon("the room's end", room.shutdown(Duration::from_secs(10))).await.unwrap();
     }
 
-    fn enter(&self, connection: &ConnectionId, client: &Arc<Client>) {
+    /// The client asks for its connection. Its candidates follow, as they do over one socket: those of a
+    /// connection that is not known yet are nobody's.
+    fn enter(&self, connection: &ConnectionId, client: &Arc<Client>, ask: impl FnOnce(&mut dyn MediaRoom)) {
         self.clients.lock().unwrap().insert(connection.clone(), client.clone());
+        self.room(ask);
         let mut candidates = client.candidates.lock().unwrap().take().unwrap();
         let (room, connection) = (self.room.clone(), connection.clone());
         tokio::spawn(async move {

@@ -215,10 +215,12 @@ impl Studio {
         let track = Track::new(id.clone(), codec, None, &self.clock);
         let (owned, _events) = OwnedPipeline::new(&format!("source-{id}"), &self.clock);
         let bin = gst::parse::bin_from_description(launch, true).unwrap();
-        let now = self.clock.running_time();
         let head = bin.by_name("source").unwrap();
         if head.has_property("timestamp-offset") {
-            head.set_property("timestamp-offset", now.nseconds() as i64);
+            // Pictures lie on whole tenths of the room's seconds: one that is first after a second's
+            // begin would show the flash late by as much, which is no fault of what is tested.
+            let start = self.clock.running_time().nseconds().next_multiple_of(100_000_000);
+            head.set_property("timestamp-offset", start as i64);
         }
         if let Some(paint) = bin.by_name("paint") {
             paint.static_pad("src").unwrap().add_probe(gst::PadProbeType::BUFFER, move |_, info| {
