@@ -249,6 +249,36 @@ pub fn sizes_through(effects: &[(&str, Value)], sizes: &[(i32, i32)]) -> Vec<(i3
     out
 }
 
+/// Sends one picture of that size, many times at 25 a second, to a chain that looks beside the stream.
+pub fn stare(chain: &[Applied], (width, height): (u32, u32), rgb: &[u8], reports: &Reports) {
+    let built = Chain::build(presets(), Kind::Video, chain, reports).unwrap();
+    let pipeline = gst::Pipeline::new();
+    let source = gst_app::AppSrc::builder().format(gst::Format::Time).build();
+    source.set_max_bytes(0);
+    let head = gst::parse::bin_from_description("videoconvert ! video/x-raw,format=I420 ! identity sync=true", true);
+    let head = head.unwrap();
+    let sink = gst::ElementFactory::make("fakesink").property("sync", false).build().unwrap();
+    let row = [source.upcast_ref(), head.upcast_ref(), built.element(), &sink];
+    pipeline.add_many(row).unwrap();
+    gst::Element::link_many(row).unwrap();
+    let format = gst_video::VideoInfo::builder(gst_video::VideoFormat::Rgb, width, height)
+        .fps(gst::Fraction::new(25, 1))
+        .build()
+        .unwrap();
+    source.set_caps(Some(&format.to_caps().unwrap()));
+    pipeline.set_state(gst::State::Playing).unwrap();
+    for index in 0..35 {
+        let mut buffer = gst::Buffer::from_slice(rgb.to_vec());
+        buffer.get_mut().unwrap().set_pts(gst::ClockTime::from_mseconds(40 * index));
+        source.push_buffer(buffer).unwrap();
+    }
+    source.end_of_stream().unwrap();
+    let wanted = [gst::MessageType::Eos, gst::MessageType::Error];
+    let end = pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(20), &wanted);
+    assert_eq!(end.map(|message| message.type_()), Some(gst::MessageType::Eos));
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
 fn picture_of(sample: &gst::Sample) -> Picture {
     let structure = sample.caps().unwrap().structure(0).unwrap().to_owned();
     let size = (structure.get::<i32>("width").unwrap(), structure.get::<i32>("height").unwrap());

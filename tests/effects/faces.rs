@@ -11,7 +11,7 @@ use salon::{
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::bench::{HEIGHT, Picture, WIDTH, catalogue, chain, has, play_live};
+use super::bench::{HEIGHT, Picture, WIDTH, catalogue, chain, has, play_live, stare};
 
 const STEP: Duration = Duration::from_millis(40);
 /// Sides of the drawing (`face.svg`), and the width of the face in it.
@@ -171,4 +171,32 @@ fn face_detector() {
     }
     assert_eq!((counts.first(), counts.last()), (Some(&1), Some(&0)), "{counts:?}");
     assert!(counts.iter().all(|count| *count <= 1), "{counts:?}");
+}
+
+/// A phone that is held upright: the face is as wide in it as it is.
+#[test]
+fn face_in_an_upright_picture() {
+    if !has("face-detector") {
+        return;
+    }
+    let (width, height) = (360, 640);
+    let mut canvas = tiny_skia::Pixmap::new(width, height).unwrap();
+    canvas.fill(tiny_skia::Color::from_rgba8(120, 130, 140, 255));
+    // The middle of the drawing at 180, 420.
+    let placed = tiny_skia::Transform::from_translate(180.0 - DRAWING.0 / 2.0, 420.0 - DRAWING.1 / 2.0);
+    resvg::render(&drawing(), placed, &mut canvas.as_mut());
+    let rgb: Vec<u8> = canvas.pixels().iter().flat_map(|pixel| [pixel.red(), pixel.green(), pixel.blue()]).collect();
+    let (events, mut received) = mpsc::channel(64);
+    let reports = Reports::of_track(&TrackId::random(), &events);
+    stare(&chain(&[("face-detector", json!({}))]), (width, height), &rgb, &reports);
+    let Ok(MediaEvent::EffectReported { report: EffectReport::Faces(faces), .. }) = received.try_recv() else {
+        panic!("no face is told")
+    };
+    let [face] = &faces[..] else { panic!("one face: {faces:?}") };
+    let (wide, high) = (face.width * f64::from(width), face.height * f64::from(height));
+    // With the hair, as it is in a picture that lies.
+    assert!((wide / f64::from(FACE_WIDTH) - 1.0).abs() < 0.4, "{wide} wide: {face:?}");
+    assert!((wide / high - 1.0).abs() < 0.1, "cascades find squares: {wide} × {high}");
+    let middle = ((face.x + face.width / 2.0) * 360.0, (face.y + face.height / 2.0) * 640.0);
+    assert!((middle.0 - 180.0).hypot(middle.1 - 420.0) < 0.25 * wide, "{middle:?}");
 }

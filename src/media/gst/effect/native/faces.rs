@@ -16,8 +16,8 @@ use crate::{
     media::{EffectReport, FaceBox, gst::effect::Reports},
 };
 
-/// The picture is looked at this wide, in pixels: a face of a tenth of its width is still seen.
-const LOOK_WIDTH: u32 = 256;
+/// The longer side of what is looked at, in pixels: a face of a tenth of it is still seen.
+const LOOK_SIDE: u32 = 256;
 /// Between two looks.
 const EVERY: gst::ClockTime = gst::ClockTime::from_mseconds(120);
 /// Between two reports of faces that are there all the time.
@@ -60,7 +60,8 @@ impl Overlay {
 /// I420.
 pub(super) struct Faces {
     what: Use,
-    side: Option<SidePipeline>,
+    /// For pictures of that size.
+    side: Option<((u32, u32), SidePipeline)>,
     glide: Arc<Mutex<Glide>>,
     last: Option<gst::ClockTime>,
 }
@@ -76,10 +77,14 @@ impl Faces {
         if self.last.is_some_and(|last| now >= last && now < last + EVERY) {
             return;
         }
-        if self.side.is_none() {
-            self.side = start(self.glide.clone()).inspect_err(|error| tracing::error!("no faces: {error}")).ok();
+        let size = look_size(format);
+        if self.side.as_ref().is_none_or(|(known, _)| *known != size) {
+            // Faces of a picture of another shape are elsewhere.
+            (self.side, self.glide) = (None, Arc::default());
+            let side = start(size, self.glide.clone()).inspect_err(|error| tracing::error!("no faces: {error}"));
+            self.side = side.ok().map(|side| (size, side));
         }
-        if self.side.as_ref().is_some_and(|side| side.push(buffer, format)) {
+        if self.side.as_ref().is_some_and(|(_, side)| side.push(buffer, format)) {
             self.last = Some(now);
         }
     }
@@ -110,7 +115,8 @@ impl Step for Faces {
         self.look(buffer, format);
         let now: Duration = buffer.pts().map_or(Duration::ZERO, Into::into);
         let mut faces = self.glide.lock().expect("nothing panics under this lock").at(now);
-        let shape = f64::from(format.width()) / f64::from(format.height());
+        let (wide, high) = look_size(format);
+        let shape = f64::from(wide) / f64::from(high);
         for face in &mut faces {
             (face.y, face.height) = (face.y * shape, face.height * shape);
         }
@@ -164,9 +170,18 @@ impl Overlay {
     }
 }
 
-fn start(glide: Arc<Mutex<Glide>>) -> Result<SidePipeline, String> {
+/// Width and height, in pixels, of what is looked at: in the shape that the picture is shown in, since a
+/// cascade knows no faces that are squashed.
+fn look_size(format: &gst_video::VideoInfo) -> (u32, u32) {
+    let wide = f64::from(format.width()) * f64::from(format.par().numer()) / f64::from(format.par().denom());
+    let high = f64::from(format.height());
+    let side = |length: f64| ((f64::from(LOOK_SIDE) * length / wide.max(high)).round() as u32).max(1);
+    (side(wide), side(high))
+}
+
+fn start((wide, high): (u32, u32), glide: Arc<Mutex<Glide>>) -> Result<SidePipeline, String> {
     let line = format!(
-        "videoscale add-borders=false ! video/x-raw,width={LOOK_WIDTH},height=[1,{LOOK_WIDTH}],pixel-aspect-ratio=1/1 ! \
+        "videoscale add-borders=false ! video/x-raw,width={wide},height={high},pixel-aspect-ratio=1/1 ! \
          videoconvert ! facedetect display=false profile={CASCADE} scale-factor=1.2 min-neighbors=3 \
          min-size-width=26 min-size-height=26"
     );
@@ -176,19 +191,19 @@ fn start(glide: Arc<Mutex<Glide>>) -> Result<SidePipeline, String> {
         }
         let Ok(at) = structure.get::<u64>("timestamp") else { return };
         let list = structure.get::<gst::List>("faces");
-        let faces: Vec<Face> = list.iter().flat_map(|list| list.iter()).filter_map(face_of).collect();
+        let faces: Vec<Face> =
+            list.iter().flat_map(|list| list.iter()).filter_map(|face| face_of(face, f64::from(wide))).collect();
         glide.lock().expect("nothing panics under this lock").look(Duration::from_nanos(at), &faces);
     })
 }
 
-/// In shares of the width, both ways: the height of what was looked at depends on the picture's shape.
-fn face_of(value: &gst::glib::SendValue) -> Option<Face> {
+/// In shares of the width of what was looked at, both ways: so it is followed alike in all directions.
+fn face_of(value: &gst::glib::SendValue, wide: f64) -> Option<Face> {
     let face = value.get::<gst::Structure>().ok()?;
     let [x, y, width, height] = ["x", "y", "width", "height"].map(|name| face.get::<u32>(name).ok().map(f64::from));
     let (x, y, width, height) = (x?, y?, width?, height?);
-    let share = f64::from(LOOK_WIDTH);
-    let (x, y) = ((x + width / 2.0) / share, (y + height / 2.0) / share);
-    Some(Face { x, y, width: width / share, height: height / share })
+    let (x, y) = ((x + width / 2.0) / wide, (y + height / 2.0) / wide);
+    Some(Face { x, y, width: width / wide, height: height / wide })
 }
 
 fn tell(reports: &Reports, told: &mut Option<(Duration, usize)>, now: Duration, faces: &[Face]) {
