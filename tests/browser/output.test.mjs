@@ -48,6 +48,39 @@ test('VLC plays a recording over HTTP, while it grows and when it is finished', 
     await shows('finished');
 });
 
+test('the page plays the mix over HLS, and says when it can not', async (t) => {
+    const server = await startServer(t);
+    const browser = await launch(t);
+    const ann = await enter(browser, server);
+    await ann.join('lecture', 'Ann');
+    await appear(ann, ANN, { codec: 'H264' });
+    for (const device of [DESK, PHONE]) {
+        const app = await openApp(browser, server, '/r/lecture?codec=h264', { ...device, before: (page) => page.route('**/mix.m3u8?*', (route) => route.fulfill({ status: 404 }), { times: 1 }) });
+        await app.join(device.name);
+        await app.inRoom();
+        await app.press('invite');
+        await app.get('invite-live').click();
+        await until('it says that it failed', 20_000, () => app.get('live-status', '[data-state="failed"]').isVisible());
+        await app.get('live-again').click();
+        await app.get('live-status', '[data-state="playing"]').waitFor({ timeout: 30_000 });
+        await until('her colour is in the picture', 20_000, async () => {
+            const pixels = await app.get('live-player').evaluate((video) => {
+                const context = new OffscreenCanvas(16, 9).getContext('2d');
+                context.drawImage(video, 0, 0, 16, 9);
+                return [...context.getImageData(0, 0, 16, 9).data];
+            });
+            const hers = pixels.filter((_, at) => at % 4 === 0 && near(pixels.slice(at, at + 3), ANN.colour));
+            if (hers.length > 5) return true;
+            throw new Error(`at ${hers.length} of 144 points`);
+        });
+        await app.movesOn(app.get('live-player'));
+        await app.fits();
+        await app.screenshot('live');
+        assert.deepEqual(app.errors, []);
+        await app.page.context().close();
+    }
+});
+
 test('everybody sees that the mix goes out to another service', async (t) => {
     const server = await startServer(t, { env: { SALON_INGEST_ALLOW: '127.0.0.1' } });
     const browser = await launch(t);

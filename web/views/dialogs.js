@@ -7,6 +7,7 @@ import { icon } from '/icons.js';
 import { notify } from '/notices.js';
 import { languageSelect, openDialog } from '/views/chrome.js';
 import { devicePicker } from '/views/device_picker.js';
+import { openLivePlayer } from '/views/live_player.js';
 
 export function invitationLink(room) {
   return `${location.origin}/r/${encodeURIComponent(room)}`;
@@ -19,9 +20,10 @@ export function openInvitation(session) {
   const share = navigator.share && el('button', {
     type: 'button', testid: 'invite-share', on: { click: () => navigator.share({ title: t('invite.title', { room: session.room }), url: link }).catch(() => {}) },
   }, icon('share'), el('span', { t: 'invite.share' }));
-  openDialog('invite', 'invite-dialog',
+  const watch = el('button', { type: 'button', t: 'invite.live', testid: 'invite-live', on: { click: () => { dialog.close(); openLivePlayer(session); } } });
+  const dialog = openDialog('invite', 'invite-dialog',
     el('p', { t: session.model.hasPin ? 'invite.words-pin' : 'invite.words' }),
-    input, el('div', { class: 'buttons' }, copy, share, playlistButton(session)), qrCode(link));
+    input, el('div', { class: 'buttons' }, copy, share, watch, playlistButton(session)), qrCode(link));
 }
 
 // For a phone that is held up to the screen. A page on localhost leads a phone to itself, and has none.
