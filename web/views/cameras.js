@@ -58,10 +58,13 @@ class Rates {
   }
 }
 
+// The name that RTP has for it is known to nobody.
+const NAMES = { 'MPEG4-GENERIC': 'AAC' };
+
 /** `H264 1280×720 · PCMU (transcoded) · TCP`. */
 function mediaWords({ video, audio, transport }) {
   const stream = (media) => media && [
-    `${media.encoding}${media.width ? ` ${media.width}×${media.height}` : ''}`,
+    `${NAMES[media.encoding] ?? media.encoding}${media.width ? ` ${media.width}×${media.height}` : ''}`,
     media.handling === 'transcoded' ? ` (${t('cameras.transcoded')})` : '',
   ].join('');
   return [stream(video), stream(audio), transport?.toUpperCase()].filter(Boolean).join(' · ');
