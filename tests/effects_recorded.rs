@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 
 use salon::{
     effect::{Applied, Value},
-    media::{CodecName, RecordingSpec, Scene, gst::effect::EffectedTrack},
+    media::{
+        CodecName, MediaEvent, RecordingSpec, Scene,
+        gst::{MixBudget, effect::EffectedTrack, mixes::Mixes},
+    },
     room::id::ParticipantId,
 };
 use tokio::sync::mpsc;
@@ -94,6 +97,32 @@ async fn one_recording_has_the_effects_and_another_the_track_as_it_was_published
         let missing = content.duration.as_secs_f64() * content.fps - content.frames() as f64;
         assert!(missing.abs() < 2.0, "{missing} frames are missing");
     }
+    red.end().await;
+    studio.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn effects_that_do_not_go_on_a_mix_are_told_and_the_mix_goes_on() {
+    let mut studio = Studio::open().await;
+    let (events, mut told) = mpsc::channel(16);
+    studio.mixes = Mixes::new(&studio.clock, &studio.decoders, &studio.presets, &MixBudget::new(4), events);
+    let red = studio.colour(CodecName::Vp8, RED, 640, 360).await;
+    let shown = scene(vec![tile(&ParticipantId::random(), "", Some(&red))], &[]);
+    let spec = RecordingSpec { width: 640, height: 360, ..Default::default() };
+    let begin = studio.now();
+    let mut take = studio.record(&spec, &shown);
+    take.started().await;
+    let chain = vec![effect("no-such-effect", &[])];
+    studio.show(&Scene { effects: chain.clone(), ..shown.clone() });
+    let event = tokio::time::timeout(std::time::Duration::from_secs(20), told.recv()).await.expect("word of it");
+    assert!(matches!(event, Some(MediaEvent::MixEffectsFailed { chain: failed, .. }) if failed == chain));
+    let failed_at = studio.now() - begin;
+    studio.reach(begin + failed_at + 2.0).await;
+    let file = take.stop().await;
+    let (target, _) = studio.finalise(&file);
+    let content = Content::read(&target);
+    assert_colour(content.colour(failed_at + 1.0, TILE), RED_YUV, "as it was");
+    assert_eq!(content.holes(), []);
     red.end().await;
     studio.close().await;
 }

@@ -332,6 +332,15 @@ pub enum MediaEvent {
     EffectsFailed {
         /// Which.
         track: TrackId,
+        /// The effects that failed; meanwhile it may be to have others.
+        chain: Vec<Applied>,
+        /// Why.
+        error: MediaError,
+    },
+    /// The effects of a scene do not go on a mix, which goes on with those it had. Each mix tells it.
+    MixEffectsFailed {
+        /// The effects that failed; meanwhile the mix may be to have others.
+        chain: Vec<Applied>,
         /// Why.
         error: MediaError,
     },

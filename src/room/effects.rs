@@ -110,19 +110,32 @@ impl Room {
         });
     }
 
-    /// The engine has the track as it was published; so have the books.
-    pub(super) fn on_effects_failed(&mut self, track: &TrackId, error: &MediaError) {
+    /// The engine has the track as it was published; so have the books. Word of effects that were replaced
+    /// meanwhile says nothing of those that stand.
+    pub(super) fn on_effects_failed(&mut self, track: &TrackId, chain: &[Applied], error: &MediaError) {
         let Some(owner) = self.participants.iter_mut().find(|participant| participant.owns_track(track)) else {
             return;
         };
-        if owner.effects.is_empty() {
+        let kind = owner.tracks().find(|published| published.id == *track).map(|published| published.kind);
+        let stands = kind.is_some_and(|kind| of_kind(&owner.effects, kind, &self.capabilities.effects) == chain);
+        if chain.is_empty() || !stands {
             return;
         }
         owner.effects.clear();
         let id = owner.id.clone();
         tracing::warn!(room.id = %self.name, participant.id = %id, %error, "effects failed: {error}");
         self.put_effects_on(&id);
-        self.tell_all(RoomEvent::EffectsFailed { participant: id.clone(), reason: error.to_string() });
+        self.tell_all(RoomEvent::EffectsFailed { participant: Some(id.clone()), reason: error.to_string() });
         self.tell_updated(&id);
+    }
+
+    /// Each mix that runs tells it; the first is told on.
+    pub(super) fn on_mix_effects_failed(&mut self, chain: &[Applied], error: &MediaError) {
+        if chain.is_empty() || self.effects != chain {
+            return;
+        }
+        tracing::warn!(room.id = %self.name, %error, "effects on the mix failed: {error}");
+        self.tell_all(RoomEvent::EffectsFailed { participant: None, reason: error.to_string() });
+        self.set_mix_effects(Vec::new());
     }
 }

@@ -89,10 +89,11 @@ pub enum RoomEvent {
         /// As they are now.
         effects: Vec<Applied>,
     },
-    /// A participant's effects ended by themselves, and were taken off.
+    /// Effects ended by themselves, and were taken off.
     EffectsFailed {
-        /// Whose.
-        participant: ParticipantId,
+        /// Whose; `None`: the mix's.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        participant: Option<ParticipantId>,
         /// Why, in a sentence.
         reason: String,
     },

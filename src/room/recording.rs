@@ -252,6 +252,7 @@ impl Recordings {
             | MediaEvent::OutputEnded { .. }
             | MediaEvent::PushChanged { .. }
             | MediaEvent::EffectsFailed { .. }
+            | MediaEvent::MixEffectsFailed { .. }
             | MediaEvent::EffectReported { .. }
             | MediaEvent::AudioLevels(_) => {}
         }

@@ -39,7 +39,7 @@ pub struct Studio {
     _folder: Option<tempfile::TempDir>,
     pub presets: Arc<Presets>,
     pub decoders: Decoders,
-    mixes: Mixes,
+    pub mixes: Mixes,
     metronome: Metronome,
 }
 
@@ -74,7 +74,7 @@ impl Studio {
             tracks: TrackTable::new(),
             folder: folder.to_owned(),
             _folder: None,
-            mixes: Mixes::new(&clock, &decoders, &presets, &MixBudget::new(64)),
+            mixes: Mixes::new(&clock, &decoders, &presets, &MixBudget::new(64), mpsc::channel(1).0),
             presets,
             decoders,
             metronome: Metronome::start(&clock).await,

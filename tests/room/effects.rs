@@ -138,14 +138,49 @@ async fn effects_that_fail_are_taken_off_and_told() {
     told(&mut house);
     let error = MediaError::Element { element: "effects".into(), message: "it broke".into() };
     let track = published.tracks[1].track.id.clone();
-    assert!(house.engine.tell("r", MediaEvent::EffectsFailed { track: track.clone(), error }).await);
+    let failed =
+        |name| MediaEvent::EffectsFailed { track: track.clone(), chain: vec![applied(name)], error: error.clone() };
+    assert!(house.engine.tell("r", failed("echo")).await);
+    assert_eq!(put(&a, &a, &["blur"]).await, Ok(vec![applied("blur")]));
+    assert_eq!(b.room.view().await.unwrap().participants[0].effects, [applied("blur")], "what failed is no more there");
+    told(&mut house);
+    assert!(house.engine.tell("r", failed("blur")).await);
     let reason = b.find(|event| match event {
-        RoomEvent::EffectsFailed { participant, reason } if participant == a.id => Some(reason),
+        RoomEvent::EffectsFailed { participant: Some(participant), reason } if participant == a.id => Some(reason),
         _ => None,
     });
     assert!(reason.await.contains("it broke"));
     assert_eq!(b.room.view().await.unwrap().participants[0].effects, []);
     assert!(told(&mut house).iter().all(|(_, chain)| chain.is_empty()), "nor are they left on another track");
+}
+
+#[tokio::test(start_paused = true)]
+async fn effects_that_fail_on_the_mix_are_taken_off_and_told_unless_others_stand_by_then() {
+    let mut house = house();
+    let (a, mut b) = (house.guest("r", "a").await, house.guest("r", "b").await);
+    put_on_mix(&a, &["blur"]).await.unwrap();
+    let error = MediaError::Element { element: "effects".into(), message: "it broke".into() };
+    let failed = |chain| MediaEvent::MixEffectsFailed { chain, error: error.clone() };
+    assert!(house.engine.tell("r", failed(vec![applied("blur"), applied("blur")])).await);
+    assert_eq!(b.room.view().await.unwrap().effects, [applied("blur")], "what failed does not stand");
+    house.calls.made();
+    assert!(house.engine.tell("r", failed(vec![applied("blur")])).await);
+    let reason = b.find(|event| match event {
+        RoomEvent::EffectsFailed { participant: None, reason } => Some(reason),
+        _ => None,
+    });
+    assert!(reason.await.contains("it broke"));
+    let told = b.find(|event| match event {
+        RoomEvent::Effects { effects } => Some(effects),
+        _ => None,
+    });
+    assert_eq!(told.await, []);
+    assert_eq!(b.room.view().await.unwrap().effects, []);
+    let scene = house.calls.find(|call| match call {
+        Call::SetScene(scene) => Some(scene.effects),
+        _ => None,
+    });
+    assert_eq!(scene.await, [], "nor is the engine to put them on again");
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     media::{
-        MediaError, Scene,
+        MediaError, MediaEvent, Scene,
         graph::{Graph, NodeKind},
     },
     room::id::TrackId,
@@ -37,6 +37,7 @@ pub struct Mixes {
     decoders: Decoders,
     presets: Arc<Presets>,
     budget: MixBudget,
+    events: mpsc::Sender<MediaEvent>,
     wanted: Arc<watch::Sender<Wanted>>,
     running: Arc<Mutex<Vec<Running>>>,
     tasks: TaskTracker,
@@ -81,13 +82,20 @@ pub struct Mix {
 type InUse = Arc<Mutex<Vec<(TrackId, Arc<Decoder>)>>>;
 
 impl Mixes {
-    /// None yet; they take their part of the server's `budget`.
-    pub fn new(clock: &RoomClock, decoders: &Decoders, presets: &Arc<Presets>, budget: &MixBudget) -> Self {
+    /// None yet; they take their part of the server's `budget`. → [`MediaEvent::MixEffectsFailed`]
+    pub fn new(
+        clock: &RoomClock,
+        decoders: &Decoders,
+        presets: &Arc<Presets>,
+        budget: &MixBudget,
+        events: mpsc::Sender<MediaEvent>,
+    ) -> Self {
         Self {
             clock: clock.clone(),
             decoders: decoders.clone(),
             presets: presets.clone(),
             budget: budget.clone(),
+            events,
             wanted: Arc::new(watch::Sender::default()),
             running: Arc::default(),
             tasks: TaskTracker::new(),
@@ -342,11 +350,17 @@ impl Job {
     async fn apply(&mut self, mixer: &mut Option<Mixer>, from: gst::ClockTime) -> Result<(), MediaError> {
         let wanted = self.wanted.borrow_and_update().clone();
         let Some(mut changing) = mixer.take() else { return Ok(()) };
+        let chain = if self.look.effects { wanted.scene.effects.clone() } else { Vec::new() };
         let changed = blocking(move || {
-            changing.set_scene(&wanted.scene, &wanted.tracks, from);
-            changing
+            let effects = changing.set_scene(&wanted.scene, &wanted.tracks, from);
+            (changing, effects)
         });
-        let changed = changed.await?;
+        let (changed, effects) = changed.await?;
+        if let Err(error) = effects {
+            tracing::error!("the mix keeps the effects it has: {error}");
+            // An error means that the room has gone.
+            let _ = self.mixes.events.send(MediaEvent::MixEffectsFailed { chain, error }).await;
+        }
         *self.decoders.lock().expect("nothing panics under this lock") = changed.decoders();
         *mixer = Some(changed);
         Ok(())

@@ -118,7 +118,7 @@ impl GstRoom {
         events: mpsc::Sender<MediaEvent>,
     ) -> Self {
         let clock = RoomClock::new();
-        let mixes = Mixes::new(&clock, &Decoders::new(&clock), &presets, mix_budget);
+        let mixes = Mixes::new(&clock, &Decoders::new(&clock), &presets, mix_budget, events.clone());
         Self {
             name: name.to_owned(),
             live: LiveMix::new(&clock, &mixes),

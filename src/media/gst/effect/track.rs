@@ -72,6 +72,8 @@ struct Job {
     presets: Arc<Presets>,
     clock: RoomClock,
     wanted: watch::Receiver<Vec<Applied>>,
+    /// What was last put in, or tried.
+    tried: Vec<Applied>,
     stop: watch::Receiver<bool>,
     frames: Arc<AtomicU64>,
     costs: CostBook,
@@ -114,6 +116,7 @@ impl EffectedTrack {
             presets: presets.clone(),
             clock: clock.clone(),
             wanted,
+            tried: Vec::new(),
             stop,
             frames: frames.clone(),
             costs: costs.clone(),
@@ -178,14 +181,17 @@ impl Job {
             self.track.want_lane(Lane::Clean);
             let failure = result.err();
             {
-                // Effects that were asked for while the last ones ended are made after all.
+                // Effects that were asked for while the last ones ended or failed are made after all.
                 let mut over = over.lock().expect("nothing panics under this lock");
-                let again = failure.is_none() && !*self.stop.borrow() && !self.wanted.borrow_and_update().is_empty();
+                let wanted = self.wanted.borrow_and_update();
+                let is_new = failure.is_none() || *wanted != self.tried;
+                let again = is_new && !*self.stop.borrow() && !wanted.is_empty();
                 *over = !again;
             }
             if let Some(error) = failure {
                 tracing::error!(track.id = %self.track.id, "effects ended by themselves: {error}");
-                let event = MediaEvent::EffectsFailed { track: self.track.id.clone(), error };
+                let (track, chain) = (self.track.id.clone(), self.tried.clone());
+                let event = MediaEvent::EffectsFailed { track, chain, error };
                 // An error means that the room has gone.
                 let _ = self.events.send(event).await;
             }
@@ -197,6 +203,7 @@ impl Job {
 
     /// Until there are to be no effects, or they fail.
     async fn make(&mut self) -> Result<(), MediaError> {
+        self.tried.clone_from(&self.wanted.borrow());
         let decoder = self.decoders.get(&self.track)?;
         let mut graph = self.build().await?;
         let mut requests = JoinSet::new();
@@ -237,6 +244,7 @@ impl Job {
                     if chain.is_empty() {
                         return Ok(());
                     }
+                    self.tried.clone_from(&chain);
                     self.change(graph, chain).await?;
                 }
                 () = stopped(&mut stop) => return Ok(()),
@@ -264,6 +272,7 @@ impl Job {
     /// Off the runtime's threads: elements are made, and plugins loaded.
     async fn build(&mut self) -> Result<Graph, MediaError> {
         let chain = self.wanted.borrow_and_update().clone();
+        self.tried.clone_from(&chain);
         let (track, presets, clock, frames) =
             (self.track.clone(), self.presets.clone(), self.clock.clone(), self.frames.clone());
         let every = self.every.clone();

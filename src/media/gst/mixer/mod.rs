@@ -284,7 +284,10 @@ impl Mixer {
     /// change. Only after the start.
     ///
     /// A track that cannot be mixed is left out and logged: the others are not to suffer for it.
-    pub fn set_scene(&mut self, scene: &Scene, tracks: &TrackTable, from: gst::ClockTime) {
+    ///
+    /// # Errors
+    /// As [`Slot::set`], of the scene's effects: all else is as the scene says, and the effects are as before.
+    pub fn set_scene(&mut self, scene: &Scene, tracks: &TrackTable, from: gst::ClockTime) -> Result<(), MediaError> {
         let mut has_clock = false;
         if let Some(video) = &mut self.video {
             match self.presets.resolve(self.layout.as_ref(), &scene.layout) {
@@ -301,11 +304,7 @@ impl Mixer {
         }
         let mut effects = if self.with_effects { scene.effects.clone() } else { Vec::new() };
         effects.extend(has_clock.then(clock));
-        if let Some(slot) = &mut self.effects
-            && let Err(error) = slot.set(&self.presets, &effects)
-        {
-            tracing::error!("the mix keeps the effects it has: {error}");
-        }
+        self.effects.as_mut().map_or(Ok(()), |slot| slot.set(&self.presets, &effects))
     }
 
     /// When there is something to [tidy](Self::tidy), in running time of the room.
