@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { DESK, openApp } from './app.mjs';
+import { DESK, openApp, PHONE } from './app.mjs';
 import { enter, launch } from './browser.mjs';
 import { ANN, BOB, CLEO, hears, movesOn, sees } from './call.mjs';
 import { startCamera } from './camera.mjs';
@@ -88,8 +88,12 @@ test('a moderator adds a camera in the page, sees it, and removes it', async (t)
     await app.get('camera-password').fill('s3cret');
     await app.get('camera-test').click();
     await app.get('camera-snapshot').waitFor();
-    assert.match(await app.get('camera-seen').textContent(), /H264 \d+×\d+ · MPEG4-GENERIC/);
+    assert.match(await app.get('camera-seen').textContent(), /H264 \d+×\d+ · AAC/);
     await app.screenshot('camera-test');
+    await app.page.setViewportSize(PHONE.viewport);
+    await app.fits();
+    await app.screenshot('camera-test-narrow');
+    await app.page.setViewportSize(DESK.viewport);
     await app.get('camera-add').click();
     await app.get('camera-row', '[data-state="live"]').waitFor();
     const id = await app.get('camera-row').getAttribute('data-camera');

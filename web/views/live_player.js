@@ -5,6 +5,7 @@ import { say, t } from '/i18n.js';
 import { openDialog } from '/views/chrome.js';
 
 const HLS = 'application/vnd.apple.mpegurl';
+const STATES = { loading: 'live.loading', playing: 'live.playing', failed: 'live.failed', ended: 'live.ended' };
 
 /** Opens the player. It begins without sound: the call is heard already. */
 export function openLivePlayer(session) {
@@ -21,7 +22,7 @@ export function openLivePlayer(session) {
     status.dataset.state = state;
     // Nobody sends anything: the mix is there, and is an empty picture.
     const isEmpty = state === 'playing' && ![...session.model.participants.values()].some(({ tracks }) => tracks.length > 0);
-    say(status, isEmpty ? 'live.empty' : `live.${state}`);
+    say(status, isEmpty ? 'live.empty' : STATES[state]);
     again.hidden = !['failed', 'ended'].includes(state);
   }
 
