@@ -4,25 +4,26 @@ import { ProtocolError } from '/signalling.js';
 
 /** All of them, in the order they were added. */
 export async function listCameras(room, access) {
-  return (await call('GET', room, access)).json();
+  return (await callRoom('GET', room, access, 'ingests')).json();
 }
 
 /** `camera`: `{ uri, name?, credentials?: { user, password }, transport?, fingerprint?, on_demand? }`. Gives it as the server has it. */
 export async function addCamera(room, access, camera) {
-  return (await call('POST', room, access, '', camera)).json();
+  return (await callRoom('POST', room, access, 'ingests', camera)).json();
 }
 
 /** What it has, and a picture of it, without adding it: `{ state, reason?, detail?, video?, audio?, snapshot? }`. */
 export async function testCamera(room, access, camera) {
-  return (await call('POST', room, access, '/test', camera)).json();
+  return (await callRoom('POST', room, access, 'ingests/test', camera)).json();
 }
 
 export async function removeCamera(room, access, id) {
-  await call('DELETE', room, access, `/${encodeURIComponent(id)}`);
+  await callRoom('DELETE', room, access, `ingests/${encodeURIComponent(id)}`);
 }
 
-async function call(method, room, access, rest = '', body = null) {
-  const answer = await fetch(`/api/rooms/${encodeURIComponent(room)}/ingests${rest}`, {
+/** Asks for what is below a room. Rejects with a `ProtocolError`. */
+export async function callRoom(method, room, access, path, body = null) {
+  const answer = await fetch(`/api/rooms/${encodeURIComponent(room)}/${path}`, {
     method,
     cache: 'no-store',
     headers: { authorization: `Bearer ${access}`, ...(body && { 'content-type': 'application/json' }) },

@@ -101,6 +101,36 @@ test('everybody sees that the mix goes out to another service', async (t) => {
     await app.get('output-badge').waitFor({ state: 'hidden' });
 });
 
+test('a moderator sends the mix to another service from the page, sees why it fails, and ends it', async (t) => {
+    const server = await startServer(t, { env: { SALON_INGEST_ALLOW: '127.0.0.1' } });
+    const browser = await launch(t);
+    for (const device of [DESK, PHONE]) {
+        const room = `lecture-${device.name}`;
+        const app = await openApp(browser, server, `/r/${room}`, device);
+        await app.join(device.name);
+        await app.inRoom();
+        await app.openPanel('people');
+        await app.get('outputs-open').click();
+        await app.get('outputs-empty').waitFor();
+        await app.get('output-uri').fill('https://example.com/live');
+        await app.get('output-add').click();
+        await app.get('output-error').waitFor();
+        await app.get('output-uri').fill(`rtmp://127.0.0.1:${await freePort()}/app/s3cret`);
+        await app.get('output-add').click();
+        await app.get('output-row', '[data-state="waiting"]').waitFor({ timeout: 20_000 });
+        await app.get('output-reason').waitFor();
+        assert.ok(!(await app.get('outputs-dialog').innerText()).includes('s3cret'), 'the key is shown nowhere');
+        await app.fits();
+        await app.screenshot('outputs');
+        await app.get('output-remove').click();
+        await app.get('output-row').waitFor({ state: 'detached' });
+        await app.get('outputs-empty').waitFor();
+        assert.deepEqual(await server.api('GET', `/api/rooms/${room}/outputs`), []);
+        assert.deepEqual(app.errors, []);
+        await app.page.context().close();
+    }
+});
+
 test('the invitation has a code for phones, where a phone can come', async (t) => {
     const server = await startServer(t, { host: '127.0.0.3' });
     const browser = await launch(t);

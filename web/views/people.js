@@ -7,12 +7,14 @@ import { textOfError } from '/messages.js';
 import { notify } from '/notices.js';
 import { remember } from '/settings.js';
 import { openCameras } from '/views/cameras.js';
+import { openOutputs } from '/views/outputs.js';
 
 export function peopleView(session) {
   const list = el('ul', { class: 'people-list', testid: 'people-list' });
   const form = renameForm(session);
   const cameras = el('button', { type: 'button', class: 'small', t: 'cameras', testid: 'cameras-open', on: { click: () => openCameras(session) } });
-  const element = el('div', { class: 'people' }, form.element, list, cameras);
+  const outputs = el('button', { type: 'button', class: 'small', t: 'outputs', testid: 'outputs-open', on: { click: () => openOutputs(session) } });
+  const element = el('div', { class: 'people' }, form.element, list, cameras, outputs);
 
   function refresh() {
     const { model } = session;
@@ -20,6 +22,7 @@ export function peopleView(session) {
     refill(list, everyone.map((one) => row(session, one)), 'data-participant');
     form.refresh(model.self?.name ?? '');
     cameras.hidden = !model.isModerator;
+    outputs.hidden = !model.isModerator;
   }
 
   session.addEventListener('changed', ({ detail }) => { if (detail.type !== 'speaking') refresh(); });
