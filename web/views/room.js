@@ -157,7 +157,8 @@ function tellWhatHappens(session) {
 
 function tellFailedEffects({ selfId, isModerator, participants }, { participant, reason }) {
   const name = participants.get(participant)?.name;
-  if (participant === selfId) notify(['notice.effects-failed.own', { reason }], 'warning');
+  if (!participant) notify(['notice.effects-failed.mix', { reason }], 'warning');
+  else if (participant === selfId) notify(['notice.effects-failed.own', { reason }], 'warning');
   else if (isModerator && name) notify(['notice.effects-failed', { name, reason }], 'warning');
 }
 
