@@ -66,7 +66,7 @@ pub enum LaunchError {
         /// As it was written.
         value: String,
         /// Why not.
-        problem: &'static str,
+        problem: String,
     },
 }
 
@@ -75,43 +75,45 @@ pub enum LaunchError {
 enum Takes {
     /// A number within.
     Number(f64, f64),
+    /// A whole number within.
+    Integer(i64, i64),
     /// `true` or `false`.
     Bool,
-    /// One word of letters, digits and hyphens: of an enumeration.
-    Word,
+    /// One of these words: those of an enumeration, as GStreamer 1.22 has it.
+    OneOf(&'static [&'static str]),
     /// A text that is drawn.
     Text,
 }
 
-use Takes::{Bool, Number, Text, Word};
+use Takes::{Bool, Integer, Number, OneOf, Text};
 
 type Properties = &'static [(&'static str, Takes)];
 
 /// A colour is a 32-bit number.
-const COLOUR: Takes = Number(0.0, 4_294_967_295.0);
+const COLOUR: Takes = Integer(0, 4_294_967_295);
 const UNIT: Takes = Number(0.0, 1.0);
 const SIGNED: Takes = Number(-1.0, 1.0);
-const BYTE: Takes = Number(0.0, 255.0);
-const PIXELS: Takes = Number(0.0, 4_096.0);
+const BYTE: Takes = Integer(0, 255);
+const PIXELS: Takes = Integer(0, 4_096);
 
 const NONE: Properties = &[];
 const DRAWN: Properties = &[
     ("text", Text),
     ("font-desc", Text),
-    ("halignment", Word),
-    ("valignment", Word),
-    ("line-alignment", Word),
-    ("wrap-mode", Word),
+    ("halignment", OneOf(&["left", "center", "right", "absolute"])),
+    ("valignment", OneOf(&["baseline", "bottom", "top", "center", "absolute"])),
+    ("line-alignment", OneOf(&["left", "center", "right"])),
+    ("wrap-mode", OneOf(&["none", "word", "char", "wordchar"])),
     ("xpad", PIXELS),
     ("ypad", PIXELS),
-    ("deltax", Number(-4_096.0, 4_096.0)),
-    ("deltay", Number(-4_096.0, 4_096.0)),
+    ("deltax", Integer(-4_096, 4_096)),
+    ("deltay", Integer(-4_096, 4_096)),
     ("xpos", UNIT),
     ("ypos", UNIT),
     ("color", COLOUR),
     ("outline-color", COLOUR),
     ("shaded-background", Bool),
-    ("shading-value", BYTE),
+    ("shading-value", Integer(1, 255)),
     ("draw-shadow", Bool),
     ("draw-outline", Bool),
 ];
@@ -131,14 +133,33 @@ const EQUALISER: Properties = &[
 /// All that a line may use: pictures or sound in, the same out, and nothing that reads, writes, sleeps
 /// or says who it is.
 const ELEMENTS: &[(&str, Kind, Properties)] = &[
-    ("videoflip", Kind::Video, &[("method", Word), ("video-direction", Word)]),
+    (
+        "videoflip",
+        Kind::Video,
+        &[
+            (
+                "method",
+                OneOf(&[
+                    "none",
+                    "clockwise",
+                    "rotate-180",
+                    "counterclockwise",
+                    "horizontal-flip",
+                    "vertical-flip",
+                    "upper-left-diagonal",
+                    "upper-right-diagonal",
+                ]),
+            ),
+            ("video-direction", OneOf(&["identity", "90r", "180", "90l", "horiz", "vert", "ul-lr", "ur-ll"])),
+        ],
+    ),
     (
         "videobalance",
         Kind::Video,
         &[("brightness", SIGNED), ("contrast", Number(0.0, 2.0)), ("saturation", Number(0.0, 2.0)), ("hue", SIGNED)],
     ),
     ("gamma", Kind::Video, &[("gamma", Number(0.01, 10.0))]),
-    ("coloreffects", Kind::Video, &[("preset", Word)]),
+    ("coloreffects", Kind::Video, &[("preset", OneOf(&["none", "heat", "sepia", "xray", "xpro", "yellowblue"]))]),
     ("gaussianblur", Kind::Video, &[("sigma", Number(-20.0, 20.0))]),
     ("textoverlay", Kind::Video, DRAWN),
     ("timeoverlay", Kind::Video, DRAWN),
@@ -147,50 +168,61 @@ const ELEMENTS: &[(&str, Kind, Properties)] = &[
         "alpha",
         Kind::Video,
         &[
-            ("method", Word),
+            ("method", OneOf(&["set", "green", "blue", "custom"])),
             ("alpha", UNIT),
             ("target-r", BYTE),
             ("target-g", BYTE),
             ("target-b", BYTE),
             ("angle", Number(0.0, 90.0)),
             ("noise-level", Number(0.0, 64.0)),
-            ("black-sensitivity", Number(0.0, 128.0)),
-            ("white-sensitivity", Number(0.0, 128.0)),
+            ("black-sensitivity", Integer(0, 128)),
+            ("white-sensitivity", Integer(0, 128)),
         ],
     ),
     (
         "agingtv",
         Kind::Video,
-        &[("scratch-lines", Number(0.0, 20.0)), ("color-aging", Bool), ("pits", Bool), ("dusts", Bool)],
+        &[("scratch-lines", Integer(0, 20)), ("color-aging", Bool), ("pits", Bool), ("dusts", Bool)],
     ),
-    ("dicetv", Kind::Video, &[("square-bits", Number(0.0, 5.0))]),
+    ("dicetv", Kind::Video, &[("square-bits", Integer(0, 5))]),
     ("edgetv", Kind::Video, NONE),
-    ("optv", Kind::Video, &[("mode", Word), ("speed", Number(-100.0, 100.0)), ("threshold", BYTE)]),
-    ("radioactv", Kind::Video, &[("mode", Word), ("color", Word)]),
-    ("revtv", Kind::Video, &[("gain", Number(1.0, 200.0)), ("linespace", Number(1.0, 100.0))]),
-    ("rippletv", Kind::Video, &[("mode", Word)]),
+    (
+        "optv",
+        Kind::Video,
+        &[
+            ("mode", OneOf(&["maelstrom", "radiation", "horizontal-stripes", "vertical-stripes"])),
+            ("speed", Integer(-100, 100)),
+            ("threshold", BYTE),
+        ],
+    ),
+    (
+        "radioactv",
+        Kind::Video,
+        &[
+            ("mode", OneOf(&["normal", "strobe1", "strobe2", "trigger"])),
+            ("color", OneOf(&["red", "green", "blue", "white"])),
+        ],
+    ),
+    ("revtv", Kind::Video, &[("gain", Integer(1, 200)), ("linespace", Integer(1, 100))]),
+    ("rippletv", Kind::Video, &[("mode", OneOf(&["motion-detection", "rain"]))]),
     ("shagadelictv", Kind::Video, NONE),
     ("streaktv", Kind::Video, &[("feedback", Bool)]),
     ("vertigotv", Kind::Video, &[("speed", Number(0.01, 100.0)), ("zoom-speed", Number(1.01, 1.1))]),
     ("warptv", Kind::Video, NONE),
-    ("burn", Kind::Video, &[("adjustment", Number(0.0, 256.0))]),
-    ("chromium", Kind::Video, &[("edge-a", Number(0.0, 256.0)), ("edge-b", Number(0.0, 256.0))]),
+    ("burn", Kind::Video, &[("adjustment", Integer(0, 256))]),
+    ("chromium", Kind::Video, &[("edge-a", Integer(0, 256)), ("edge-b", Integer(0, 256))]),
     ("dilate", Kind::Video, &[("erode", Bool)]),
     ("dodge", Kind::Video, NONE),
-    ("exclusion", Kind::Video, &[("factor", Number(1.0, 175.0))]),
-    (
-        "solarize",
-        Kind::Video,
-        &[("threshold", Number(0.0, 256.0)), ("start", Number(0.0, 256.0)), ("end", Number(0.0, 256.0))],
-    ),
+    ("exclusion", Kind::Video, &[("factor", Integer(1, 175))]),
+    ("solarize", Kind::Video, &[("threshold", Integer(0, 256)), ("start", Integer(0, 256)), ("end", Integer(0, 256))]),
     ("bulge", Kind::Video, &[("zoom", Number(1.0, 100.0)), ("x-center", UNIT), ("y-center", UNIT), ("radius", UNIT)]),
     ("fisheye", Kind::Video, NONE),
     (
         "kaleidoscope",
         Kind::Video,
-        &[("sides", Number(2.0, 64.0)), ("angle", Number(0.0, 360.0)), ("angle2", Number(0.0, 360.0))],
+        &[("sides", Integer(2, 64)), ("angle", Number(0.0, 360.0)), ("angle2", Number(0.0, 360.0))],
     ),
-    ("mirror", Kind::Video, &[("mode", Word)]),
+    ("mirror", Kind::Video, &[("mode", OneOf(&["left", "right", "top", "bottom"]))]),
     ("pinch", Kind::Video, &[("intensity", SIGNED), ("x-center", UNIT), ("y-center", UNIT), ("radius", UNIT)]),
     (
         "sphere",
@@ -205,26 +237,43 @@ const ELEMENTS: &[(&str, Kind, Properties)] = &[
         &[("amplitude", Number(0.0, 100.0)), ("phase", Number(-100.0, 100.0)), ("wavelength", Number(1.0, 1_000.0))],
     ),
     ("volume", Kind::Audio, &[("volume", Number(0.0, 10.0)), ("mute", Bool)]),
-    ("audioamplify", Kind::Audio, &[("amplification", Number(-20.0, 20.0)), ("clipping-method", Word)]),
+    (
+        "audioamplify",
+        Kind::Audio,
+        &[
+            ("amplification", Number(-20.0, 20.0)),
+            ("clipping-method", OneOf(&["clip", "wrap-negative", "wrap-positive", "none"])),
+        ],
+    ),
     (
         "audioecho",
         Kind::Audio,
-        &[("max-delay", Number(1.0, 2e9)), ("delay", Number(1.0, 2e9)), ("intensity", UNIT), ("feedback", UNIT)],
+        &[
+            ("max-delay", Integer(1, 2_000_000_000)),
+            ("delay", Integer(1, 2_000_000_000)),
+            ("intensity", UNIT),
+            ("feedback", UNIT),
+        ],
     ),
     (
         "audiocheblimit",
         Kind::Audio,
         &[
-            ("mode", Word),
+            ("mode", OneOf(&["low-pass", "high-pass"])),
             ("cutoff", Number(1.0, 20_000.0)),
-            ("poles", Number(2.0, 16.0)),
+            ("poles", Integer(2, 16)),
             ("ripple", Number(0.0, 10.0)),
         ],
     ),
     (
         "audiodynamic",
         Kind::Audio,
-        &[("characteristics", Word), ("mode", Word), ("threshold", UNIT), ("ratio", Number(0.0, 10.0))],
+        &[
+            ("characteristics", OneOf(&["hard-knee", "soft-knee"])),
+            ("mode", OneOf(&["compressor", "expander"])),
+            ("threshold", UNIT),
+            ("ratio", Number(0.0, 10.0)),
+        ],
     ),
     ("audioinvert", Kind::Audio, &[("degree", UNIT)]),
     (
@@ -237,8 +286,8 @@ const ELEMENTS: &[(&str, Kind, Properties)] = &[
             ("filter-width", Number(0.0, 100.0)),
         ],
     ),
-    ("audiopanorama", Kind::Audio, &[("panorama", SIGNED), ("method", Word)]),
-    ("equalizer-3bands", Kind::Audio, EQUALISER),
+    ("audiopanorama", Kind::Audio, &[("panorama", SIGNED), ("method", OneOf(&["psychoacoustic", "simple"]))]),
+    ("equalizer-3bands", Kind::Audio, EQUALISER.split_at(3).0),
     ("equalizer-10bands", Kind::Audio, EQUALISER),
     // Not `tempo` and `rate`: sound that is longer than its pictures.
     ("pitch", Kind::Audio, &[("pitch", Number(0.1, 10.0))]),
@@ -373,51 +422,83 @@ fn setting(
     takes: Takes,
     value: &str,
 ) -> Result<(&'static str, String), LaunchError> {
+    // Kurento's clients also write the numbers of these.
+    let value = match (element, property) {
+        ("videoflip", "method") => {
+            value.parse().ok().and_then(|number: usize| METHODS.get(number)).map_or(value, |it| it.0)
+        }
+        _ => value,
+    };
     let problem = match takes {
         Number(least, most) => (!number(value).is_some_and(|number| (least..=most).contains(&number)))
-            .then_some("it is not a number within its range"),
-        Bool => (!matches!(value, "true" | "false")).then_some("it is neither true nor false"),
-        Word => (value.is_empty() || !value.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'))
-            .then_some("it is not one word"),
-        Text => value.chars().any(char::is_control).then_some("it has characters that are not printed"),
+            .then(|| format!("it is not a number from {least} to {most}")),
+        Integer(least, most) => (!integer(value).is_some_and(|number| (least..=most).contains(&number)))
+            .then(|| format!("it is not a whole number from {least} to {most}")),
+        Bool => (!matches!(value, "true" | "false")).then(|| "it is neither true nor false".to_owned()),
+        OneOf(words) => (!words.contains(&value)).then(|| format!("it is not one of {}", words.join(", "))),
+        Text => value.chars().any(char::is_control).then(|| "it has characters that are not printed".to_owned()),
     };
-    match problem {
-        Some(problem) => Err(LaunchError::Value { element, property, value: shortened(value), problem }),
-        // Turned pictures: this property is the older one, and sets nothing while an element is made.
-        None if (element, property) == ("videoflip", "method") => {
-            let direction = direction(value).ok_or_else(|| LaunchError::Value {
-                element,
-                property,
-                value: shortened(value),
-                problem: "it is not one of its words",
-            })?;
-            Ok(("video-direction", direction.to_owned()))
-        }
-        None => Ok((property, value.to_owned())),
+    if let Some(problem) = problem {
+        return Err(LaunchError::Value { element, property, value: shortened(value), problem });
     }
+    // Turned pictures: `method` is the older property, and sets nothing while an element is made.
+    Ok(match METHODS.iter().find(|(method, _)| (element, property, value) == ("videoflip", "method", *method)) {
+        Some((_, direction)) => ("video-direction", (*direction).to_owned()),
+        None => (property, written(takes, value)),
+    })
+}
+
+/// Decimal, as GStreamer reads it.
+fn number(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
 /// Decimal or `0x…`, as GStreamer reads both.
-fn number(text: &str) -> Option<f64> {
+fn integer(text: &str) -> Option<i64> {
     match text.strip_prefix("0x") {
-        Some(digits) => u32::from_str_radix(digits, 16).ok().map(f64::from),
-        None => text.parse().ok().filter(|number: &f64| number.is_finite()),
+        Some(digits) => u32::from_str_radix(digits, 16).ok().map(i64::from),
+        None => text.parse().ok(),
     }
 }
 
-/// `method` of `videoflip`, as its newer property `video-direction` has it.
-fn direction(method: &str) -> Option<&'static str> {
-    Some(match method {
-        "none" | "0" => "identity",
-        "clockwise" | "1" => "90r",
-        "rotate-180" | "2" => "180",
-        "counterclockwise" | "3" => "90l",
-        "horizontal-flip" | "4" => "horiz",
-        "vertical-flip" | "5" => "vert",
-        "upper-left-diagonal" | "6" => "ul-lr",
-        "upper-right-diagonal" | "7" => "ur-ll",
-        _ => return None,
-    })
+/// A value as it is set: decimal, whatever the client wrote.
+fn written(takes: Takes, value: &str) -> String {
+    match takes {
+        Integer(..) => integer(value).map_or_else(|| value.to_owned(), |number| number.to_string()),
+        _ => value.to_owned(),
+    }
+}
+
+/// `method` of `videoflip` in the order of its numbers, and the same in its newer property `video-direction`.
+const METHODS: [(&str, &str); 8] = [
+    ("none", "identity"),
+    ("clockwise", "90r"),
+    ("rotate-180", "180"),
+    ("counterclockwise", "90l"),
+    ("horizontal-flip", "horiz"),
+    ("vertical-flip", "vert"),
+    ("upper-left-diagonal", "ul-lr"),
+    ("upper-right-diagonal", "ur-ll"),
+];
+
+/// For each listed property and all its words, or the ends of its range: a line that sets it so.
+#[cfg(test)]
+pub(crate) fn every_line() -> Vec<(&'static str, Kind, String)> {
+    let mut lines = Vec::new();
+    for (element, kind, properties) in ELEMENTS {
+        lines.push((*element, *kind, (*element).to_owned()));
+        for (property, takes) in *properties {
+            let values = match takes {
+                Number(least, most) => vec![least.to_string(), most.to_string()],
+                Integer(least, most) => vec![least.to_string(), format!("{most:#x}")],
+                Bool => vec!["true".into(), "false".into()],
+                OneOf(words) => words.iter().map(|word| (*word).to_owned()).collect(),
+                Text => vec!["\"a <b> text\"".into()],
+            };
+            lines.extend(values.into_iter().map(|value| (*element, *kind, format!("{element} {property}={value}"))));
+        }
+    }
+    lines
 }
 
 fn shortened(text: &str) -> String {
@@ -501,6 +582,12 @@ mod tests {
             ("videobalance brightness= saturation=0", "` saturation=0`"),
             ("videobalance brightness=2", "value `2` of `videobalance brightness`"),
             ("videobalance brightness=nan", "value `nan`"),
+            ("videobalance brightness=0x1", "it is not a number from -1 to 1"),
+            ("textoverlay xpad=2.5", "it is not a whole number from 0 to 4096"),
+            ("coloreffects preset=purple", "it is not one of none, heat, sepia"),
+            ("videoflip method=sideways", "`videoflip method` is not allowed: it is not one of none, clockwise"),
+            ("videoflip method=8", "value `8` of `videoflip method`"),
+            ("mirror mode=1", "it is not one of left, right, top, bottom"),
             ("videobalance brightness=1e999", "value `1e999`"),
             ("videobalance brightness=$(id)", "`$(id)`"),
             ("videobalance brightness=`id`", "``id``"),

@@ -149,8 +149,31 @@ fn range(spec: &gst::glib::ParamSpec) -> Option<(f64, f64)> {
     } else if let Some(spec) = spec.downcast_ref::<glib::ParamSpecUInt64>() {
         Some((spec.minimum() as f64, spec.maximum() as f64))
     } else if let Some(spec) = spec.downcast_ref::<glib::ParamSpecFloat>() {
-        Some((spec.minimum().into(), spec.maximum().into()))
+        // As it is written: the nearest to 0.1 that fits in 32 bits is not 0.1.
+        let written = |end: f32| end.to_string().parse().unwrap_or(f64::from(end));
+        Some((written(spec.minimum()), written(spec.maximum())))
     } else {
         spec.downcast_ref::<glib::ParamSpecDouble>().map(|spec| (spec.minimum(), spec.maximum()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effect::launch;
+
+    #[test]
+    fn what_a_launch_line_may_say_can_be_set() {
+        gst::init().unwrap();
+        let mut refused = Vec::new();
+        for (element, kind, line) in launch::every_line() {
+            let elements = launch::parse_launch(&line, kind).expect(&line);
+            if gst::ElementFactory::find(element).is_some()
+                && let Err(problem) = of_client(&elements)
+            {
+                refused.push(format!("{line}: {problem}"));
+            }
+        }
+        assert_eq!(refused, [""; 0]);
     }
 }
