@@ -5,6 +5,8 @@ import { say, t } from '/i18n.js';
 import { openDialog } from '/views/chrome.js';
 
 const HLS = 'application/vnd.apple.mpegurl';
+// A broken piece is got over; a stream that is nothing but such is not.
+const MOST_RECOVERIES = 3;
 const STATES = { loading: 'live.loading', playing: 'live.playing', failed: 'live.failed', ended: 'live.ended' };
 
 /** Opens the player. It begins without sound: the call is heard already. */
@@ -59,9 +61,10 @@ async function play(video, address, over) {
   if (!Hls.isSupported()) return playNatively(video, address, over);
   // A worker from a blob is forbidden to the page, and the streams are small.
   const hls = new Hls({ enableWorker: false });
+  let recoveries = 0;
   hls.on(Hls.Events.ERROR, (_, { fatal, type }) => {
     if (!fatal) return;
-    if (type === Hls.ErrorTypes.MEDIA_ERROR) return hls.recoverMediaError();
+    if (type === Hls.ErrorTypes.MEDIA_ERROR && recoveries++ < MOST_RECOVERIES) return hls.recoverMediaError();
     hls.destroy();
     over();
   });
