@@ -108,7 +108,7 @@ impl FakeEngine {
             record: true,
             mix: true,
             layouts: LayoutKind::ALL.map(|kind| kind.name().to_owned()).to_vec(),
-            effects: vec![made_up_effect("blur", Kind::Video), made_up_effect("echo", Kind::Audio)],
+            effects: vec![made_up_effect("blur", Kind::Video), made_up_effect("echo", Kind::Audio), made_up_program()],
             previews: BTreeMap::new(),
             unavailable: Vec::new(),
         };
@@ -432,6 +432,14 @@ fn made_up_effect(name: &str, kind: Kind) -> Effect {
         events: vec![],
         parameters: vec![amount],
     }
+}
+
+/// An effect that takes a launch line.
+fn made_up_program() -> Effect {
+    let title = Title { en: "line".into(), ko: "line".into() };
+    let range = Range::Launch { media: Kind::Video, default: "videoflip".into() };
+    let line = Parameter { name: "line".into(), title, range, live: false };
+    Effect { parameters: vec![line], ..made_up_effect("program", Kind::Video) }
 }
 
 fn id_of(connection: &ConnectionId) -> String {

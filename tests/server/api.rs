@@ -257,3 +257,37 @@ async fn effects_are_listed_and_put_on_the_mix() {
     let room: Value = server.send("GET", "/api/rooms/math", None).await.json().await.unwrap();
     assert_eq!(room["effects"], chain);
 }
+
+/// What a client's launch line must not reach, refused by the server and named.
+#[tokio::test]
+async fn launch_lines_are_refused_line_by_line() {
+    let server = TestServer::start().await;
+    server.send("POST", "/api/rooms", Some(json!({"name": "math"}))).await;
+    for (line, named) in [
+        ("filesink location=/tmp/x", "`filesink`"),
+        ("filesrc location=/etc/passwd", "`filesrc`"),
+        ("souphttpsrc location=http://169.254.169.254/", "`souphttpsrc`"),
+        ("shmsink socket-path=/tmp/x", "`shmsink`"),
+        ("videoflip ! bin.( filesink location=/tmp/x )", "`bin.( filesink"),
+        ("( filesink location=/tmp/x )", "`( filesink"),
+        ("videoflip name=x", "`name` of `videoflip`"),
+        ("videoflip name=x x. ! filesink", "`x. ! filesink`"),
+        ("videobalance qos=false", "`qos` of `videobalance`"),
+        ("coloreffects preset=purple", "one of none, heat"),
+        ("FileSink location=/tmp/x", "`FileSink`"),
+        ("file\\sink location=/tmp/x", "`file\\sink"),
+        ("textoverlay text=\"\\n\" ! filesink", "`\"\\n"),
+        ("videoflip # ! filesink", "`# ! filesink`"),
+        ("videoflip /* */ ! filesink", "`/* */"),
+    ] {
+        let body = json!([{"name": "program", "params": {"line": line}}]);
+        let response = server.send("PUT", "/api/rooms/math/effects", Some(body)).await;
+        assert_eq!(response.status(), 400, "{line}");
+        let problem: Value = response.json().await.unwrap();
+        assert_eq!(problem["code"], "bad_effect", "{line}");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(named), "{line}: {detail}");
+    }
+    let body = json!([{"name": "program", "params": {"line": "videoflip method=clockwise"}}]);
+    assert_eq!(server.send("PUT", "/api/rooms/math/effects", Some(body)).await.status(), 200);
+}
