@@ -7,6 +7,11 @@ export async function listEffects(access) {
   return (await ask('GET', '/api/effects', access)).json();
 }
 
+/** `[{ name, frames, cpu_ms_per_frame }]` of somebody's effects that run, in the order of his chain. */
+export async function listCosts(room, access, participant) {
+  return (await (await ask('GET', `/api/rooms/${encodeURIComponent(room)}/participants/${encodeURIComponent(participant)}/effects`, access)).json()).costs;
+}
+
 /** `[{ id, width, height }]`, in the order they came. */
 export async function listPictures(room, access) {
   return (await ask('GET', picturesOf(room), access)).json();

@@ -63,6 +63,8 @@ for (const device of [DESK, PHONE]) {
             await param(app, 'chroma-key', 'behind').fill(hex(BLUE));
             await sees(bob, ann, { colour: BLUE });
             await app.shows(preview, BLUE);
+            // What it takes of a processor is measured, and told.
+            await app.get('effect-cost').filter({ hasText: /^\d+\.\d\d ms$/ }).waitFor();
             const { frames } = await bob.look(ann);
             await param(app, 'chroma-key', 'behind').fill(hex([32, 160, 32]));
             await sees(bob, ann, { colour: [32, 160, 32] });

@@ -2,6 +2,7 @@
 
 import { stepOf } from '/effect_chain.js';
 import { el, iconButton } from '/dom.js';
+import { t } from '/i18n.js';
 import { icon } from '/icons.js';
 import { wordsOf } from '/views/effect_gallery.js';
 
@@ -20,12 +21,24 @@ export function effectCard(one, effect, { index, count }, actions) {
   const [up, down] = [step('up', 'effects.move.up', index - 1), step('down', 'effects.move.down', index + 1)];
   const remove = iconButton('close', ['effects.remove', { name: title }], 'effect-remove', actions.remove, { class: 'icon-button tiny' });
   const handle = el('span', { class: 'drag-handle', testid: 'effect-drag', 'aria-hidden': 'true', on: { pointerdown } }, icon('drag'));
+  const cost = el('span', { class: 'effect-cost', role: 'note', testid: 'effect-cost', hidden: true });
   const element = el('li', { class: 'effect-card', testid: 'effect', 'data-effect': one.name, 'data-key': String(one.key), on: { focusin: actions.touched } },
-    el('header', {}, handle, el('h3', {}, title), up, down, remove),
+    el('header', {}, handle, el('h3', {}, title), cost, up, down, remove),
     [...inputs.values()].map((input) => input.element));
 
   function show(params) {
     for (const [name, input] of inputs) if (name in params) input.show(params[name]);
+  }
+
+  // Of one picture, or one block of sound.
+  function showCost(measured) {
+    cost.hidden = !measured?.frames;
+    if (cost.hidden) return;
+    const ms = measured.cpu_ms_per_frame.toFixed(2);
+    cost.textContent = `${ms} ms`;
+    const words = t(effect?.kind === 'audio' ? 'effects.cost.audio' : 'effects.cost.video', { ms });
+    cost.title = words;
+    cost.setAttribute('aria-label', words);
   }
 
   // The card follows the pointer among its fellows, and is moved once where it is let go. Heard on the
@@ -56,6 +69,7 @@ export function effectCard(one, effect, { index, count }, actions) {
     key: one.key,
     element,
     show,
+    showCost,
     focus: () => (element.querySelector('input, select') ?? remove).focus(),
     // At an end of the row one of the two buttons is of no use.
     focusMove: (way) => (way === 'up' ? (up.disabled ? down : up) : (down.disabled ? up : down)).focus(),

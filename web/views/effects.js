@@ -1,7 +1,7 @@
 // The effects drawer: what is put on oneself, on somebody, or on the whole room, changed while it runs.
 
 import { changed, hasPlace, hasRoom, moved, same, withDefaults, without } from '/effect_chain.js';
-import { givePicture, listEffects, listPictures, pictureUrl } from '/effects_api.js';
+import { givePicture, listCosts, listEffects, listPictures, pictureUrl } from '/effects_api.js';
 import { el } from '/dom.js';
 import { say } from '/i18n.js';
 import { textOfError } from '/messages.js';
@@ -12,6 +12,8 @@ import { effectPreview } from '/views/effect_preview.js';
 
 // A slider says more in a second than anybody sees; this many milliseconds lie between two changes.
 const LEAST_BETWEEN_MS = 80;
+// What effects take of a processor is a mean over many pictures, and changes slowly.
+const COSTS_EVERY_MS = 2_000;
 /** What a picture becomes that is dropped anywhere. */
 const OVERLAY = 'image-overlay';
 
@@ -27,6 +29,7 @@ export function effectsView(session) {
   let cards = [];
   let active = null;
   let lastKey = 0;
+  let measuring = null;
   const pushing = pusher((whom, effects) => session.setEffects(whom, effects), failed, () => refresh());
   const push = () => pushing.push(of, chain.map(({ name, params }) => ({ name, params })));
 
@@ -179,6 +182,18 @@ export function effectsView(session) {
     preview.show(of);
   }
 
+  // The mix's are not measured.
+  async function measure() {
+    if (of === 'mix' || !chain.length || document.hidden) return;
+    const whom = of;
+    const costs = await listCosts(session.room, session.access, whom).catch(() => []);
+    if (!isOpen || whom !== of) return;
+    for (const [index, { name }] of chain.entries()) {
+      const place = costs.findIndex((cost) => cost.name === name);
+      cards[index].showCost(place < 0 ? null : costs.splice(place, 1)[0]);
+    }
+  }
+
   // Whoever else may be chosen: everybody for a moderator, cameras too.
   function showScope() {
     const { model } = session;
@@ -243,15 +258,21 @@ export function effectsView(session) {
     element,
     opened() {
       isOpen = true;
+      measuring ??= setInterval(measure, COSTS_EVERY_MS);
       if (!catalogue) return void load();
       refresh(true);
       loadPictures();
     },
     closed() {
       isOpen = false;
+      clearInterval(measuring);
+      measuring = null;
       preview.show(null);
     },
-    close: () => removeEventListener('languagechanged', speak),
+    close() {
+      clearInterval(measuring);
+      removeEventListener('languagechanged', speak);
+    },
   };
 }
 
