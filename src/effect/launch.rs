@@ -482,7 +482,7 @@ const METHODS: [(&str, &str); 8] = [
 ];
 
 /// For each listed property and all its words, or the ends of its range: a line that sets it so.
-#[cfg(test)]
+#[cfg(all(test, feature = "gstreamer"))]
 pub(crate) fn every_line() -> Vec<(&'static str, Kind, String)> {
     let mut lines = Vec::new();
     for (element, kind, properties) in ELEMENTS {
