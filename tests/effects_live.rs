@@ -191,7 +191,7 @@ async fn a_qr_code_in_a_published_picture_is_told() {
     put(&hall, &alice.tracks[0], &[effect("barcode", &[])]);
     let told = events.until("word of a code", |event| matches!(event, MediaEvent::EffectReported { .. })).await;
     let report = EffectReport::Barcode { format: "QR-Code".into(), text: TEXT.into() };
-    assert_eq!(told, MediaEvent::EffectReported { track: alice.tracks[0].clone(), report });
+    assert_eq!(told, MediaEvent::EffectReported { track: Some(alice.tracks[0].clone()), report });
     hall.shut().await;
 }
 

@@ -2,13 +2,14 @@
 #![cfg(feature = "gstreamer")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests too")]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use salon::{
     effect::{Applied, Value},
     media::{
-        CodecName, MediaEvent, RecordingSpec, Scene,
-        gst::{MixBudget, effect::EffectedTrack, mixes::Mixes},
+        CodecName, EffectReport, LayoutSpec, MediaEvent, RecordingSpec, Scene,
+        graph::{Graph, NodeKind},
+        gst::{MixBudget, effect::EffectedTrack, mixes::Mixes, preset::Presets},
     },
     room::id::ParticipantId,
 };
@@ -167,5 +168,194 @@ async fn nothing_is_lost_or_moved_when_effects_come_and_go() {
     assert!(apart.len() >= 10 && apart.iter().all(|offset| offset.abs() < 0.08), "{apart:.3?}");
     flash.end().await;
     beep.end().await;
+    studio.close().await;
+}
+
+/// Effects that only these tests have: some that break after so many frames, and one that takes its time.
+fn made_up() -> (tempfile::TempDir, Arc<Presets>) {
+    gst::init().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("effects")).unwrap();
+    let file = |name: &str, kind: &str, launch: &str| {
+        let text = format!(
+            "name = \"{name}\"\nkind = \"{kind}-effect\"\ncost = \"low\"\ntitle = {{ en = \"A\", ko = \"가\" }}\n\
+             [pipeline]\nrequires = [\"identity\"]\npackages = []\nlaunch = \"{launch}\"\n"
+        );
+        std::fs::write(folder.path().join(format!("effects/{name}.toml")), text).unwrap();
+    };
+    file("breaks", "video", "videobalance saturation=0 ! identity error-after=50");
+    file("breaks-sound", "audio", "volume volume=0.1 ! identity error-after=100");
+    file("slow", "video", "identity sleep-time=70000");
+    // In the place of the layout's.
+    file("clock", "video", "identity error-after=25");
+    let presets = Presets::load(Some(folder.path()));
+    let found = ["breaks", "breaks-sound", "slow", "clock"].iter().all(|name| presets.effect(name).is_ok());
+    assert!(found, "{:?}", presets.unavailable());
+    (folder, Arc::new(presets))
+}
+
+async fn studio_of(presets: &Arc<Presets>) -> (Studio, mpsc::Receiver<MediaEvent>) {
+    let mut studio = Studio::open().await;
+    let (events, told) = mpsc::channel(64);
+    studio.presets = presets.clone();
+    studio.mixes = Mixes::new(&studio.clock, &studio.decoders, presets, &MixBudget::new(4), events);
+    (studio, told)
+}
+
+async fn until(told: &mut mpsc::Receiver<MediaEvent>, what: &str, is_it: impl Fn(&MediaEvent) -> bool) -> MediaEvent {
+    let found = async {
+        loop {
+            let event = told.recv().await.unwrap();
+            if is_it(&event) {
+                return event;
+            }
+        }
+    };
+    tokio::time::timeout(studio::DEADLINE, found).await.unwrap_or_else(|_| panic!("no word of {what}"))
+}
+
+fn is_whole(content: &Content) {
+    assert_eq!(content.holes(), []);
+    let missing = content.duration.as_secs_f64() * content.fps - content.frames() as f64;
+    assert!(missing.abs() < 2.0, "{missing} frames are missing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn effects_that_break_in_a_running_mix_are_taken_off_and_no_frame_is_lost() {
+    let (_folder, presets) = made_up();
+    let (mut studio, mut told) = studio_of(&presets).await;
+    let (red, tone) = (studio.colour(CodecName::Vp8, RED, 640, 360).await, studio.tone(440.0).await);
+    let shown = scene(vec![tile(&ParticipantId::random(), "", Some(&red))], &[&tone]);
+    let begin = studio.now();
+    let mut take = studio.record(&RecordingSpec { width: 640, height: 360, ..Default::default() }, &shown);
+    take.started().await;
+    studio.wait(1.0).await;
+    let mut times = vec![studio.now() - begin];
+    // The layout's clock fails, too: that is not to be blamed on the room's effects.
+    let layout = LayoutSpec { clock: true, ..Default::default() };
+    for name in ["breaks", "breaks-sound"] {
+        let chain = vec![effect(name, &[]), effect("mirror", &[])];
+        studio.show(&Scene { effects: chain.clone(), layout: layout.clone(), ..shown.clone() });
+        let event =
+            until(&mut told, "effects that broke", |event| matches!(event, MediaEvent::MixEffectsFailed { .. })).await;
+        let MediaEvent::MixEffectsFailed { chain: failed, error } = event else { panic!("{event:?}") };
+        assert_eq!(failed, chain, "{error}");
+        assert!(error.to_string().contains("identity"), "{error}");
+        times.push(studio.now() - begin);
+        // Whatever else changes in the room, they are not put on again.
+        let speaks = Scene { effects: chain, voices: vec![(ParticipantId::random(), -20)], ..shown.clone() };
+        studio.show(&Scene { layout: layout.clone(), ..speaks });
+    }
+    studio.wait(2.0).await;
+    times.push(studio.now() - begin);
+    let file = take.stop().await;
+    assert!(told.try_recv().is_err(), "each is told once, and of the clock nothing");
+    let content = Content::read(&studio.finalise(&file).0);
+    is_whole(&content);
+    let grey = |time: f64| (content.colour(time, TILE)[1] - 128.0).abs() < 16.0;
+    let greys: Vec<f64> = content.times().filter(|time| grey(*time)).collect();
+    println!("effects at {times:.2?}; grey {} frames from {:.2?}", greys.len(), greys.first());
+    // The frame that it broke at came past it.
+    assert!((49..=51).contains(&greys.len()), "{} frames: one for each that went through", greys.len());
+    assert_colour(content.colour(times[3] - 0.5, TILE), RED_YUV, "after");
+    let (loud, quiet) = (content.tone(times[0] - 0.3, 440.0), content.tone(times[2] - 1.2, 440.0));
+    println!("tone {loud:.3}, with the effect {quiet:.3}");
+    assert!(content.tone(times[3] - 0.5, 440.0) > 0.8 * loud, "the sound is as it was");
+    let missing = content.duration.as_secs_f64() - content.sound_seconds();
+    assert!(missing.abs() < 0.1, "{missing} s of sound are missing");
+    red.end().await;
+    tone.end().await;
+    studio.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mix_whose_effects_are_slow_shows_fewer_pictures_and_loses_no_frame() {
+    let (_folder, presets) = made_up();
+    let (mut studio, _told) = studio_of(&presets).await;
+    let flash = studio.flash().await;
+    let shown = scene(vec![tile(&ParticipantId::random(), "", Some(&flash))], &[]);
+    let shown = Scene { effects: vec![effect("slow", &[])], ..shown };
+    let mut take = studio.record(&RecordingSpec { width: 640, height: 360, ..Default::default() }, &shown);
+    take.started().await;
+    let every = |take: &studio::Take| {
+        let mut graph = Graph::default();
+        take.recorder.graph(&mut graph);
+        let mixer = graph.nodes.iter().find(|node| node.kind == NodeKind::Mixer);
+        mixer.and_then(|mixer| mixer.facts["every"].parse::<u32>().ok()).unwrap_or(1)
+    };
+    let until = studio.now() + 15.0;
+    while every(&take) < 2 {
+        assert!(studio.now() < until, "it goes through all of them");
+        studio.wait(0.1).await;
+    }
+    studio.wait(3.0).await;
+    // No more than comes is left lying.
+    let costs = studio.mixes.effect_costs();
+    assert_eq!(costs.iter().map(|cost| cost.name.as_str()).collect::<Vec<_>>(), ["slow"]);
+    let file = take.stop().await;
+    let content = Content::read(&studio.finalise(&file).0);
+    println!("{costs:?}, {} frames in {:?}", content.frames(), content.duration);
+    is_whole(&content);
+    assert!(costs[0].frames < content.frames() as u64, "{costs:?}");
+    flash.end().await;
+    studio.close().await;
+}
+
+/// Two mixes have the effects: what they find is told once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn effects_on_the_sound_of_the_mix_are_heard_and_what_they_find_is_told_once() {
+    let (mut studio, mut told) = {
+        gst::init().unwrap();
+        studio_of(&Arc::new(Presets::load(None))).await
+    };
+    let tone = studio.tone(440.0).await;
+    let shown = scene(vec![], &[&tone]);
+    let begin = studio.now();
+    let sound = RecordingSpec { video: false, ..Default::default() };
+    let mut take = studio.record(&sound, &shown);
+    let mut other = studio
+        .record_into("other.mp4.part", &RecordingSpec { width: 320, height: 180, ..Default::default() }, &shown)
+        .unwrap();
+    take.started().await;
+    other.started().await;
+    studio.wait(1.0).await;
+    let on = studio.now() - begin;
+    let chain = vec![effect("pitch", &[("pitch", Value::Number(2.0))]), effect("level-meter", &[])];
+    studio.show(&Scene { effects: chain, ..shown.clone() });
+    let level =
+        |event: &MediaEvent| matches!(event, MediaEvent::EffectReported { report: EffectReport::Level { .. }, .. });
+    let first = until(&mut told, "how loud it is", level).await;
+    assert!(matches!(first, MediaEvent::EffectReported { track: None, .. }), "{first:?}");
+    let from = studio.now();
+    studio.wait(2.0).await;
+    let mut loud = 0;
+    let mut count = 0;
+    while let Ok(event) = told.try_recv() {
+        if let MediaEvent::EffectReported { report: EffectReport::Level { rms_db, .. }, .. } = event {
+            count += 1;
+            loud += usize::from((-30.0..-9.0).contains(&rms_db));
+        }
+    }
+    let most = (studio.now() - from) * 5.0 + 3.0;
+    println!("{count} reports, {loud} of them loud, at most {most:.0}");
+    assert!(f64::from(count) <= most, "one mix tells: {count} reports");
+    assert!(loud >= 5, "{loud} of {count}");
+    let costs = studio.mixes.effect_costs();
+    assert_eq!(costs.iter().map(|cost| cost.name.as_str()).collect::<Vec<_>>(), ["pitch", "level-meter"]);
+    assert!(costs.iter().all(|cost| cost.frames > 50 && cost.cpu_ms_per_frame > 0.0), "{costs:?}");
+    let high_at = studio.now() - begin - 0.7;
+    studio.show(&shown);
+    studio.wait(1.5).await;
+    let after = studio.now() - begin - 0.5;
+    drop(other.stop().await);
+    let content = Content::read(&studio.finalise(&take.stop().await).0);
+    let tones = |time: f64| [440.0, 880.0].map(|frequency| content.tone(time, frequency));
+    println!("before {:.3?}, with pitch {:.3?}, after {:.3?}", tones(on - 0.4), tones(high_at), tones(after));
+    assert!(tones(on - 0.4)[0] > 4.0 * tones(on - 0.4)[1]);
+    assert!(tones(high_at)[1] > 4.0 * tones(high_at)[0]);
+    assert!(tones(after)[0] > 4.0 * tones(after)[1]);
+    let missing = content.duration.as_secs_f64() - content.sound_seconds();
+    assert!(missing.abs() < 0.1, "{missing} s of sound are missing");
+    tone.end().await;
     studio.close().await;
 }

@@ -15,7 +15,7 @@ use hyper::{Request, Response, body::Incoming, server::conn::http1, service::ser
 use hyper_util::rt::TokioIo;
 use salon::{
     config::Secret,
-    media::{EffectReport, MediaEvent},
+    media::{EffectReport, FaceBox, MediaEvent},
     room::{
         event::{CloseReason, Happened, RoomEvent},
         id::ParticipantId,
@@ -143,11 +143,14 @@ async fn what_happens_in_any_room_is_told_in_order_and_signed() {
     let mut a = house.guest("강의실", "Ada").await;
     let track = a.publish("cam").await.tracks[1].track.id.clone();
     let report = EffectReport::Barcode { format: "QR-Code".into(), text: "https://example.org/?a=<b>".into() };
-    house.engine.tell("강의실", MediaEvent::EffectReported { track: track.clone(), report }).await;
+    house.engine.tell("강의실", MediaEvent::EffectReported { track: Some(track.clone()), report }).await;
     let report = EffectReport::Level { rms_db: -9.0, peak_db: -6.0 };
-    house.engine.tell("강의실", MediaEvent::EffectReported { track: track.clone(), report }).await;
+    house.engine.tell("강의실", MediaEvent::EffectReported { track: Some(track.clone()), report }).await;
+    let faces = vec![FaceBox { x: 0.25, y: 0.125, width: 0.5, height: 0.75 }];
+    let report = EffectReport::Faces(faces);
+    house.engine.tell("강의실", MediaEvent::EffectReported { track: Some(track.clone()), report }).await;
     let report = EffectReport::Motion { moving: true, amount: 0.5 };
-    house.engine.tell("강의실", MediaEvent::EffectReported { track: track.clone(), report }).await;
+    house.engine.tell("강의실", MediaEvent::EffectReported { track: Some(track.clone()), report }).await;
     a.find(|event| matches!(event, RoomEvent::Motion { .. }).then_some(())).await;
     a.leave().await;
 
@@ -172,13 +175,22 @@ async fn what_happens_in_any_room_is_told_in_order_and_signed() {
                 (Some("https://example.org/?a=<b>"), Some(track.as_str()))
             );
         }
+        if kind == "face" {
+            let expected = serde_json::json!({
+                "type": "face",
+                "participant": a.id,
+                "track": track,
+                "faces": [{"x": 0.25, "y": 0.125, "width": 0.5, "height": 0.75}],
+            });
+            assert_eq!(json["event"], expected);
+        }
         kinds.push(kind);
         if kinds.last().unwrap() == "participant-left" {
             break;
         }
     }
-    let published = ["participant-joined", "track-published", "track-published", "barcode", "motion"];
-    assert_eq!(kinds[..5], published, "{kinds:?}");
+    let published = ["participant-joined", "track-published", "track-published", "barcode", "face", "motion"];
+    assert_eq!(kinds[..6], published, "{kinds:?}");
     assert!(!kinds.iter().any(|kind| kind == "level"), "loudness is not told: {kinds:?}");
     webhooks.close(PATIENCE).await;
 }

@@ -7,9 +7,10 @@ export async function listEffects(access) {
   return (await ask('GET', '/api/effects', access)).json();
 }
 
-/** `[{ name, frames, cpu_ms_per_frame }]` of somebody's effects that run, in the order of his chain. */
-export async function listCosts(room, access, participant) {
-  return (await (await ask('GET', `/api/rooms/${encodeURIComponent(room)}/participants/${encodeURIComponent(participant)}/effects`, access)).json()).costs;
+/** `[{ name, frames, cpu_ms_per_frame }]` of the effects of `of` (a participant's id, or `mix`) that run. */
+export async function listCosts(room, access, of) {
+  const place = of === 'mix' ? '' : `/participants/${encodeURIComponent(of)}`;
+  return (await (await ask('GET', `/api/rooms/${encodeURIComponent(room)}${place}/effects`, access)).json()).costs;
 }
 
 /** `[{ id, width, height }]`, in the order they came. */

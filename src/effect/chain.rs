@@ -44,9 +44,6 @@ pub enum EffectError {
     /// No such effect here.
     #[error("there is no effect `{0}` on this server; GET /api/effects lists those there are")]
     Unknown(String),
-    /// An effect that does not go there.
-    #[error("`{0}` does not go on the mix, which takes effects on pictures that tell of nobody")]
-    NotOnMix(String),
     /// A parameter that is none, or out of its range.
     #[error("`{effect}`: `{parameter}` {problem}")]
     Parameter {

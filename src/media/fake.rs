@@ -373,6 +373,10 @@ impl MediaRoom for FakeRoom {
         Vec::new()
     }
 
+    fn mix_effect_costs(&self) -> Vec<EffectCost> {
+        Vec::new()
+    }
+
     fn set_effects(&mut self, track: &TrackId, effects: Vec<Applied>) {
         self.note(Call::SetEffects(track.clone(), effects));
     }

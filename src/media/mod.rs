@@ -149,6 +149,9 @@ pub trait MediaRoom: Send {
     /// What each of a track's effects takes of a processor, in order; nothing while it has none.
     fn effect_costs(&self, track: &TrackId) -> Vec<EffectCost>;
 
+    /// What each of the mix's effects takes of a processor, over all mixes that are made now.
+    fn mix_effect_costs(&self) -> Vec<EffectCost>;
+
     /// The graph as it stands, from the engine's own books.
     fn graph(&self) -> graph::Graph;
 
@@ -337,7 +340,8 @@ pub enum MediaEvent {
         /// Why.
         error: MediaError,
     },
-    /// The effects of a scene do not go on a mix, which goes on with those it had. Each mix tells it.
+    /// The effects of a scene do not go on a mix, which goes on with those it had, or failed on it, and are off.
+    /// Each mix tells it.
     MixEffectsFailed {
         /// The effects that failed; meanwhile the mix may be to have others.
         chain: Vec<Applied>,
@@ -346,8 +350,8 @@ pub enum MediaEvent {
     },
     /// An effect found something. Told as it comes, or not at all to a room that does not keep up.
     EffectReported {
-        /// On which track.
-        track: TrackId,
+        /// On which track; `None`: on the mix.
+        track: Option<TrackId>,
         /// What.
         report: EffectReport,
     },
@@ -648,7 +652,7 @@ pub struct Scene {
     pub speaker: Option<ParticipantId>,
     /// Who speaks at this moment, and how loud, in dBov (−127 to 0).
     pub voices: Vec<(ParticipantId, i8)>,
-    /// On the picture of every mix.
+    /// On the picture and the sound of every mix.
     pub effects: Vec<Applied>,
 }
 

@@ -297,7 +297,7 @@ impl Room {
             RoomCommand::AddPicture { caller, picture, answer } => reply(answer, self.add_picture(&caller, picture)),
             RoomCommand::RemovePicture { caller, id, answer } => reply(answer, self.remove_picture(&caller, &id)),
             RoomCommand::Pictures { caller, answer } => reply(answer, self.list_pictures(&caller)),
-            RoomCommand::EffectCosts { participant, answer } => reply(answer, self.effect_costs(&participant)),
+            RoomCommand::EffectCosts { of, answer } => reply(answer, self.effect_costs(&of)),
             RoomCommand::View { answer } => reply(answer, self.view()),
             RoomCommand::Graph { answer } => reply(answer, self.graph()),
             RoomCommand::Whois { access, answer } => reply(answer, self.whois(&access)),

@@ -167,8 +167,8 @@ pub enum RoomCommand {
     RemovePicture { caller: Caller, id: PictureId, answer: Answer<(), PicturesError> },
     /// What there is, in the order it came.
     Pictures { caller: Caller, answer: Answer<Vec<Arc<Picture>>, PicturesError> },
-    /// What a participant's effects take of a processor; `None`: he is not there.
-    EffectCosts { participant: ParticipantId, answer: oneshot::Sender<Option<Vec<EffectCost>>> },
+    /// What effects take of a processor; `None`: whose they are to be is not there.
+    EffectCosts { of: EffectsOf, answer: oneshot::Sender<Option<Vec<EffectCost>>> },
     /// The room as it is.
     View { answer: oneshot::Sender<RoomView> },
     /// The media graph as it is, with nicknames filled in.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     effect::{Applied, EffectError, EffectRequest, of_kind, resolve},
-    media::{EffectCost, EffectReport, Kind, MediaError},
+    media::{EffectCost, EffectReport, MediaError},
 };
 
 impl Room {
@@ -32,22 +32,12 @@ impl Room {
             return Err(ChangeError::NoSuchParticipant);
         }
         let chain = resolve(chain, &self.capabilities.effects, &self.pictures)?;
-        if *of == EffectsOf::Mix
-            && let Some(other) = chain.iter().find(|applied| !self.goes_on_mix(applied))
-        {
-            return Err(EffectError::NotOnMix(other.name.clone()).into());
-        }
         self.check_effects_budget(of, &chain)?;
         match of {
             EffectsOf::Mix => self.set_mix_effects(chain.clone()),
             EffectsOf::Participant(id) => self.set_participant_effects(id, chain.clone()),
         }
         Ok(chain)
-    }
-
-    fn goes_on_mix(&self, applied: &Applied) -> bool {
-        let effect = self.capabilities.effects.iter().find(|effect| effect.name == applied.name);
-        effect.is_some_and(|effect| effect.kind == Kind::Video && effect.events.is_empty())
     }
 
     /// What was over the budget before is let be: taking effects off always goes.
@@ -92,16 +82,27 @@ impl Room {
         }
     }
 
-    /// What each of somebody's effects takes of a processor; `None`: he is not there.
-    pub(super) fn effect_costs(&self, id: &ParticipantId) -> Option<Vec<EffectCost>> {
+    /// What each of these effects takes of a processor; `None`: whose they are to be is not there.
+    pub(super) fn effect_costs(&self, of: &EffectsOf) -> Option<Vec<EffectCost>> {
+        let id = match of {
+            EffectsOf::Mix => return Some(self.media.mix_effect_costs()),
+            EffectsOf::Participant(id) => id,
+        };
         let participant = self.participants.iter().find(|participant| participant.id == *id)?;
         Some(participant.tracks().flat_map(|track| self.media.effect_costs(&track.id)).collect())
     }
 
-    /// Told to everybody, if whose track it is is still known.
-    pub(super) fn on_effect_reported(&mut self, track: TrackId, report: EffectReport) {
-        let Some(owner) = self.participants.iter().find(|participant| participant.owns_track(&track)) else { return };
-        let participant = owner.id.clone();
+    /// Told to everybody, if whose track it is is still known, or the mix still has effects.
+    pub(super) fn on_effect_reported(&mut self, track: Option<TrackId>, report: EffectReport) {
+        let participant = match &track {
+            Some(track) => {
+                let owner = self.participants.iter().find(|participant| participant.owns_track(track));
+                let Some(owner) = owner else { return };
+                Some(owner.id.clone())
+            }
+            None if self.effects.is_empty() => return,
+            None => None,
+        };
         self.tell_all(match report {
             EffectReport::Barcode { format, text } => RoomEvent::Barcode { participant, track, format, text },
             EffectReport::Motion { moving, amount } => RoomEvent::Motion { participant, track, moving, amount },

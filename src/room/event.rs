@@ -99,10 +99,12 @@ pub enum RoomEvent {
     },
     /// An effect read a barcode or QR code.
     Barcode {
-        /// On whose picture.
-        participant: ParticipantId,
-        /// On which track.
-        track: TrackId,
+        /// On whose picture; `None`: the mix's.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        participant: Option<ParticipantId>,
+        /// On which track; `None`: on the mix.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        track: Option<TrackId>,
         /// Its kind, e.g. `QR-Code`, `EAN-13`.
         format: String,
         /// What it says.
@@ -110,10 +112,12 @@ pub enum RoomEvent {
     },
     /// An effect saw something begin to move, or cease to.
     Motion {
-        /// On whose picture.
-        participant: ParticipantId,
-        /// On which track.
-        track: TrackId,
+        /// On whose picture; `None`: the mix's.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        participant: Option<ParticipantId>,
+        /// On which track; `None`: on the mix.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        track: Option<TrackId>,
         /// It moves.
         moving: bool,
         /// The share of the picture that changed, 0 to 1.
@@ -121,19 +125,23 @@ pub enum RoomEvent {
     },
     /// An effect saw faces come, go, or (twice a second) be there.
     Face {
-        /// On whose picture.
-        participant: ParticipantId,
-        /// On which track.
-        track: TrackId,
+        /// On whose picture; `None`: the mix's.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        participant: Option<ParticipantId>,
+        /// On which track; `None`: on the mix.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        track: Option<TrackId>,
         /// All that are there.
         faces: Vec<FaceBox>,
     },
-    /// An effect measured how loud somebody is.
+    /// An effect measured how loud somebody is, or the mix.
     Level {
-        /// Who.
-        participant: ParticipantId,
-        /// On which track.
-        track: TrackId,
+        /// Who; `None`: the mix's.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        participant: Option<ParticipantId>,
+        /// On which track; `None`: on the mix.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        track: Option<TrackId>,
         /// On average over 200 ms, in decibels of full scale, −100 to 0.
         rms_db: f64,
         /// The loudest sample.

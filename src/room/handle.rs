@@ -321,12 +321,12 @@ impl RoomHandle {
         self.ask(|answer| RoomCommand::SetEffects { caller, of, chain, answer })
     }
 
-    /// What a participant's effects take of a processor, those on his pictures first; `None`: he is not there.
+    /// What effects take of a processor; `None`: whose they are to be is not there.
     ///
     /// # Errors
     /// [`RoomGone`].
-    pub async fn effect_costs(&self, participant: ParticipantId) -> Result<Option<Vec<EffectCost>>, RoomGone> {
-        self.inquire(|answer| RoomCommand::EffectCosts { participant, answer }).await
+    pub async fn effect_costs(&self, of: EffectsOf) -> Result<Option<Vec<EffectCost>>, RoomGone> {
+        self.inquire(|answer| RoomCommand::EffectCosts { of, answer }).await
     }
 
     /// Keep a picture for the room's effects.

@@ -504,7 +504,7 @@ pub enum Unsubscribe {
 pub enum EffectsOf {
     /// A participant's camera and microphone.
     Participant(ParticipantId),
-    /// The picture of the mix, and of recordings.
+    /// Picture and sound of the mix, and of recordings.
     Mix,
 }
 

@@ -68,6 +68,7 @@ enum Operation {
     EffectPreview,
     GetParticipantEffects,
     SetParticipantEffects,
+    GetMixEffects,
     SetMixEffects,
     AddPicture,
     ListPictures,
@@ -99,7 +100,7 @@ const fn route(method: &'static str, path: &'static str, access: Access, operati
 }
 
 /// All of them.
-pub const ROUTES: [Route; 52] = [
+pub const ROUTES: [Route; 53] = [
     route("GET", "/healthz", Access::Open, Operation::Health),
     route("GET", "/readyz", Access::Open, Operation::Ready),
     route("GET", "/metrics", Access::Owner, Operation::Metrics),
@@ -128,6 +129,7 @@ pub const ROUTES: [Route; 52] = [
     route("GET", "/api/effects/{name}/preview.jpg", Access::Open, Operation::EffectPreview),
     route("GET", "/api/rooms/{room}/participants/{id}/effects", Access::Participant, Operation::GetParticipantEffects),
     route("PUT", "/api/rooms/{room}/participants/{id}/effects", Access::Owner, Operation::SetParticipantEffects),
+    route("GET", "/api/rooms/{room}/effects", Access::Participant, Operation::GetMixEffects),
     route("PUT", "/api/rooms/{room}/effects", Access::Owner, Operation::SetMixEffects),
     route("POST", "/api/rooms/{room}/pictures", Access::Participant, Operation::AddPicture),
     route("GET", "/api/rooms/{room}/pictures", Access::Participant, Operation::ListPictures),
@@ -184,6 +186,7 @@ async fn perform(operation: Operation, services: &Services, call: Call) -> Resul
         Operation::EffectPreview => effects::preview(services, &call),
         Operation::GetParticipantEffects => effects::get_participant(services, call).await,
         Operation::SetParticipantEffects => effects::set_participant(services, call).await,
+        Operation::GetMixEffects => effects::get_mix(services, call).await,
         Operation::SetMixEffects => effects::set_mix(services, call).await,
         Operation::AddPicture => pictures::add(services, call).await,
         Operation::ListPictures => pictures::list(services, call).await,

@@ -125,13 +125,15 @@ for (const device of [DESK, PHONE]) {
 
 async function wholeRoom(app, bob) {
     await app.get('effects-of').selectOption('mix');
-    assert.equal(await app.get('effect-add', '[data-effect="gain"]').count(), 0, 'the mix takes pictures only');
     await bob.request('subscribe', { mix: true });
     await sees(bob, MIX, { colour: RED });
     await add(app, 'negative');
     await sees(bob, MIX, { colour: opposite(RED) });
     await app.shows('[data-testid="effects-preview"]', opposite(RED));
-    await effect(app, 'negative').locator('[data-testid="effect-remove"]').click();
+    await add(app, 'gain');
+    for (const name of ['negative', 'gain']) await effect(app, name).locator('[data-testid="effect-cost"]').waitFor();
+    await app.screenshot('effects-mix');
+    for (const name of ['negative', 'gain']) await effect(app, name).locator('[data-testid="effect-remove"]').click();
     await sees(bob, MIX, { colour: RED });
     await app.get('effects-of').selectOption({ index: 0 });
 }

@@ -125,7 +125,7 @@ async fn effects_on_the_mix_are_part_of_its_scene_and_told_to_all() {
     });
     assert_eq!(told.await, [applied("blur")]);
     assert_eq!(b.room.view().await.unwrap().effects, [applied("blur")]);
-    assert_eq!(put_on_mix(&a, &["echo"]).await, Err(EffectError::NotOnMix("echo".into()).into()));
+    assert_eq!(put_on_mix(&a, &["blur", "echo"]).await, Ok(vec![applied("blur"), applied("echo")]), "sound, too");
 }
 
 #[tokio::test(start_paused = true)]
@@ -190,14 +190,36 @@ async fn what_effects_find_is_told_to_everybody_with_whose_track_it_was() {
     let mut b = house.guest("r", "b").await;
     let track = a.publish("cam").await.tracks[1].track.id.clone();
     let report = EffectReport::Barcode { format: "QR-Code".into(), text: "https://example.org/?a=<b>".into() };
-    house.engine.tell("r", MediaEvent::EffectReported { track: TrackId::random(), report: report.clone() }).await;
-    house.engine.tell("r", MediaEvent::EffectReported { track: track.clone(), report }).await;
+    house.engine.tell("r", MediaEvent::EffectReported { track: Some(TrackId::random()), report: report.clone() }).await;
+    house.engine.tell("r", MediaEvent::EffectReported { track: Some(track.clone()), report }).await;
     let told = b.find(|event| match event {
         RoomEvent::Barcode { participant, track, format, text } => Some((participant, track, format, text)),
         _ => None,
     });
-    let expected = (a.id.clone(), track, "QR-Code".to_owned(), "https://example.org/?a=<b>".to_owned());
+    let text = "https://example.org/?a=<b>".to_owned();
+    let expected = (Some(a.id.clone()), Some(track), "QR-Code".to_owned(), text);
     assert_eq!(told.await, expected, "and a track that nobody has is nobody's");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_effects_find_on_the_mix_is_told_as_nobodys_while_it_has_effects() {
+    let house = house();
+    let a = house.guest("r", "a").await;
+    let mut b = house.guest("r", "b").await;
+    let own = a.publish("cam").await.tracks[1].track.id.clone();
+    let found = |text: &str| {
+        let report = EffectReport::Barcode { format: "QR-Code".into(), text: text.into() };
+        MediaEvent::EffectReported { track: None, report }
+    };
+    house.engine.tell("r", found("early")).await;
+    let report = EffectReport::Motion { moving: true, amount: 0.5 };
+    house.engine.tell("r", MediaEvent::EffectReported { track: Some(own), report }).await;
+    b.find(|event| matches!(event, RoomEvent::Motion { .. }).then_some(())).await;
+    put_on_mix(&a, &["blur"]).await.unwrap();
+    house.engine.tell("r", found("in time")).await;
+    let told = b.find(|event| matches!(event, RoomEvent::Barcode { .. }).then_some(event)).await;
+    let json = serde_json::json!({"type": "barcode", "format": "QR-Code", "text": "in time"});
+    assert_eq!(serde_json::to_value(told).unwrap(), json, "neither `participant` nor `track`");
 }
 
 fn see(

@@ -182,9 +182,8 @@ export function effectsView(session) {
     preview.show(of);
   }
 
-  // The mix's are not measured.
   async function measure() {
-    if (of === 'mix' || !chain.length || document.hidden) return;
+    if (!chain.length || document.hidden) return;
     const whom = of;
     const costs = await listCosts(session.room, session.access, whom).catch(() => []);
     if (!isOpen || whom !== of) return;
@@ -218,7 +217,7 @@ export function effectsView(session) {
   }
 
   function render() {
-    const known = (catalogue ?? []).filter((effect) => isForPeople(effect) && (of !== 'mix' || (effect.kind === 'video' && !effect.events?.length)));
+    const known = (catalogue ?? []).filter(isForPeople);
     const focused = list.contains(document.activeElement) ? document.activeElement : null;
     const [focusedKey, focusedId] = [Number(focused?.closest('[data-key]')?.dataset.key), focused?.dataset.testid];
     cards = chain.map((one, index) => effectCard(one, effectOf(one.name), { index, count: chain.length }, {

@@ -5,7 +5,7 @@
 
 use std::{
     convert::Infallible,
-    sync::{Arc, Mutex, MutexGuard, Weak},
+    sync::{Arc, Mutex, MutexGuard, Weak, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -15,13 +15,15 @@ use tokio_util::task::TaskTracker;
 use super::{
     MixBudget, PipelineEvent, RoomClock, TrackTable,
     decoder::{Decoder, Decoders},
+    effect::{CostBook, Reports, Turn},
     mix_budget::Share,
-    mixer::{Canvas, Look, Mixer, Parts, Tap, Taps},
+    mixer::{Canvas, EffectLines, Look, Mixer, Parts, Tap, Taps},
     preset::{AudioCodec, Presets},
 };
 use crate::{
+    effect::Applied,
     media::{
-        MediaError, MediaEvent, Scene,
+        EffectCost, MediaError, MediaEvent, Scene,
         graph::{Graph, NodeKind},
     },
     room::id::TrackId,
@@ -39,6 +41,8 @@ pub struct Mixes {
     budget: MixBudget,
     events: mpsc::Sender<MediaEvent>,
     wanted: Arc<watch::Sender<Wanted>>,
+    /// Who tells what effects find in the picture, and who what they find in the sound.
+    turns: [Turn; 2],
     running: Arc<Mutex<Vec<Running>>>,
     tasks: TaskTracker,
 }
@@ -73,6 +77,7 @@ pub struct Mix {
     taps: Taps,
     failure: watch::Receiver<Option<MediaError>>,
     decoders: InUse,
+    lines: EffectLines,
     wanted: watch::Receiver<Wanted>,
     /// Dropping it tells the task.
     _in_use: oneshot::Sender<Infallible>,
@@ -97,6 +102,7 @@ impl Mixes {
             budget: budget.clone(),
             events,
             wanted: Arc::new(watch::Sender::default()),
+            turns: Default::default(),
             running: Arc::default(),
             tasks: TaskTracker::new(),
         }
@@ -171,6 +177,7 @@ impl Mixes {
         let decoders = InUse::default();
         let begin = self.clock.running_time();
         let name = begin.nseconds().to_string();
+        let lines = self.effect_lines(look);
         let job = Job {
             name: name.clone(),
             begin,
@@ -179,6 +186,7 @@ impl Mixes {
             wanted: self.wanted.subscribe(),
             decoders: decoders.clone(),
             taps: taps.clone(),
+            lines: lines.clone(),
             _share: share,
         };
         self.tasks.spawn(job.run(last_gone, failed));
@@ -193,9 +201,24 @@ impl Mixes {
             taps,
             failure,
             decoders,
+            lines,
             wanted: self.wanted.subscribe(),
             _in_use: in_use,
         })
+    }
+
+    /// How loud it is without somebody is not how loud the mix is.
+    fn effect_lines(&self, look: &Look) -> EffectLines {
+        let [pictures, sound] = self.turns.each_ref().map(|turn| Reports::of_mix(turn, &self.events));
+        let sound = if look.without.is_empty() { sound } else { Reports::default() };
+        EffectLines { pictures, sound, ..EffectLines::default() }
+    }
+
+    /// What each effect on the mixes takes, over all that are made now: those on the picture first.
+    pub fn effect_costs(&self) -> Vec<EffectCost> {
+        let mixes: Vec<_> = self.running().iter().filter_map(|running| running.mix.upgrade()).collect();
+        let of = |book: fn(&EffectLines) -> &CostBook| together(mixes.iter().map(|mix| book(&mix.lines).read()));
+        of(|lines| &lines.picture_costs).into_iter().chain(of(|lines| &lines.sound_costs)).collect()
     }
 
     fn running(&self) -> MutexGuard<'_, Vec<Running>> {
@@ -263,7 +286,8 @@ impl Mix {
                 graph.join(&format!("decoder-{track}"), &mix, "raw");
             }
             let tiles = self.wanted.borrow().scene.tiles.len().to_string();
-            graph.add(&mix, NodeKind::Mixer, &label, &[("tiles", tiles)]);
+            let every = self.lines.every.load(Relaxed).max(1).to_string();
+            graph.add(&mix, NodeKind::Mixer, &label, &[("tiles", tiles), ("every", every)]);
             graph.add(&encoder, NodeKind::Encoder, &self.encoders, &[]);
             graph.join(&mix, &encoder, &raw);
         }
@@ -280,6 +304,7 @@ struct Job {
     wanted: watch::Receiver<Wanted>,
     decoders: InUse,
     taps: Taps,
+    lines: EffectLines,
     /// Given back when all of it is gone.
     _share: Share,
 }
@@ -302,9 +327,9 @@ impl Job {
 
     /// Off the runtime's threads: elements are made, and plugins loaded.
     async fn build(&self) -> Result<(Mixer, mpsc::Receiver<PipelineEvent>), MediaError> {
-        let (name, look, taps) = (self.name.clone(), self.look.clone(), self.taps.clone());
+        let (name, look, taps, lines) = (self.name.clone(), self.look.clone(), self.taps.clone(), self.lines.clone());
         let Mixes { clock, decoders, presets, .. } = self.mixes.clone();
-        blocking(move || Mixer::new(&name, &clock, &decoders, &presets, look, &taps)).await?
+        blocking(move || Mixer::new(&name, &clock, &decoders, &presets, look, &taps, lines)).await?
     }
 
     async fn play(
@@ -325,6 +350,7 @@ impl Job {
                     let now = self.mixes.clock.running_time();
                     self.apply(mixer, now).await?;
                 }
+                () = self.lines.alarm.notified() => self.mend(mixer).await?,
                 () = reach(&clock, tidy_at) => self.tidy(mixer).await?,
                 Some(event) = events.recv() => {
                     if let PipelineEvent::Failed(error) = event {
@@ -347,6 +373,27 @@ impl Job {
         Ok(())
     }
 
+    /// Takes off what has failed.
+    async fn mend(&self, mixer: &mut Option<Mixer>) -> Result<(), MediaError> {
+        let Some(mut mended) = mixer.take() else { return Ok(()) };
+        let (mended, failed) = blocking(move || {
+            let failed = mended.mend();
+            (mended, failed)
+        })
+        .await?;
+        *mixer = Some(mended);
+        if let Some((chain, error)) = failed {
+            tracing::error!("the mix goes on without its effects: {error}");
+            self.tell_failed(chain, error).await;
+        }
+        Ok(())
+    }
+
+    async fn tell_failed(&self, chain: Vec<Applied>, error: MediaError) {
+        // An error means that the room has gone.
+        let _ = self.mixes.events.send(MediaEvent::MixEffectsFailed { chain, error }).await;
+    }
+
     async fn apply(&mut self, mixer: &mut Option<Mixer>, from: gst::ClockTime) -> Result<(), MediaError> {
         let wanted = self.wanted.borrow_and_update().clone();
         let Some(mut changing) = mixer.take() else { return Ok(()) };
@@ -358,13 +405,32 @@ impl Job {
         let (changed, effects) = changed.await?;
         if let Err(error) = effects {
             tracing::error!("the mix keeps the effects it has: {error}");
-            // An error means that the room has gone.
-            let _ = self.mixes.events.send(MediaEvent::MixEffectsFailed { chain, error }).await;
+            self.tell_failed(chain, error).await;
         }
         *self.decoders.lock().expect("nothing panics under this lock") = changed.decoders();
         *mixer = Some(changed);
         Ok(())
     }
+}
+
+/// What several mixes took for the same effects, by their names, in the order of the first.
+fn together(mixes: impl Iterator<Item = Vec<EffectCost>>) -> Vec<EffectCost> {
+    let mut all: Vec<EffectCost> = Vec::new();
+    for costs in mixes {
+        if all.iter().map(|cost| &cost.name).ne(costs.iter().map(|cost| &cost.name)) {
+            // Most of them have changed over already, or none.
+            if all.is_empty() {
+                all = costs
+            }
+            continue;
+        }
+        for (sum, cost) in all.iter_mut().zip(costs) {
+            let frames = sum.frames + cost.frames;
+            let cpu_ms = sum.cpu_ms_per_frame * sum.frames as f64 + cost.cpu_ms_per_frame * cost.frames as f64;
+            (sum.frames, sum.cpu_ms_per_frame) = (frames, cpu_ms / frames.max(1) as f64);
+        }
+    }
+    all
 }
 
 /// One that runs. One that failed is left to those who have not noticed yet.

@@ -486,6 +486,10 @@ impl MediaRoom for GstRoom {
         self.effects.get(track).map(EffectedTrack::costs).unwrap_or_default()
     }
 
+    fn mix_effect_costs(&self) -> Vec<EffectCost> {
+        self.mixes.effect_costs()
+    }
+
     fn graph(&self) -> Graph {
         let mut graph = Graph::default();
         for (id, connected) in &self.publishers {

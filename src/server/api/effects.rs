@@ -31,7 +31,7 @@ pub struct Catalogue<'a> {
 pub struct Running {
     /// The chain.
     effects: Vec<Applied>,
-    /// What each of it takes, measured since it was put on; nothing while nobody publishes.
+    /// What each of it takes, measured since it was put on; nothing while nobody publishes, or nobody wants the mix.
     costs: Vec<EffectCost>,
 }
 
@@ -95,11 +95,27 @@ pub async fn get_participant(services: &Services, call: Call) -> Result<Response
     let view = room.view().await?;
     let participant = view.participants.into_iter().find(|participant| participant.id == whose);
     let effects = participant.ok_or(ChangeError::NoSuchParticipant)?.effects;
-    let costs = room.effect_costs(whose).await?.unwrap_or_default();
+    let costs = room.effect_costs(EffectsOf::Participant(whose)).await?.unwrap_or_default();
     json(StatusCode::OK, &Running { effects, costs })
 }
 
-/// Replace the effects on the picture of the mix, and of recordings; an empty list takes them off.
+/// The effects on the mix, and what each takes of a processor.
+#[utoipa::path(
+    get, path = "/api/rooms/{room}/effects", tag = "effects",
+    params(("room" = String, Path, description = "its name")),
+    responses(
+        (status = 200, body = Running, description = "`costs` is over all mixes that are made now, pictures and sound."),
+        (status = 404, description = "`no_such_room`", body = Problem),
+    ),
+)]
+pub async fn get_mix(services: &Services, call: Call) -> Result<Response, Problem> {
+    let (room, _) = room_of(services, &call).await?;
+    let effects = room.view().await?.effects;
+    let costs = room.effect_costs(EffectsOf::Mix).await?.unwrap_or_default();
+    json(StatusCode::OK, &Running { effects, costs })
+}
+
+/// Replace the effects on picture and sound of the mix, and of recordings; an empty list takes them off.
 #[utoipa::path(
     put, path = "/api/rooms/{room}/effects", tag = "effects",
     params(("room" = String, Path, description = "its name")),

@@ -2,6 +2,7 @@
 
 mod chain;
 mod cost;
+mod guard;
 mod native;
 mod pace;
 mod report;
@@ -11,6 +12,6 @@ mod track;
 pub use chain::{Chain, live_chains};
 pub use cost::CostBook;
 pub use native::Album;
-pub use report::Reports;
+pub use report::{Reports, Turn};
 pub use slot::Slot;
 pub use track::EffectedTrack;

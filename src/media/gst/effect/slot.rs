@@ -2,14 +2,16 @@
 //! two frames.
 
 use std::{
-    sync::{Arc, Mutex, mpsc},
+    sync::{Arc, Mutex, atomic::AtomicU32, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
 use gst::prelude::*;
 
-use super::{Chain, CostBook, Reports, chain::failed};
+use tokio::sync::Notify;
+
+use super::{Chain, CostBook, Reports, chain::failed, guard::Guard};
 use crate::{
     effect::Applied,
     media::{Kind, MediaError, gst::preset::Presets},
@@ -28,7 +30,7 @@ pub struct Slot {
     before: gst::Element,
     after: gst::Element,
     chain: Option<Chain>,
-    is_cautious: bool,
+    guard: Option<Guard>,
     reports: Reports,
     costs: CostBook,
 }
@@ -42,15 +44,17 @@ impl Slot {
             before: before.clone(),
             after: after.clone(),
             chain: None,
-            is_cautious: false,
+            guard: None,
             reports: Reports::default(),
             costs: CostBook::default(),
         }
     }
 
-    /// Tries each chain before it is put in: for a pipeline that nothing is to harm.
-    pub fn cautious(self) -> Self {
-        Self { is_cautious: true, ..self }
+    /// For a pipeline that nothing is to harm: each chain is tried before it is put in. One that fails in the
+    /// stream is left out of it, and `alarm` rings; one that is slow is given every so many pictures.
+    pub fn guarded(self, every: Arc<AtomicU32>, alarm: Arc<Notify>) -> Self {
+        let guard = Guard::new(self.kind, &self.before, &self.after, every, alarm);
+        Self { guard: Some(guard), ..self }
     }
 
     /// Tells what effects find to `reports`, and what they cost to `costs`.
@@ -68,7 +72,7 @@ impl Slot {
             before: none.clone().upcast(),
             after: none.upcast(),
             chain: None,
-            is_cautious: false,
+            guard: None,
             reports: Reports::default(),
             costs: CostBook::default(),
         }
@@ -81,6 +85,9 @@ impl Slot {
     /// [`MediaError::Unavailable`] if an effect cannot be built, [`MediaError::Element`] if it does
     /// not fit, [`MediaError::Deadline`] if the stream hangs.
     pub fn set(&mut self, presets: &Presets, spec: &[Applied]) -> Result<(), MediaError> {
+        if self.failure().is_some() {
+            self.swap(None)?;
+        }
         if self.chain.as_ref().map_or(&[][..], Chain::spec) == spec {
             return Ok(());
         }
@@ -89,17 +96,23 @@ impl Slot {
         {
             return Ok(());
         }
-        if self.is_cautious && !spec.is_empty() {
+        if self.guard.is_some() && !spec.is_empty() {
             Chain::build(presets, self.kind, spec, &Reports::default())?.play_once()?;
         }
         let next = if spec.is_empty() { None } else { Some(Chain::build(presets, self.kind, spec, &self.reports)?) };
         self.swap(next)
     }
 
+    /// Why the chain that is here was left out of the stream.
+    pub fn failure(&self) -> Option<MediaError> {
+        self.guard.as_ref().and_then(Guard::failure)
+    }
+
     fn swap(&mut self, next: Option<Chain>) -> Result<(), MediaError> {
         let pipeline = self.pipeline.upgrade().ok_or_else(|| failed(&"the pipeline is gone"))?;
         if let Some(next) = &next {
             pipeline.add(next.element()).map_err(|error| failed(&error))?;
+            self.guard.iter().for_each(|guard| guard.watch(next.element()));
             next.element().sync_state_with_parent().map_err(|error| failed(&error))?;
         }
         let relinked = self.relink(next.as_ref());
@@ -128,6 +141,7 @@ impl Slot {
             old: element(self.chain.as_ref()),
             new: element(next),
             after: self.after.clone(),
+            guard: self.guard.clone(),
             done: Mutex::new(Some(done)),
         });
         let frames = gst::PadProbeType::BLOCK | gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
@@ -168,6 +182,7 @@ struct Swap {
     old: Option<gst::Element>,
     new: Option<gst::Element>,
     after: gst::Element,
+    guard: Option<Guard>,
     done: Mutex<Option<mpsc::Sender<Result<(), MediaError>>>>,
 }
 
@@ -189,8 +204,10 @@ impl Swap {
     }
 
     fn relink(&self) -> Result<(), MediaError> {
+        // Frames may go past the old one.
+        let old = self.guard.as_ref().map_or_else(|| self.old.clone(), Guard::linked);
         let row = |middle| row(&self.before, middle, &self.after);
-        let (old, new) = (row(self.old.as_ref()), row(self.new.as_ref()));
+        let (old, new) = (row(old.as_ref()), row(self.new.as_ref()));
         old.windows(2).for_each(|pair| pair[0].unlink(pair[1]));
         let linked = gst::Element::link_many(&new);
         if let Err(error) = &linked {
@@ -198,6 +215,7 @@ impl Swap {
             gst::Element::link_many(&old).map_err(|error| failed(&error))?;
             return Err(failed(error));
         }
+        self.guard.iter().for_each(|guard| guard.link(self.new.as_ref()));
         Ok(())
     }
 }

@@ -116,7 +116,8 @@ impl AudioMix {
     }
 }
 
-fn audio_caps() -> gst::Caps {
+/// 48 kHz stereo, S16.
+pub fn audio_caps() -> gst::Caps {
     gst_audio::AudioCapsBuilder::new_interleaved()
         .format(gst_audio::AudioFormat::S16le)
         .rate(48_000)
@@ -124,7 +125,7 @@ fn audio_caps() -> gst::Caps {
         .build()
 }
 
-fn caps_filter(caps: &gst::Caps) -> Result<gst::Element, MediaError> {
+pub fn caps_filter(caps: &gst::Caps) -> Result<gst::Element, MediaError> {
     let filter = make("capsfilter")?;
     filter.set_property("caps", caps);
     Ok(filter)

@@ -5,6 +5,7 @@ mod backdrop;
 mod branch;
 mod caption;
 mod drift;
+mod effects;
 mod glide;
 mod live;
 pub(super) mod picture;
@@ -25,15 +26,16 @@ use tokio::sync::mpsc;
 use super::{
     OwnedPipeline, PipelineEvent, RoomClock, TrackTable,
     decoder::{Decoder, Decoders},
-    effect::Slot,
     preset::{AudioCodec, Presets},
 };
 use crate::{
-    effect::{Applied, Value},
+    effect::Applied,
     media::{Kind, LayoutChoice, MediaError, Scene},
     room::id::{ParticipantId, TrackId},
 };
 use audio::AudioMix;
+pub use effects::EffectLines;
+use effects::MixEffects;
 use video::VideoMix;
 
 /// Jitter buffer of the publishers and time to decode: fixed from the start, so that nobody's
@@ -78,7 +80,7 @@ pub struct Look {
     pub codec: AudioCodec,
     /// Tracks that are not heard in it: a listener's own, who is not to hear himself.
     pub without: Vec<TrackId>,
-    /// Tracks with their effects, and the picture with the room's.
+    /// Tracks with their effects, and picture and sound with the room's.
     pub effects: bool,
 }
 
@@ -202,8 +204,7 @@ fn ask(pad: &gst::Pad, at: gst::ClockTime, epoch: gst::ClockTime) {
 pub struct Mixer {
     pipeline: OwnedPipeline,
     video: Option<VideoMix>,
-    /// On the picture, if there is one.
-    effects: Option<Slot>,
+    effects: MixEffects,
     audio: Option<AudioMix>,
     with_effects: bool,
     presets: Arc<Presets>,
@@ -226,19 +227,19 @@ impl Mixer {
         presets: &Arc<Presets>,
         look: Look,
         taps: &Taps,
+        lines: EffectLines,
     ) -> Result<(Self, mpsc::Receiver<PipelineEvent>), MediaError> {
         let (pipeline, events) = OwnedPipeline::new(&format!("mix-{name}"), clock);
         let inner = pipeline.pipeline();
         let epoch = Arc::new(AtomicU64::new(0));
         let Look { layout, canvas, parts, codec, without, effects: with_effects } = look;
-        let (mut video, mut effects, mut audio) = (None, None, None);
+        let (mut video, mut audio, mut effects) = (None, None, MixEffects::new(presets, lines));
         if parts.video {
             let mut mix = VideoMix::new(inner, decoders, presets.slate()?, canvas)?;
             let h264 =
                 gst::Caps::builder("video/x-h264").field("stream-format", "avc").field("alignment", "au").build();
             let encoder = presets.video_encoder()?.build(canvas.width, canvas.height, canvas.fps)?;
-            let (slot, output) = effects_behind(inner, mix.output(), canvas)?;
-            effects = Some(slot);
+            let output = effects.behind_picture(inner, mix.output(), canvas)?;
             encode(inner, &output, encoder, &h264, Kind::Video, taps, &epoch)?;
             mix.with_effects = with_effects;
             video = Some(mix);
@@ -251,7 +252,8 @@ impl Mixer {
                 }
                 AudioCodec::Opus => gst::Caps::builder("audio/x-opus").build(),
             };
-            encode(inner, mix.output(), presets.audio_encoder(codec)?.build()?, &caps, Kind::Audio, taps, &epoch)?;
+            let output = effects.behind_sound(inner, mix.output())?;
+            encode(inner, &output, presets.audio_encoder(codec)?.build()?, &caps, Kind::Audio, taps, &epoch)?;
             mix.with_effects = with_effects;
             audio = Some(mix);
         }
@@ -286,7 +288,7 @@ impl Mixer {
     /// A track that cannot be mixed is left out and logged: the others are not to suffer for it.
     ///
     /// # Errors
-    /// As [`Slot::set`], of the scene's effects: all else is as the scene says, and the effects are as before.
+    /// As [`MixEffects::set`], of the scene's effects: all else is as the scene says, and the effects are as before.
     pub fn set_scene(&mut self, scene: &Scene, tracks: &TrackTable, from: gst::ClockTime) -> Result<(), MediaError> {
         let mut has_clock = false;
         if let Some(video) = &mut self.video {
@@ -302,9 +304,13 @@ impl Mixer {
             let audible: Vec<_> = scene.audio.iter().filter(|track| !self.without.contains(track)).cloned().collect();
             audio.set_tracks(&audible, tracks);
         }
-        let mut effects = if self.with_effects { scene.effects.clone() } else { Vec::new() };
-        effects.extend(has_clock.then(clock));
-        self.effects.as_mut().map_or(Ok(()), |slot| slot.set(&self.presets, &effects))
+        self.effects.show_clock(has_clock);
+        self.effects.set(if self.with_effects { &scene.effects } else { &[] })
+    }
+
+    /// As [`MixEffects::mend`]: after the alarm of its [`EffectLines`].
+    pub fn mend(&mut self) -> Option<(Vec<Applied>, MediaError)> {
+        self.effects.mend()
     }
 
     /// When there is something to [tidy](Self::tidy), in running time of the room.
@@ -336,29 +342,6 @@ impl Mixer {
         drop((video, audio));
         ended
     }
-}
-
-/// The effect that draws the time: in the corner where neither names nor the title are.
-fn clock() -> Applied {
-    let params = [("format", "time"), ("corner", "top-right")];
-    Applied {
-        name: "clock".into(),
-        params: params.map(|(name, value)| (name.to_owned(), Value::Text(value.to_owned()))).into(),
-    }
-}
-
-/// Where effects on the mix go, and the element behind them: whatever they do to the picture's size
-/// and format, the encoder does not notice.
-fn effects_behind(
-    pipeline: &gst::Pipeline,
-    source: &gst::Element,
-    canvas: Canvas,
-) -> Result<(Slot, gst::Element), MediaError> {
-    let (convert, format) = (make("videoconvertscale")?, make("capsfilter")?);
-    let caps = picture::raw_caps(canvas.width, canvas.height).framerate((canvas.fps as i32, 1).into()).build();
-    format.set_property("caps", caps);
-    add_behind(pipeline, source, &[convert.clone(), format.clone()])?;
-    Ok((Slot::new(pipeline, Kind::Video, source, &convert).cautious(), format))
 }
 
 /// Puts an encoder behind `source`, and gives what comes out to the taps.
