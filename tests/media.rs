@@ -3,6 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
+#[path = "common/content.rs"]
+#[allow(dead_code, reason = "this binary uses a part of it")]
+mod content;
+#[path = "media/inlet.rs"]
+mod inlet;
 
 use std::{
     collections::HashMap,

@@ -217,6 +217,11 @@ pub enum EdgeChoice {
 }
 
 impl EdgeChoice {
+    /// Publishers are received by the fan-out edge, whatever they offer.
+    pub fn publishers_fan_out(self) -> bool {
+        self == Self::Fanout
+    }
+
     /// Viewers of forwarded tracks are served by the fan-out edge.
     pub fn viewers_fan_out(self) -> bool {
         self != Self::Webrtcbin

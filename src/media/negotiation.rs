@@ -163,8 +163,8 @@ pub fn accept_subscriber<T>(
 
 /// Whether GStreamer's webrtcbin made the offer that has these sections: it calls them `video0`, `audio1`,
 /// by kind and place. Its certificates are of a kind that not every edge takes.
-pub fn is_of_gstreamer(sections: &[AcceptedSection]) -> bool {
-    sections.iter().any(|section| {
+pub fn is_of_gstreamer<'a>(sections: impl IntoIterator<Item = &'a AcceptedSection>) -> bool {
+    sections.into_iter().any(|section| {
         let kind = if section.kind == Kind::Video { "video" } else { "audio" };
         section.mid.strip_prefix(kind).is_some_and(|place| place.parse() == Ok(section.line))
     })

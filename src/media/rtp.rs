@@ -84,6 +84,12 @@ impl Ingress {
         self.source = None;
     }
 
+    /// A timestamp of that source as it leaves; `None` if packets are not of that source.
+    pub fn timestamp(&self, ssrc: u32, timestamp: u32) -> Option<u32> {
+        let source = self.source.as_ref().filter(|source| source.ssrc == ssrc)?;
+        Some(timestamp.wrapping_add(source.timestamp_offset))
+    }
+
     /// The packet to forward, or `None` if there is none: not RTP, seen before, far too late, or of
     /// a second source while the first is alive. `now` is any clock that does not go back.
     pub fn accept(&mut self, bytes: &[u8], now: Duration) -> Option<Normalised> {
@@ -136,10 +142,7 @@ impl Ingress {
     }
 
     fn rewrite(&self, packet: &RtpPacket<'_>, sequence: u16, timestamp: u32, level: Option<AudioLevel>) -> Vec<u8> {
-        let extension = level.map(|level| {
-            let loudness = level.peak_db.unsigned_abs() | if level.voice { 0x80 } else { 0 };
-            [AUDIO_LEVEL_ID << 4, loudness, 0, 0]
-        });
+        let extension = level.map(level_extension);
         let mut builder = RtpPacketBuilder::new()
             .payload_type(payload_number(self.codec))
             .ssrc(self.ssrc)
@@ -254,7 +257,7 @@ impl Classifier {
 }
 
 /// The profile of one-byte header extensions (RFC 8285 §4.2).
-const ONE_BYTE_PROFILE: u16 = 0xBEDE;
+pub const ONE_BYTE_PROFILE: u16 = 0xBEDE;
 
 /// A header extension's data, in the one-byte or the two-byte form (RFC 8285 §4.2, §4.3).
 fn extension<'a>(packet: &'a RtpPacket<'_>, wanted: u8) -> Option<&'a [u8]> {
@@ -281,6 +284,12 @@ fn extension<'a>(packet: &'a RtpPacket<'_>, wanted: u8) -> Option<&'a [u8]> {
         data = rest;
     }
     None
+}
+
+/// A loudness as a packet's only header extension, under [`ONE_BYTE_PROFILE`].
+pub fn level_extension(level: AudioLevel) -> [u8; 4] {
+    let loudness = level.peak_db.unsigned_abs() | if level.voice { 0x80 } else { 0 };
+    [AUDIO_LEVEL_ID << 4, loudness, 0, 0]
 }
 
 /// How loud a packet in Salon's numbers is, if it says so.

@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 /// What is further than this from a packet's arrival is no capture time, but a report that is wrong.
@@ -46,6 +46,37 @@ pub fn sender_reports(mut compound: &[u8]) -> Vec<SenderReport> {
         compound = rest;
     }
     reports
+}
+
+/// A wallclock as sender reports have it, in nanoseconds since 1900; `None` if it is from before 1970 or no time.
+pub fn since_1900(time: SystemTime) -> Option<i64> {
+    /// Seconds from 1900 to 1970.
+    const TO_1970: i64 = 2_208_988_800;
+    let since_1970 = i64::try_from(time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_nanos()).ok()?;
+    since_1970.checked_add(TO_1970 * 1_000_000_000)
+}
+
+/// A compound RTCP packet (RFC 3550 §6.1) of a sender report and the name of who sends; receivers play sources of
+/// one name in step. `cname`: 255 bytes at most are taken.
+pub fn compound(report: SenderReport, cname: &str) -> Vec<u8> {
+    let cname = &cname.as_bytes()[..cname.len().min(255)];
+    let (seconds, rest) = (report.ntp_ns / 1_000_000_000, report.ntp_ns % 1_000_000_000);
+    let mut packet = vec![0x80, 200, 0, 6];
+    packet.extend(report.ssrc.to_be_bytes());
+    packet.extend((seconds as u32).to_be_bytes());
+    packet.extend((((rest << 32) / 1_000_000_000) as u32).to_be_bytes());
+    packet.extend(report.rtp.to_be_bytes());
+    // How much was sent, of which nobody has use.
+    packet.extend([0; 8]);
+    let mut items = vec![1, cname.len() as u8];
+    items.extend(cname);
+    // Ends with a byte of 0 at least, on a word.
+    items.resize((items.len() + 1).next_multiple_of(4), 0);
+    packet.extend([0x81, 202]);
+    packet.extend((1 + (items.len() / 4) as u16).to_be_bytes());
+    packet.extend(report.ssrc.to_be_bytes());
+    packet.extend(items);
+    packet
 }
 
 /// One publisher's wallclock against our time, shared by its tracks.
@@ -137,6 +168,23 @@ mod tests {
         }
         assert_eq!(sender_reports(&[0x80, 200, 0, 0]), []);
         assert_eq!(sender_reports(&[0xFF; 40]), []);
+    }
+
+    #[test]
+    fn a_report_is_written_as_it_is_read() {
+        let expected = SenderReport { ssrc: 7, ntp_ns: NTP + 123_456_789, rtp: 90_001 };
+        for cname in ["", "a", "ab", "abc", "room"] {
+            let compound = compound(expected, cname);
+            assert_eq!(compound.len() % 4, 0, "{cname}");
+            let [report] = sender_reports(&compound)[..] else { panic!("{compound:?}") };
+            assert_eq!((report.ssrc, report.rtp), (expected.ssrc, expected.rtp));
+            assert!((report.ntp_ns - expected.ntp_ns).abs() <= 1, "{report:?}");
+            let sdes = &compound[28..];
+            assert_eq!((sdes[1], usize::from(sdes[3]) * 4 + 4), (202, sdes.len()), "{cname}");
+            assert_eq!(&sdes[10..10 + cname.len()], cname.as_bytes());
+            assert_eq!(sdes.last(), Some(&0));
+        }
+        assert_eq!(since_1900(SystemTime::UNIX_EPOCH), Some(2_208_988_800_000_000_000));
     }
 
     #[test]

@@ -163,6 +163,29 @@ test("a publisher's rate rises through transport-wide congestion control, and on
     assert.ok(untold.allowed > 0 && untold.allowed < 0.6 * ENOUGH_MBIT, `it rises without feedback: ${JSON.stringify(untold)}`);
 });
 
+test('who publishes through the fan-out edge is seen and heard, at a rate that rises', async (t) => {
+    const server = await startServer(t, { env: { SALON_EDGE: 'fanout' } });
+    const browser = await launch(t);
+    const [ann, bob] = await Promise.all([0, 1].map(() => enter(browser, server)));
+    await ann.join('fanout', 'Ann');
+    await bob.join('fanout', 'Bob');
+    await appear(ann, ANN, { width: 1280, height: 720, fps: 20 });
+    await bob.subscribeAll();
+    await Promise.all([sees(bob, ann, ANN), hears(bob, ann, ANN)]);
+    const { participants } = await server.api('GET', '/api/rooms/fanout');
+    const edgesOf = ({ id }) => participants.find((one) => one.id === id).edges;
+    assert.deepEqual([edgesOf(ann).publishes, edgesOf(bob).watches], [['fanout'], ['fanout']]);
+    await bob.waitFor({ type: 'speaking' });
+    await ann.publish({ connection: 'noise', video: { width: 1280, height: 720, fps: 20, detail: true } });
+    const rates = await until(`Ann sends more than ${ENOUGH_MBIT} Mbit/s`, RISE_LIMIT_MS, async () => {
+        const now = await ratesOf(ann, 'noise');
+        if (Math.min(now.sent, now.target, now.allowed) > ENOUGH_MBIT) return now;
+        throw new Error(JSON.stringify(now));
+    });
+    t.diagnostic(JSON.stringify(rates));
+    assert.deepEqual([...(await ann.events('client-error')), ...(await bob.events('client-error'))], []);
+});
+
 // In Mbit/s: what a publication sends of its picture in a second, what its encoder is told to make,
 // and what the browser takes the network to bear.
 async function ratesOf(publisher, connection) {

@@ -148,6 +148,11 @@ impl Client {
 
     /// A client that sends; [`offer`](Self::offer) comes next.
     pub async fn sender(sends: Sends) -> Arc<Self> {
+        Self::build(Self::launch(sends), Conditions::default()).await
+    }
+
+    /// Its launch line, for [`of`](Self::of).
+    pub fn launch(sends: Sends) -> String {
         let mut launch = String::from(Self::WEBRTC);
         for (index, (codec, colour)) in sends.video.into_iter().enumerate() {
             launch.push_str(&Self::video_branch(index, codec, colour));
@@ -159,7 +164,7 @@ impl Client {
                  application/x-rtp,media=audio,encoding-name=OPUS,payload=97,encoding-params=(string)2 ! webrtc. "
             ));
         }
-        Self::build(launch, Conditions::default()).await
+        launch
     }
 
     /// A client that sends what a launch line says, to its element `webrtc`; `paint` is called with the bin before
@@ -287,6 +292,11 @@ impl Client {
         self.create("create-offer", "offer").await
     }
 
+    /// The same with sections that are named as no webrtcbin names them; [`take_answer`](Self::take_answer) knows.
+    pub async fn offer_as_browsers_do(&self) -> String {
+        renamed(&self.offer().await, [("video", "v"), ("audio", "a")])
+    }
+
     pub fn local_description(&self) -> String {
         self.webrtc.property::<WebRTCSessionDescription>("local-description").sdp().as_text().unwrap()
     }
@@ -310,7 +320,8 @@ impl Client {
     }
 
     pub async fn take_answer(&self, answer: &str) {
-        self.set("set-remote-description", WebRTCSDPType::Answer, answer).await;
+        let answer = renamed(answer, [("v", "video"), ("a", "audio")]);
+        self.set("set-remote-description", WebRTCSDPType::Answer, &answer).await;
     }
 
     pub fn take_candidate(&self, candidate: &IceCandidate) {
@@ -380,6 +391,24 @@ impl Drop for Client {
         let pipeline = self.pipeline.clone();
         std::thread::spawn(move || pipeline.set_state(gst::State::Null));
     }
+}
+
+/// A description whose mids, made of a word and a number, have other words.
+fn renamed(sdp: &str, words: [(&str, &str); 2]) -> String {
+    let mid = |mid: &str| {
+        let other = words.iter().find_map(|(from, to)| {
+            let number = mid.strip_prefix(from)?.parse::<u32>().ok()?;
+            Some(format!("{to}{number}"))
+        });
+        other.unwrap_or_else(|| mid.to_owned())
+    };
+    let line = |line: &str| match line.split_once(':') {
+        Some((name @ ("a=mid" | "a=group"), value)) => {
+            format!("{name}:{}\r\n", value.split(' ').map(mid).collect::<Vec<_>>().join(" "))
+        }
+        _ => format!("{line}\r\n"),
+    };
+    sdp.lines().map(line).collect()
 }
 
 /// A clock of its own, which goes that much faster than the system's.

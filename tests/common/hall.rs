@@ -77,14 +77,23 @@ impl Hall {
 
     /// A client that sends publishes.
     pub async fn publish_client(&self, client: Arc<Client>) -> Attendee {
-        let offer = client.offer().await;
+        self.publish_as(client, false).await
+    }
+
+    /// The same; nothing but its packets tells that it is there.
+    pub async fn publish_alone(&self, client: Arc<Client>) -> Attendee {
+        self.publish_as(client, true).await
+    }
+
+    async fn publish_as(&self, client: Arc<Client>, alone: bool) -> Attendee {
+        let offer = client.offer_as_browsers_do().await;
         let connection = new_connection("publication");
         let sections = negotiation::accept(&offer, &CodecName::ALL).unwrap();
         let media: Vec<PublishedMedia> =
             sections.into_iter().map(|section| PublishedMedia { track: TrackId::random(), section }).collect();
         let tracks = media.iter().map(|media| media.track.clone()).collect();
         self.enter(&connection, &client, |room| {
-            room.publish(connection.clone(), Publication { sdp: offer, media, alone: false })
+            room.publish(connection.clone(), Publication { sdp: offer, media, alone })
         });
         Attendee { connection, client, tracks }
     }

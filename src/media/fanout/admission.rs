@@ -1,7 +1,9 @@
-//! What of the net a session reads: viewers send checks, handshakes and reports, in bounds. str0m remembers
-//! every address that a check came from, and sends again whatever a report asks for.
+//! What of the net a session reads: checks, handshakes and reports, of publishers media too, in bounds. str0m
+//! remembers every address that a check came from, and every source of media, and sends again whatever a report
+//! asks for.
 
 use std::{
+    collections::HashSet,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -13,6 +15,8 @@ const REPORTS_PER_SECOND: f64 = 6_000.0;
 /// Addresses that checks may come from; further ones one a second.
 const MOST_ADDRESSES: usize = 16;
 const FURTHER_ADDRESS: Duration = Duration::from_secs(1);
+/// Sources (SSRCs) of media: a browser has two for each section and layer, and new ones now and then.
+const MOST_SOURCES: usize = 96;
 
 /// One session's bounds.
 #[derive(Debug)]
@@ -22,11 +26,15 @@ pub(super) struct Admission {
     counted: Instant,
     addresses: Vec<SocketAddr>,
     newest: Instant,
+    /// Of media, if it sends some.
+    sources: Option<HashSet<u32>>,
 }
 
 impl Admission {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { reports: MOST_REPORTS, counted: now, addresses: Vec::new(), newest: now }
+    /// `publishes`: media may come.
+    pub(super) fn new(now: Instant, publishes: bool) -> Self {
+        let sources = publishes.then(HashSet::new);
+        Self { reports: MOST_REPORTS, counted: now, addresses: Vec::new(), newest: now, sources }
     }
 
     /// The session may read it. RFC 7983 §7 and RFC 5761 §4 tell what it is.
@@ -35,9 +43,17 @@ impl Admission {
             [0, 1, ..] => self.takes_check(source, now),
             [0..=3 | 20..=63, ..] => true,
             [128..=191, 192..=223, ..] => self.takes_report(datagram.len(), now),
-            // Media, of which a viewer has none to send.
+            [128..=191, ..] => self.takes_media(datagram),
             _ => false,
         }
+    }
+
+    fn takes_media(&mut self, datagram: &[u8]) -> bool {
+        // A viewer has none to send.
+        let Some(sources) = &mut self.sources else { return false };
+        let Some(source) = datagram.get(8..).and_then(|rest| rest.first_chunk()) else { return false };
+        let source = u32::from_be_bytes(*source);
+        sources.contains(&source) || (sources.len() < MOST_SOURCES && sources.insert(source))
     }
 
     fn takes_check(&mut self, source: SocketAddr, now: Instant) -> bool {
@@ -79,7 +95,7 @@ mod tests {
     #[test]
     fn reports_are_read_at_a_bounded_rate_and_media_never() {
         let start = Instant::now();
-        let mut admission = Admission::new(start);
+        let mut admission = Admission::new(start, false);
         let report = |length: usize| [&[0x81, 201][..], &vec![0; length - 2]].concat();
         assert!(admission.takes(address(1), &report(1_400), start));
         assert!(!admission.takes(address(1), &report(200), start), "the bucket is empty");
@@ -92,9 +108,20 @@ mod tests {
     }
 
     #[test]
+    fn a_publishers_media_is_of_few_sources() {
+        let start = Instant::now();
+        let mut admission = Admission::new(start, true);
+        let media = |source: u32| [&[0x80, 96, 0, 1, 0, 0, 0, 0][..], &source.to_be_bytes(), &[7]].concat();
+        let taken = (0..200).filter(|source| admission.takes(address(1), &media(*source), start)).count();
+        assert_eq!(taken, MOST_SOURCES);
+        assert!(admission.takes(address(1), &media(0), start), "one that is known");
+        assert!(!admission.takes(address(1), &[0x80, 96, 0, 1], start), "cut off");
+    }
+
+    #[test]
     fn checks_come_from_few_addresses() {
         let start = Instant::now();
-        let mut admission = Admission::new(start);
+        let mut admission = Admission::new(start, false);
         let taken = (0..100).filter(|port| admission.takes(address(*port), &[0, 1, 0, 0], start)).count();
         assert_eq!(taken, MOST_ADDRESSES);
         assert!(admission.takes(address(15), &[0, 1, 0, 0], start), "one that is known");

@@ -13,7 +13,11 @@ use str0m::{
 
 use super::source::Source;
 use crate::{
-    media::{CodecName, IceCredentials, Kind, negotiation::AcceptedSection, rtp},
+    media::{
+        CodecName, IceCredentials, Kind,
+        negotiation::{self, AcceptedSection},
+        rtp,
+    },
     room::id::TrackId,
 };
 
@@ -24,11 +28,30 @@ const MID_ID: u8 = 4;
 /// A check that is not answered is repeated so often; with its pauses, up to 3 s, that is 10 s.
 const CHECK_RETRIES: usize = 5;
 
-/// What all sessions have in common, without codecs.
+/// What all viewers' sessions have in common, without codecs.
 pub(super) fn configuration(crypto: Arc<CryptoProvider>, certificate: DtlsCert) -> RtcConfig {
     let mut extensions = ExtensionMap::empty();
     extensions.set(rtp::AUDIO_LEVEL_ID, Extension::AudioLevel);
     extensions.set(MID_ID, Extension::RtpMid);
+    session(crypto, certificate, extensions)
+}
+
+/// For a publisher, with the header extensions that were accepted of his, under his numbers.
+pub(super) fn receiving(crypto: Arc<CryptoProvider>, certificate: DtlsCert, sections: &[AcceptedSection]) -> RtcConfig {
+    let mut extensions = ExtensionMap::empty();
+    for (id, uri) in sections.iter().flat_map(|section| &section.extensions) {
+        let known = match uri.as_str() {
+            negotiation::AUDIO_LEVEL => Extension::AudioLevel,
+            negotiation::MID => Extension::RtpMid,
+            negotiation::TRANSPORT_CC => Extension::TransportSequenceNumber,
+            _ => continue,
+        };
+        extensions.set(*id, known);
+    }
+    session(crypto, certificate, extensions)
+}
+
+fn session(crypto: Arc<CryptoProvider>, certificate: DtlsCert, extensions: ExtensionMap) -> RtcConfig {
     let mut config = Rtc::builder()
         .set_crypto_provider(crypto)
         .set_dtls_cert(certificate)
@@ -53,7 +76,8 @@ pub(super) fn offer_codecs(config: &mut CodecConfig, tracks: &[(TrackId, Arc<Sou
         let is_first = known.iter().all(|(other, _)| other.codec != source.codec);
         let number = if is_first { Some(rtp::payload_number(source.codec)) } else { further.next() };
         let Some(number) = number else { continue };
-        add_codec(config, number, (source.kind() == Kind::Video).then_some(number + 1), source);
+        let resend = (source.kind() == Kind::Video).then_some(number + 1);
+        add_codec(config, number, resend, source.codec, source.fmtp.as_deref());
         known.push((source, Pt::from(number)));
     }
     take_no_estimates(config);
@@ -68,22 +92,40 @@ pub(super) fn offer_codecs(config: &mut CodecConfig, tracks: &[(TrackId, Arc<Sou
 pub(super) fn answer_codecs(config: &mut CodecConfig, media: &[(AcceptedSection, Arc<Source>)]) -> Vec<Pt> {
     for (index, (section, source)) in media.iter().enumerate() {
         if media[..index].iter().all(|(other, _)| other.payload != section.payload) {
-            add_codec(config, section.payload, section.rtx, source);
+            add_codec(config, section.payload, section.rtx, source.codec, source.fmtp.as_deref());
         }
     }
     take_no_estimates(config);
     media.iter().map(|(section, _)| Pt::from(section.payload)).collect()
 }
 
-fn add_codec(config: &mut CodecConfig, number: u8, resend: Option<u8>, source: &Source) {
-    let (codec, rate, channels) = match source.codec {
+/// Takes each section's codec, under the publisher's numbers and with the feedback that was accepted.
+pub(super) fn receive_codecs(config: &mut CodecConfig, sections: &[AcceptedSection]) {
+    for (index, section) in sections.iter().enumerate() {
+        if sections[..index].iter().all(|other| other.payload != section.payload) {
+            add_codec(config, section.payload, section.rtx, section.codec, section.fmtp.as_deref());
+        }
+    }
+    for params in config.iter_mut() {
+        let section = sections.iter().find(|section| section.payload == *params.pt());
+        let takes = |wanted: &str| section.is_some_and(|it| it.feedback.iter().any(|feedback| feedback == wanted));
+        params.set_fb_transport_cc(takes("transport-cc"));
+        params.set_fb_nack(takes("nack"));
+        params.set_fb_pli(takes("nack pli"));
+        params.set_fb_fir(takes("ccm fir"));
+        params.set_fb_remb(false);
+    }
+}
+
+fn add_codec(config: &mut CodecConfig, number: u8, resend: Option<u8>, codec: CodecName, fmtp: Option<&str>) {
+    let (codec, rate, channels) = match codec {
         CodecName::Opus => (Codec::Opus, Frequency::FORTY_EIGHT_KHZ, Some(2)),
         CodecName::Vp8 => (Codec::Vp8, Frequency::NINETY_KHZ, None),
         CodecName::Vp9 => (Codec::Vp9, Frequency::NINETY_KHZ, None),
         CodecName::H264 => (Codec::H264, Frequency::NINETY_KHZ, None),
         CodecName::Av1 => (Codec::Av1, Frequency::NINETY_KHZ, None),
     };
-    let format = source.fmtp.as_deref().map(FormatParams::parse_line).unwrap_or_default();
+    let format = fmtp.map(FormatParams::parse_line).unwrap_or_default();
     config.add_config(Pt::from(number), resend.map(Pt::from), codec, rate, channels, format);
 }
 

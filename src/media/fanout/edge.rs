@@ -1,4 +1,4 @@
-//! The edge as a room sees it: viewers come with the tracks they want, and go.
+//! The edge as a room sees it: viewers come with the tracks they want, publishers with what they send, and go.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -17,6 +17,7 @@ use super::{
     demux::{Demux, PeerKey},
     inbox::{Datagram, Inbox, Item},
     peer::{Identity, Opening, Wants},
+    publishing::Publication,
     sockets::Sockets,
     source::Source,
     worker::Worker,
@@ -84,7 +85,7 @@ impl Edge {
         }
         edge.threads.push(thread("fanout-receive", move || receive(&sockets, &demux, &inboxes, &stop))?);
         let addresses: Vec<SocketAddr> = edge.addresses().collect();
-        tracing::info!(?addresses, threads = count, "viewers are served on one port");
+        tracing::info!(?addresses, threads = count, "the fan-out edge is on one port");
         Ok(Arc::new(edge))
     }
 
@@ -120,6 +121,17 @@ impl Edge {
         events: mpsc::Sender<MediaEvent>,
     ) -> Viewer {
         self.open(connection, Wants::Answer { offer, media }, events)
+    }
+
+    /// Answers a publisher's offer, and gives what he sends to its [`Downstream`](super::Downstream), until he is
+    /// gone. → [`MediaEvent::Answered`], then as for [`subscribe`](Self::subscribe).
+    pub fn publish(
+        &self,
+        connection: ConnectionId,
+        publication: Publication,
+        events: mpsc::Sender<MediaEvent>,
+    ) -> Publisher {
+        Publisher(self.open(connection, Wants::Publish(publication), events))
     }
 
     fn open(&self, connection: ConnectionId, wants: Wants, events: mpsc::Sender<MediaEvent>) -> Viewer {
@@ -162,6 +174,36 @@ pub struct Viewer {
     stage: watch::Receiver<Stage>,
     failed_handshake: Arc<AtomicBool>,
     task: tokio::task::JoinHandle<()>,
+}
+
+/// The owner's end of a publisher. Dropping it lets him go.
+#[derive(Debug)]
+pub struct Publisher(Viewer);
+
+impl Publisher {
+    /// To ask him for keyframes.
+    pub fn keyframes(&self) -> KeyframeRequests {
+        KeyframeRequests { key: self.0.closing.key, inbox: self.0.closing.inbox.clone() }
+    }
+
+    /// Lets him go; the task ends when he is gone from the media thread, and his media goes nowhere any more.
+    pub fn close(self) -> tokio::task::JoinHandle<()> {
+        self.0.close()
+    }
+}
+
+/// Asks one publisher for keyframes, while he is there.
+#[derive(Clone, Debug)]
+pub struct KeyframeRequests {
+    key: PeerKey,
+    inbox: Arc<Inbox>,
+}
+
+impl KeyframeRequests {
+    /// Of what is in the section of that index among those that were accepted.
+    pub fn send(&self, section: usize) {
+        self.inbox.push(Item::Keyframe(self.key, section));
+    }
 }
 
 #[derive(Debug)]

@@ -24,12 +24,14 @@ const MAX_DATAGRAMS: usize = 2_048;
 /// One thing to do.
 #[derive(Debug)]
 pub(super) enum Item {
-    /// A viewer comes.
+    /// A client comes.
     Open(Box<Opening>),
     /// His answer to our offer.
     Answer(PeerKey, String),
     /// He is to find other paths; if he offered the connection, with his new credentials.
     Restart(PeerKey, Option<IceCredentials>),
+    /// A publisher is to send a keyframe in the section of that index.
+    Keyframe(PeerKey, usize),
     /// The room lets him go.
     Close(PeerKey),
     /// Somebody sent us something.

@@ -1,7 +1,7 @@
-//! The fan-out edge: viewers of forwarded tracks, without a pipeline and without a thread for each.
+//! The fan-out edge: viewers of forwarded tracks and publishers, without a thread for each.
 //!
-//! A viewer is a sans-I/O WebRTC session (str0m). A few media threads drive all of them, over one UDP
-//! port: a [`Source`] hands each of a track's packets once to every thread that has viewers of it, and
+//! A client is a sans-I/O WebRTC session (str0m). A few media threads drive all of them, over one UDP
+//! port. What a publisher sends goes to a [`Downstream`]. A [`Source`] hands each of a track's packets once to every thread that has viewers of it, and
 //! the thread writes it to each viewer with his own numbers. Payload bytes are shared by all of them,
 //! also in what is kept to be sent again. ICE is full, but only where a client's own check came from is
 //! checked: what an answer says of other addresses is not read.
@@ -17,11 +17,14 @@ mod gate;
 mod inbox;
 mod numbering;
 mod peer;
+mod publishing;
 mod sockets;
 mod source;
+mod watching;
 mod worker;
 
 pub use counters::{Counters, counters};
 pub use demux::{Demux, PeerKey};
-pub use edge::{Edge, EdgeSettings, Viewer};
+pub use edge::{Edge, EdgeSettings, KeyframeRequests, Publisher, Viewer};
+pub use publishing::{Downstream, Publication};
 pub use source::{Earlier, Source, Upstream};

@@ -1,4 +1,5 @@
-//! One viewer's session: what is offered to him, what he answers, what is written to him.
+//! One client's session: how it begins, where he is, how it ends. What is written to him or comes from him is
+//! with [`watching`](super::watching) and [`publishing`](super::publishing).
 //!
 //! Pure in the manner of str0m: datagrams and time go in, datagrams and events come out.
 
@@ -13,27 +14,21 @@ use str0m::{
     change::{SdpAnswer, SdpOffer, SdpPendingOffer},
     config::DtlsCert,
     crypto::{CryptoProvider, from_feature_flags},
-    media::{Direction, MediaKind, Mid, Pt},
     net::{Protocol, Receive, Transmit},
-    rtp::{ExtensionValues, RtpWrite, Ssrc},
 };
 use tokio::sync::{mpsc, watch};
 
 use super::{
     admission::Admission,
-    counters::Counted,
     demux::PeerKey,
-    describe::{
-        accepted_payload, answer_codecs, configuration, offer_codecs, with_credentials, with_parameters,
-        without_candidates,
-    },
-    gate::{Gate, Passage},
+    describe::{with_credentials, with_parameters, without_candidates},
     inbox::{Datagram, Inbox},
-    numbering::Numbering,
+    publishing::{self, Publication, Publishing},
     source::{Packet, Source},
+    watching::{self, Watching},
 };
 use crate::{
-    media::{IceCredentials, Kind, MediaError, MediaEvent, description, graph::Stage, negotiation::AcceptedSection},
+    media::{IceCredentials, MediaError, MediaEvent, graph::Stage, negotiation::AcceptedSection},
     room::id::{ConnectionId, TrackId},
 };
 
@@ -44,22 +39,18 @@ const LOST_AFTER: Duration = Duration::from_secs(5);
 const RESTARTED_WITHIN: Duration = Duration::from_secs(15);
 /// Who sends checks from another address, and from where his media goes nothing for so long, has moved.
 const MOVED_AFTER: Duration = Duration::from_secs(7);
-/// How long a packet is kept to be sent again: a viewer asks ten times, a round trip apart.
-const RESEND_AGE: Duration = Duration::from_secs(1);
-/// Packets kept to be sent again at most: a second of 5 Mbit/s.
-const RESEND_PACKETS: usize = 600;
-/// The part of what is sent that may be sent again; a viewer who asks for more has no use for it.
-const RESEND_SHARE: f32 = 0.4;
+/// The same for a publisher of whom nothing else tells that he is there; whoever asks is told within 10 s.
+const ALONE_SILENCE_LIMIT: Duration = Duration::from_secs(8);
 /// Addresses that one client may be known at.
 const MAX_ADDRESSES: usize = 8;
 
 /// What all sessions have in common.
 #[derive(Clone, Debug)]
 pub(super) struct Identity {
-    crypto: Arc<CryptoProvider>,
-    certificate: DtlsCert,
+    pub(super) crypto: Arc<CryptoProvider>,
+    pub(super) certificate: DtlsCert,
     addresses: Arc<[SocketAddr]>,
-    /// ICE and DTLS must be up so long after the viewer came.
+    /// ICE and DTLS must be up so long after the client came.
     connect_timeout: Duration,
 }
 
@@ -72,7 +63,7 @@ impl Identity {
         Ok(Self { crypto, certificate, addresses: addresses.into(), connect_timeout })
     }
 
-    fn build(&self, config: RtcConfig, now: Instant) -> Rtc {
+    pub(super) fn build(&self, config: RtcConfig, now: Instant) -> Rtc {
         let mut rtc = config.build(now);
         for candidate in candidates(&self.addresses) {
             rtc.add_local_candidate(candidate);
@@ -86,7 +77,7 @@ fn candidates(addresses: &[SocketAddr]) -> impl Iterator<Item = Candidate> {
     addresses.iter().filter_map(|address| Candidate::host(*address, Protocol::Udp).ok())
 }
 
-/// A viewer as he comes from the room.
+/// A client as he comes from the room.
 #[derive(Debug)]
 pub(super) struct Opening {
     pub(super) key: PeerKey,
@@ -104,7 +95,7 @@ impl Opening {
     }
 }
 
-/// How a viewer's session begins.
+/// How a session begins.
 #[derive(Debug)]
 pub(super) enum Wants {
     /// With our offer of these tracks.
@@ -115,9 +106,18 @@ pub(super) enum Wants {
         offer: String,
         media: Vec<(AcceptedSection, Arc<Source>)>,
     },
+    /// With his own offer of what he publishes.
+    Publish(Publication),
 }
 
-/// A viewer's session.
+/// What a session is for.
+#[derive(Debug)]
+pub(super) enum Role {
+    Watches(Watching),
+    Publishes(Publishing),
+}
+
+/// A client's session.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) key: PeerKey,
@@ -125,7 +125,7 @@ pub(super) struct Peer {
     pending: Option<SdpPendingOffer>,
     /// His offer, as the session has read it; empty if we offered.
     offered: String,
-    lines: Vec<Line>,
+    role: Role,
     told: Told,
     /// When he must be connected.
     connect_by: Instant,
@@ -141,25 +141,26 @@ pub(super) struct Peer {
     /// Where he was before he moved.
     left: Vec<SocketAddr>,
     admission: Admission,
+    /// If his packets are the only sign that he is there: when something came from him last.
+    alone: Option<Instant>,
     user: String,
     /// The latest time that the session was told of.
     newest: Instant,
     /// When he wants to be looked after again.
     pub(super) due: Instant,
-    _counted: Counted,
 }
 
 /// The room's ear.
 #[derive(Debug)]
 pub(super) struct Told {
-    connection: ConnectionId,
+    pub(super) connection: ConnectionId,
     events: mpsc::UnboundedSender<MediaEvent>,
-    stage: watch::Sender<Stage>,
+    pub(super) stage: watch::Sender<Stage>,
 }
 
 impl Told {
-    fn tell(&self, event: MediaEvent) {
-        // An error means that the room is gone, and this viewer about to be.
+    pub(super) fn tell(&self, event: MediaEvent) {
+        // An error means that the room is gone, and this session about to be.
         let _ = self.events.send(event);
     }
 
@@ -171,109 +172,14 @@ impl Told {
     }
 }
 
-/// A track that is offered.
-#[derive(Debug)]
-struct Line {
-    /// Its name, if we offered it.
-    track: Option<TrackId>,
-    source: Arc<Source>,
-    mid: Mid,
-    /// Under which number we know its codec.
-    number: Pt,
-    /// Once he is connected, if he takes it.
-    sending: Option<Sending>,
-}
-
-#[derive(Debug)]
-struct Sending {
-    ssrc: Ssrc,
-    /// His number for the codec.
-    payload: Pt,
-    gate: Gate,
-    numbering: Numbering,
-    /// The track's numbers below this he has.
-    from: u64,
-}
-
 /// A session of which the other side was told.
-struct Described {
-    rtc: Rtc,
+pub(super) struct Described {
+    pub(super) rtc: Rtc,
     /// If it was an offer.
-    pending: Option<SdpPendingOffer>,
+    pub(super) pending: Option<SdpPendingOffer>,
     /// If it was his.
-    offered: String,
-    lines: Vec<Line>,
-}
-
-impl Described {
-    fn offer(
-        told: &Told,
-        tracks: Vec<(TrackId, Arc<Source>)>,
-        identity: &Identity,
-        now: Instant,
-    ) -> Result<Self, MediaError> {
-        let mut config = configuration(identity.crypto.clone(), identity.certificate.clone());
-        let numbers = offer_codecs(config.codec_config(), &tracks);
-        let mut rtc = identity.build(config, now);
-        let stream = told.connection.name.to_string();
-        let mut changes = rtc.sdp_api();
-        let mut lines = Vec::with_capacity(tracks.len());
-        for ((track, source), number) in tracks.into_iter().zip(numbers) {
-            let kind = if source.kind() == Kind::Video { MediaKind::Video } else { MediaKind::Audio };
-            // One stream: browsers play in step what is in one.
-            let mid = changes.add_media(kind, Direction::SendOnly, Some(stream.clone()), Some(track.to_string()), None);
-            lines.push(Line { track: Some(track), source, mid, number, sending: None });
-        }
-        let (offer, pending) =
-            changes.apply().ok_or_else(|| MediaError::Description("there is nothing to offer".into()))?;
-        let sdp = with_parameters(&offer.to_sdp_string(), parameters(&lines));
-        told.tell(offered(told, sdp, &lines));
-        Ok(Self { rtc, pending: Some(pending), offered: String::new(), lines })
-    }
-
-    fn answer(
-        told: &Told,
-        offer: &str,
-        media: Vec<(AcceptedSection, Arc<Source>)>,
-        identity: &Identity,
-        now: Instant,
-    ) -> Result<Self, MediaError> {
-        let refused = |error: String| MediaError::Description(error);
-        if media.is_empty() {
-            return Err(refused("what was asked for is gone".into()));
-        }
-        let mut config = configuration(identity.crypto.clone(), identity.certificate.clone());
-        let numbers = answer_codecs(config.codec_config(), &media);
-        let mut rtc = identity.build(config, now);
-        let (sections, sources): (Vec<_>, Vec<_>) = media.into_iter().unzip();
-        let mids = sections.iter().map(|section| Mid::from(section.mid.as_str()));
-        let lines = mids.zip(sources).zip(numbers);
-        let lines = lines.map(|((mid, source), number)| Line { track: None, source, mid, number, sending: None });
-        let lines: Vec<Line> = lines.collect();
-        let reduced = description::reduced_offer(offer, &sections).map_err(|error| refused(error.to_string()))?;
-        let reduced = with_parameters(&without_candidates(&reduced), parameters(&lines));
-        let taken = SdpOffer::from_sdp_string(&reduced).map_err(|error| refused(error.to_string()))?;
-        let answer = rtc.sdp_api().accept_offer(taken).map_err(|error| refused(error.to_string()))?;
-        // He is answered with the parameters that he offered.
-        let his = sections.iter().map(|section| (section.payload, section.fmtp.as_deref()));
-        let answer = with_parameters(&answer.to_sdp_string(), his);
-        let sdp = description::full_answer_to_subscriber(&answer, offer, &sections)
-            .map_err(|error| refused(error.to_string()))?;
-        told.stage.send_replace(Stage::Connecting);
-        told.tell(MediaEvent::Answered { connection: told.connection.clone(), sdp });
-        Ok(Self { rtc, pending: None, offered: reduced, lines })
-    }
-}
-
-/// Tells what each section of our offer is.
-fn offered(told: &Told, sdp: String, lines: &[Line]) -> MediaEvent {
-    let tracks = lines.iter().filter_map(|line| Some((line.mid.to_string(), line.track.clone()?)));
-    MediaEvent::Offered { connection: told.connection.clone(), sdp, tracks: tracks.collect() }
-}
-
-/// The parameters of each payload number, as its publisher gave them.
-fn parameters(lines: &[Line]) -> impl Iterator<Item = (u8, Option<&str>)> {
-    lines.iter().map(|line| (*line.number, line.source.fmtp.as_deref()))
+    pub(super) offered: String,
+    pub(super) role: Role,
 }
 
 impl Peer {
@@ -284,18 +190,21 @@ impl Peer {
     pub(super) fn open(opening: Opening, identity: &Identity) -> Result<Self, (Told, MediaError)> {
         let Opening { key, connection, wants, events, stage, opened } = opening;
         let told = Told { connection, events, stage };
+        let publishes = matches!(wants, Wants::Publish(_));
+        let alone = matches!(&wants, Wants::Publish(publication) if publication.alone).then_some(opened);
         let described = match wants {
-            Wants::Offer(tracks) => Described::offer(&told, tracks, identity, opened),
-            Wants::Answer { offer, media } => Described::answer(&told, &offer, media, identity, opened),
+            Wants::Offer(tracks) => watching::offer(&told, tracks, identity, opened),
+            Wants::Answer { offer, media } => watching::answer(&told, &offer, media, identity, opened),
+            Wants::Publish(publication) => publishing::answer(&told, publication, identity, opened),
         };
         match described {
-            Ok(Described { mut rtc, pending, offered, lines }) => Ok(Self {
+            Ok(Described { mut rtc, pending, offered, role }) => Ok(Self {
                 key,
                 user: rtc.direct_api().local_ice_credentials().ufrag,
                 rtc,
                 pending,
                 offered,
-                lines,
+                role,
                 told,
                 connect_by: opened + identity.connect_timeout,
                 connect_timeout: identity.connect_timeout,
@@ -304,10 +213,10 @@ impl Peer {
                 addresses: Vec::new(),
                 sends_to: None,
                 left: Vec::new(),
-                admission: Admission::new(opened),
+                admission: Admission::new(opened, publishes),
+                alone,
                 newest: opened,
                 due: opened,
-                _counted: Counted::new(),
             }),
             Err(error) => Err((told, error)),
         }
@@ -320,12 +229,19 @@ impl Peer {
 
     /// The tracks he was offered.
     pub(super) fn sources(&self) -> impl Iterator<Item = &Arc<Source>> {
-        self.lines.iter().map(|line| &line.source)
+        self.watching().into_iter().flat_map(Watching::sources)
     }
 
     /// The tracks that are written to him.
     pub(super) fn attached(&self) -> impl Iterator<Item = &Arc<Source>> {
-        self.lines.iter().filter(|line| line.sending.is_some()).map(|line| &line.source)
+        self.watching().into_iter().flat_map(Watching::attached)
+    }
+
+    fn watching(&self) -> Option<&Watching> {
+        match &self.role {
+            Role::Watches(watching) => Some(watching),
+            Role::Publishes(_) => None,
+        }
     }
 
     pub(super) fn told(&self) -> &Told {
@@ -338,7 +254,8 @@ impl Peer {
         let pending = self.pending.take().ok_or_else(|| refused("there was an answer before".into()))?;
         // The parameters are those we offered: he says what he takes of them, and str0m, which knows only
         // some, must not find others. Where he is, his checks tell: we send none to where nothing came from.
-        let sdp = with_parameters(&without_candidates(sdp), parameters(&self.lines));
+        let parameters = self.watching().into_iter().flat_map(Watching::parameters);
+        let sdp = with_parameters(&without_candidates(sdp), parameters);
         let answer = SdpAnswer::from_sdp_string(&sdp).map_err(|error| refused(error.to_string()))?;
         self.rtc.sdp_api().accept_answer(pending, answer).map_err(|error| refused(error.to_string()))?;
         if self.stage() != Stage::Connected {
@@ -356,8 +273,10 @@ impl Peer {
             changes.ice_restart(true);
             let (offer, pending) = changes.apply().expect("a restart is a change that is offered");
             self.pending = Some(pending);
-            let sdp = with_parameters(&offer.to_sdp_string(), parameters(&self.lines));
-            self.told.tell(offered(&self.told, sdp, &self.lines));
+            if let Some(watching) = self.watching() {
+                let sdp = with_parameters(&offer.to_sdp_string(), watching.parameters());
+                self.told.tell(watching.offered(&self.told, sdp));
+            }
             return Ok(());
         };
         let offer = with_credentials(&self.offered, &theirs);
@@ -395,6 +314,7 @@ impl Peer {
         let is_his = known.is_some();
         if let Some((_, heard)) = known {
             *heard = *received;
+            self.alone = self.alone.map(|_| *received);
         }
         if bytes.first() == Some(&0) && self.left.contains(source) {
             self.come_back(*source);
@@ -421,31 +341,33 @@ impl Peer {
         }
         self.newest = self.newest.max(now);
         let now = self.newest;
-        if self.lost_at.is_some_and(|lost| now >= lost) {
+        if [self.lost_at, self.silent_at()].into_iter().flatten().any(|lost| now >= lost) {
             return Err(MediaError::ConnectionLost);
         }
         self.rtc.handle_input(Input::Timeout(now)).map_err(|error| failed(&error))
     }
 
+    /// When he is gone if nothing comes from him, and nothing else tells.
+    fn silent_at(&self) -> Option<Instant> {
+        self.alone.filter(|_| self.stage() == Stage::Connected).map(|heard| heard + ALONE_SILENCE_LIMIT)
+    }
+
     /// Writes a packet of one of his tracks; true if it is on its way. [`tick`](Self::tick) and
     /// [`drain`](Self::drain) send it.
     pub(super) fn write(&mut self, source: &Source, packet: &Packet, rejoins: bool, now: Instant) -> bool {
-        let mut written = false;
         self.newest = self.newest.max(packet.captured);
-        for line in self.lines.iter_mut().filter(|line| line.source.key == source.key) {
-            let Some(sending) = &mut line.sending else { continue };
-            let first = match sending.gate.pass(packet.starts_keyframe, now) {
-                Passage::Pass => rejoins,
-                Passage::First => true,
-                Passage::Skip => continue,
-                Passage::Ask => {
-                    line.source.request_keyframe();
-                    continue;
-                }
-            };
-            written |= sending.write(&mut self.rtc, packet, first);
+        match &mut self.role {
+            Role::Watches(watching) => watching.write(&mut self.rtc, source, packet, rejoins, now),
+            Role::Publishes(_) => false,
         }
-        written
+    }
+
+    /// Asks him for a keyframe of what is in that section; [`drain`](Self::drain) sends it.
+    pub(super) fn request_keyframe(&mut self, section: usize, now: Instant) -> Result<(), MediaError> {
+        if let Role::Publishes(publishing) = &mut self.role {
+            publishing.request_keyframe(&mut self.rtc, section);
+        }
+        self.tick(now)
     }
 
     /// Collects what is to be sent, and acts on what happened. `inbox`: of the thread that does this.
@@ -462,7 +384,7 @@ impl Peer {
                 Output::Event(event) => self.on_event(event, inbox)?,
                 Output::Timeout(due) => {
                     let late = (self.stage() != Stage::Connected).then_some(self.connect_by);
-                    self.due = [self.lost_at, late].into_iter().flatten().fold(due, Instant::min);
+                    self.due = [self.lost_at, self.silent_at(), late].into_iter().flatten().fold(due, Instant::min);
                     return if self.rtc.is_alive() { Ok(()) } else { Err(MediaError::ConnectionLost) };
                 }
             }
@@ -525,7 +447,13 @@ impl Peer {
 
     fn on_event(&mut self, event: Event, inbox: &Arc<Inbox>) -> Result<(), MediaError> {
         match event {
-            Event::Connected => self.connected(inbox),
+            Event::Connected => {
+                if let Role::Watches(watching) = &mut self.role {
+                    watching.connected(&mut self.rtc, inbox);
+                }
+                self.told.stage.send_replace(Stage::Connected);
+                self.told.tell(MediaEvent::Connected { connection: self.told.connection.clone() });
+            }
             Event::IceConnectionStateChange(IceConnectionState::Connected | IceConnectionState::Completed) => {
                 self.lost_at = None;
             }
@@ -534,56 +462,23 @@ impl Peer {
             }
             Event::Closed => return Err(MediaError::ConnectionLost),
             Event::KeyframeRequest(request) => {
-                if let Some(line) = self.lines.iter().find(|line| line.mid == request.mid && line.sending.is_some()) {
-                    line.source.request_keyframe();
+                if let Role::Watches(watching) = &self.role {
+                    watching.request_keyframe(request.mid);
+                }
+            }
+            Event::RtpPacket(packet) => {
+                if let Role::Publishes(publishing) = &mut self.role {
+                    publishing.take(&mut self.rtc, &packet);
+                }
+            }
+            Event::SenderFeedback(report) => {
+                if let Role::Publishes(publishing) = &self.role {
+                    publishing.take_report(&report);
                 }
             }
             _ => {}
         }
         Ok(())
-    }
-
-    /// Media flows from now on, of all that he takes.
-    fn connected(&mut self, inbox: &Arc<Inbox>) {
-        for line in &mut self.lines {
-            let Some(payload) = accepted_payload(&self.rtc, line.mid, line.number, line.source.codec) else { continue };
-            let mut direct = self.rtc.direct_api();
-            let Some(stream) = direct.stream_tx_by_mid(line.mid, None) else { continue };
-            stream.set_rtx_cache(RESEND_PACKETS, RESEND_AGE, Some(RESEND_SHARE));
-            let gate = Gate::new(line.source.kind(), Instant::now());
-            let mut sending = Sending { ssrc: stream.ssrc(), payload, gate, numbering: Numbering::new(), from: 0 };
-            for packet in line.source.attach(inbox) {
-                if matches!(sending.gate.pass(packet.starts_keyframe, Instant::now()), Passage::Pass | Passage::First) {
-                    sending.write(&mut self.rtc, &packet, false);
-                    sending.from = packet.sequence + 1;
-                }
-            }
-            line.sending = Some(sending);
-        }
-        self.told.stage.send_replace(Stage::Connected);
-        self.told.tell(MediaEvent::Connected { connection: self.told.connection.clone() });
-    }
-}
-
-impl Sending {
-    /// Writes a packet; false if he has it, or is not to have it any more. `rejoins`: numbers go on behind
-    /// the last one.
-    fn write(&mut self, rtc: &mut Rtc, packet: &Packet, rejoins: bool) -> bool {
-        if packet.sequence < self.from {
-            return false;
-        }
-        let Some(sequence) = self.numbering.number(packet.sequence, rejoins) else { return false };
-        let mut direct = rtc.direct_api();
-        let Some(stream) = direct.stream_tx(&self.ssrc) else { return false };
-        let values = ExtensionValues {
-            audio_level: packet.level.map(|level| level.peak_db),
-            voice_activity: packet.level.map(|level| level.voice),
-            ..Default::default()
-        };
-        let payload = packet.payload.clone();
-        let write = RtpWrite::new(self.payload, sequence.into(), packet.timestamp, packet.captured, payload);
-        stream.write_rtp(write.marker(packet.marker).ext_vals(values).nackable(self.gate.kind() == Kind::Video));
-        true
     }
 }
 
@@ -596,6 +491,6 @@ fn reflexive(address: SocketAddr) -> Option<Candidate> {
 fn failed(error: &RtcError) -> MediaError {
     match error {
         RtcError::RemoteSdp(message) => MediaError::Description(message.clone()),
-        other => MediaError::Element { element: "viewer".into(), message: other.to_string() },
+        other => MediaError::Element { element: "session".into(), message: other.to_string() },
     }
 }

@@ -1,4 +1,4 @@
-//! A media thread: some of the viewers, and all that is done for them.
+//! A media thread: some of the clients, and all that is done for them.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -70,6 +70,10 @@ impl Worker {
                     Item::Restart(key, theirs) => {
                         self.with(key.id, |peer| peer.restart_ice(theirs));
                         self.note_user(key.id);
+                    }
+                    Item::Keyframe(key, section) => {
+                        let now = Instant::now();
+                        self.with(key.id, |peer| peer.request_keyframe(section, now));
                     }
                     Item::Close(key) => self.close(key.id),
                     Item::Datagram(key, datagram) => self.receive(key, &datagram),
@@ -238,5 +242,5 @@ impl Worker {
 }
 
 fn panicked() -> MediaError {
-    MediaError::Element { element: "viewer".into(), message: "its session panicked".into() }
+    MediaError::Element { element: "session".into(), message: "its session panicked".into() }
 }

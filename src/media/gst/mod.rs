@@ -13,6 +13,7 @@ pub mod effect;
 mod engine;
 mod feed;
 mod ingest;
+mod inlet;
 mod live;
 mod mix_budget;
 pub mod mixer;

@@ -1,7 +1,13 @@
 //! What publishers and subscribers have in common: a task of its own for each, which does its
 //! commands in order, passes candidates on, and ends when the connection does.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use gst_webrtc::WebRTCPeerConnectionState;
 use tokio::{
@@ -29,7 +35,7 @@ const ALONE_SILENCE_LIMIT: Duration = Duration::from_secs(8);
 /// How often that is looked at.
 const SILENCE_CHECK: Duration = Duration::from_secs(1);
 /// What a peer's pipeline may take to end.
-const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
 /// Commands that may wait for a peer's task; more than a room passes on.
 const MAX_COMMANDS: usize = 512;
 
@@ -49,6 +55,7 @@ pub(super) struct Peer {
     /// Dropping it ends the task.
     stop: DropGuard,
     stage: watch::Receiver<Stage>,
+    failed_handshake: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
@@ -61,8 +68,15 @@ impl Peer {
         let (sender, commands) = mpsc::channel(MAX_COMMANDS);
         let (stage_sender, stage) = watch::channel(Stage::Negotiating);
         let stop = CancellationToken::new();
-        let inside = Inside { context, commands, stage: stage_sender, stop: stop.clone() };
-        Self { commands: sender, stop: stop.drop_guard(), stage, task: tokio::spawn(run(inside)) }
+        let failed_handshake = Arc::<AtomicBool>::default();
+        let inside = Inside {
+            context,
+            commands,
+            stage: stage_sender,
+            stop: stop.clone(),
+            failed_handshake: failed_handshake.clone(),
+        };
+        Self { commands: sender, stop: stop.drop_guard(), stage, failed_handshake, task: tokio::spawn(run(inside)) }
     }
 
     /// Passes a command on; never waits. One that finds no room is dropped: the room lets no client
@@ -75,6 +89,11 @@ impl Peer {
 
     pub(super) fn stage(&self) -> Stage {
         *self.stage.borrow()
+    }
+
+    /// It is gone because DTLS found nothing that both sides take.
+    pub(super) fn failed_handshake(&self) -> bool {
+        self.failed_handshake.load(Relaxed)
     }
 
     /// Asks it to end, and gives its task to wait for.
@@ -98,8 +117,9 @@ pub(super) struct Context {
 pub(super) struct Inside {
     pub(super) context: Context,
     commands: mpsc::Receiver<Command>,
-    stage: watch::Sender<Stage>,
-    stop: CancellationToken,
+    pub(super) stage: watch::Sender<Stage>,
+    pub(super) stop: CancellationToken,
+    failed_handshake: Arc<AtomicBool>,
 }
 
 impl Inside {
@@ -143,6 +163,7 @@ impl Inside {
 
     /// Tells the room that the connection ended by itself, unless it has closed it meanwhile.
     pub(super) async fn report(self, error: MediaError) {
+        self.failed_handshake.store(matches!(error, MediaError::Handshake(_)), Relaxed);
         self.stage.send_replace(Stage::Ended);
         if !self.stop.is_cancelled() {
             let connection = self.context.connection.clone();

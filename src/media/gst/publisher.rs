@@ -36,7 +36,8 @@ async fn run(inside: Inside, publication: Publication, tracks: Vec<Arc<Track>>) 
     };
     let mut keyframes = JoinSet::new();
     for track in tracks.iter().filter(|track| track.kind() == Kind::Video) {
-        keyframes.spawn(pass_keyframe_requests(track.clone()));
+        let sink = track.appsink().clone();
+        keyframes.spawn(pass_keyframe_requests(track.clone(), async move || ask_upstream(sink.clone()).await));
     }
     let drive = async |connection: &mut Connection<'_>| {
         connection.set_alone(publication.alone);
@@ -161,23 +162,27 @@ fn link_new_pads(webrtc: &WebRtc, tracks: &[Arc<Track>]) {
     });
 }
 
-/// Sends the keyframe requests of all who read a track to its publisher, merged: at once if there was
-/// none for a while, else when [`KEYFRAME_HOLDOFF`] is over. Leaves as PLI (RFC 4585 §6.3.1), which may
-/// get lost like any packet: it is made again each second until a keyframe comes.
-async fn pass_keyframe_requests(track: Arc<Track>) {
+/// Asks webrtcbin for a keyframe, which leaves as PLI (RFC 4585 §6.3.1); false if nothing came of that track yet.
+async fn ask_upstream(sink: gst_app::AppSink) -> bool {
+    let sent = tokio::task::spawn_blocking(move || {
+        let source = sink.static_pad("sink").and_then(|pad| pad.peer());
+        source.is_some_and(|source| {
+            source.send_event(gst_video::UpstreamForceKeyUnitEvent::builder().all_headers(false).build())
+        })
+    });
+    sent.await.unwrap_or(false)
+}
+
+/// Sends the keyframe requests of all who read a track to its publisher by `ask`, merged: at once if there was
+/// none for a while, else when [`KEYFRAME_HOLDOFF`] is over. One may get lost like any packet: it is made again
+/// each second until a keyframe comes.
+pub(super) async fn pass_keyframe_requests(track: Arc<Track>, ask: impl AsyncFn() -> bool) {
     let readers = track.readers();
     loop {
         track.keyframe_requested().await;
         let asked = Instant::now();
-        let sink = track.appsink().clone();
-        let sent = tokio::task::spawn_blocking(move || {
-            let source = sink.static_pad("sink").and_then(|pad| pad.peer());
-            source.is_some_and(|source| {
-                source.send_event(gst_video::UpstreamForceKeyUnitEvent::builder().all_headers(false).build())
-            })
-        });
-        // Before the first packet there is nobody to ask: linking the pad asks again.
-        if !sent.await.unwrap_or(false) {
+        // Before the first packet there is nobody to ask: whoever brings it asks again.
+        if !ask().await {
             continue;
         }
         counters::keyframe_requested();

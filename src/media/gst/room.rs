@@ -17,6 +17,7 @@ use super::{
     decoder::Decoders,
     effect::EffectedTrack,
     ingest::{self, RunningIngest},
+    inlet,
     live::LiveMix,
     mixes::Mixes,
     output::{RtpOutput, RunningPush, TransportStream},
@@ -82,13 +83,16 @@ struct Connected {
 /// Through which edge a connection goes. The room does not care.
 enum Link {
     Webrtcbin(Peer),
+    /// Who watches.
     Fanout(Viewer),
+    /// Who publishes through the fan-out edge, with the pipeline behind it.
+    Inlet(Peer),
 }
 
 impl Link {
     fn stage(&self) -> Stage {
         match self {
-            Self::Webrtcbin(peer) => peer.stage(),
+            Self::Webrtcbin(peer) | Self::Inlet(peer) => peer.stage(),
             Self::Fanout(viewer) => viewer.stage(),
         }
     }
@@ -96,13 +100,21 @@ impl Link {
     fn edge(&self) -> media::Edge {
         match self {
             Self::Webrtcbin(_) => media::Edge::Webrtcbin,
-            Self::Fanout(_) => media::Edge::Fanout,
+            Self::Fanout(_) | Self::Inlet(_) => media::Edge::Fanout,
+        }
+    }
+
+    fn failed_handshake(&self) -> bool {
+        match self {
+            Self::Webrtcbin(_) => false,
+            Self::Fanout(viewer) => viewer.failed_handshake(),
+            Self::Inlet(peer) => peer.failed_handshake(),
         }
     }
 
     fn close(self) -> JoinHandle<()> {
         match self {
-            Self::Webrtcbin(peer) => peer.close(),
+            Self::Webrtcbin(peer) | Self::Inlet(peer) => peer.close(),
             Self::Fanout(viewer) => viewer.close(),
         }
     }
@@ -159,8 +171,15 @@ impl GstRoom {
         self.subscribers.insert(connection, Connected { peer, tracks: ids });
     }
 
-    fn fanout_for(&self, connection: &ConnectionId) -> Option<&fanout::Edge> {
-        self.fanout.as_deref().filter(|_| !self.without_fanout.contains(&connection.participant))
+    /// The fan-out edge, if it is to receive this publication.
+    fn fanout_receives(&self, connection: &ConnectionId, publication: &Publication) -> Option<Arc<fanout::Edge>> {
+        let sections = publication.media.iter().map(|media| &media.section);
+        let wanted = self.settings.edge.publishers_fan_out() && !negotiation::is_of_gstreamer(sections);
+        self.fanout_for(connection).filter(|_| wanted).cloned()
+    }
+
+    fn fanout_for(&self, connection: &ConnectionId) -> Option<&Arc<fanout::Edge>> {
+        self.fanout.as_ref().filter(|_| !self.without_fanout.contains(&connection.participant))
     }
 
     fn link(&self, connection: &ConnectionId) -> Option<&Link> {
@@ -173,8 +192,8 @@ impl GstRoom {
         for connected in self.publishers.values().filter(|connected| ended(connected)) {
             self.tracks.retain(|id, _| !connected.tracks.contains(id));
         }
-        let failed = |link: &Link| matches!(link, Link::Fanout(viewer) if viewer.failed_handshake());
-        let failed = self.subscribers.iter().filter(|(_, connected)| failed(&connected.peer));
+        let connected = self.subscribers.iter().chain(&self.publishers);
+        let failed = connected.filter(|(_, connected)| connected.peer.failed_handshake());
         let failed: Vec<_> = failed.map(|(connection, _)| connection.participant.clone()).collect();
         if self.without_fanout.len() + failed.len() <= MOST_WITHOUT_FANOUT {
             self.without_fanout.extend(failed);
@@ -235,8 +254,12 @@ impl MediaRoom for GstRoom {
             .collect();
         self.tracks.extend(tracks.iter().map(|track| (track.id.clone(), track.clone())));
         let ids = tracks.iter().map(|track| track.id.clone()).collect();
-        let peer = publisher::spawn(self.context(connection.clone()), publication, tracks);
-        self.publishers.insert(connection, Connected { peer: Link::Webrtcbin(peer), tracks: ids });
+        let context = self.context(connection.clone());
+        let peer = match self.fanout_receives(&connection, &publication) {
+            Some(edge) => Link::Inlet(inlet::spawn(context, edge, publication, tracks)),
+            None => Link::Webrtcbin(publisher::spawn(context, publication, tracks)),
+        };
+        self.publishers.insert(connection, Connected { peer, tracks: ids });
     }
 
     fn subscribe(&mut self, connection: ConnectionId, tracks: Vec<TrackId>, effects: bool) {
@@ -292,7 +315,7 @@ impl MediaRoom for GstRoom {
         match self.link(connection) {
             Some(Link::Webrtcbin(peer)) => peer.tell(Command::Answer(sdp)),
             Some(Link::Fanout(viewer)) => viewer.answer(sdp),
-            None => {}
+            Some(Link::Inlet(_)) | None => {}
         }
     }
 

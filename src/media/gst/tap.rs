@@ -34,8 +34,8 @@ pub(super) struct Tap {
 
 /// A track at the tap. The lock is only ever taken by the one thread that brings its packets.
 #[derive(Debug)]
-struct TappedTrack {
-    track: Arc<Track>,
+pub(super) struct TappedTrack {
+    pub(super) track: Arc<Track>,
     state: Mutex<State>,
 }
 
@@ -66,13 +66,10 @@ impl Tap {
             ssrcs,
         });
         let classifier = Classifier::new(marks.collect(), mid_id);
-        let tapped = sections.iter().zip(tracks).map(|(section, track)| {
-            let ingress = Ingress::new(section.codec, track.ssrc(), extension_id(section, AUDIO_LEVEL));
-            let resequencer = section.rtx.map(|_| Resequencer::default());
-            let state =
-                Mutex::new(State { ingress, resequencer, loudest: None, told: Duration::ZERO, keyframe_asked: None });
-            TappedTrack { track: track.clone(), state }
-        });
+        let tapped = sections
+            .iter()
+            .zip(tracks)
+            .map(|(section, track)| TappedTrack::new(section, track, extension_id(section, AUDIO_LEVEL)));
         Self { clock, classifier, tracks: tapped.collect(), events }
     }
 
@@ -105,13 +102,29 @@ impl Tap {
 }
 
 impl TappedTrack {
-    fn take(&self, bytes: &[u8], clock: &RoomClock, events: &mpsc::Sender<MediaEvent>) {
+    /// `level_id`: the number of the loudness in its packets.
+    pub(super) fn new(section: &AcceptedSection, track: &Arc<Track>, level_id: Option<u8>) -> Self {
+        let ingress = Ingress::new(section.codec, track.ssrc(), level_id);
+        let resequencer = section.rtx.map(|_| Resequencer::default());
+        let state = State { ingress, resequencer, loudest: None, told: Duration::ZERO, keyframe_asked: None };
+        Self { track: track.clone(), state: Mutex::new(state) }
+    }
+
+    /// Gives a packet to the track's subscribers, and back in Salon's numbers with the time of its arrival;
+    /// `None` if it is one to be passed over.
+    pub(super) fn take(
+        &self,
+        bytes: &[u8],
+        clock: &RoomClock,
+        events: &mpsc::Sender<MediaEvent>,
+    ) -> Option<gst::Buffer> {
         let now = clock.running_time();
         let mut state = self.state.lock().expect("nothing panics under this lock");
-        let Some(normalised) = state.ingress.accept(bytes, now.into()) else { return };
+        let normalised = state.ingress.accept(bytes, now.into())?;
         let level = normalised.level.and_then(|level| state.loudest_of_window(level, now.into()));
         let mut buffer = gst::Buffer::from_slice(normalised.bytes);
         buffer.get_mut().expect("nobody else has it yet").set_pts(now);
+        let arrived = buffer.clone();
         let packet = Packet { buffer, starts_keyframe: normalised.starts_keyframe };
         let ready = match &mut state.resequencer {
             Some(resequencer) => resequencer.push(normalised.sequence, packet, now.into()),
@@ -130,6 +143,12 @@ impl TappedTrack {
         for packet in &ready.items {
             self.track.forward(packet);
         }
+        Some(arrived)
+    }
+
+    /// A timestamp of that source in the track's numbers; `None` if the track is not of that source.
+    pub(super) fn timestamp(&self, ssrc: u32, timestamp: u32) -> Option<u32> {
+        self.state.lock().expect("nothing panics under this lock").ingress.timestamp(ssrc, timestamp)
     }
 }
 

@@ -1,0 +1,234 @@
+//! A viewer: what is offered to him or answered, what he takes of it, what is written to him.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use str0m::{
+    Rtc,
+    change::SdpOffer,
+    media::{Direction, MediaKind, Mid, Pt},
+    rtp::{ExtensionValues, RtpWrite, Ssrc},
+};
+
+use super::{
+    counters::Counted,
+    describe::{accepted_payload, answer_codecs, configuration, offer_codecs, with_parameters, without_candidates},
+    gate::{Gate, Passage},
+    inbox::Inbox,
+    numbering::Numbering,
+    peer::{Described, Identity, Role, Told},
+    source::{Packet, Source},
+};
+use crate::{
+    media::{Kind, MediaError, MediaEvent, description, graph::Stage, negotiation::AcceptedSection},
+    room::id::TrackId,
+};
+
+/// How long a packet is kept to be sent again: a viewer asks ten times, a round trip apart.
+const RESEND_AGE: Duration = Duration::from_secs(1);
+/// Packets kept to be sent again at most: a second of 5 Mbit/s.
+const RESEND_PACKETS: usize = 600;
+/// The part of what is sent that may be sent again; a viewer who asks for more has no use for it.
+const RESEND_SHARE: f32 = 0.4;
+
+/// What a viewer is offered, and what he takes of it.
+#[derive(Debug)]
+pub(super) struct Watching {
+    lines: Vec<Line>,
+    _counted: Counted,
+}
+
+/// A track that is offered.
+#[derive(Debug)]
+pub(super) struct Line {
+    /// Its name, if we offered it.
+    track: Option<TrackId>,
+    source: Arc<Source>,
+    mid: Mid,
+    /// Under which number we know its codec.
+    number: Pt,
+    /// Once he is connected, if he takes it.
+    sending: Option<Sending>,
+}
+
+#[derive(Debug)]
+struct Sending {
+    ssrc: Ssrc,
+    /// His number for the codec.
+    payload: Pt,
+    gate: Gate,
+    numbering: Numbering,
+    /// The track's numbers below this he has.
+    from: u64,
+}
+
+pub(super) fn offer(
+    told: &Told,
+    tracks: Vec<(TrackId, Arc<Source>)>,
+    identity: &Identity,
+    now: Instant,
+) -> Result<Described, MediaError> {
+    let mut config = configuration(identity.crypto.clone(), identity.certificate.clone());
+    let numbers = offer_codecs(config.codec_config(), &tracks);
+    let mut rtc = identity.build(config, now);
+    let stream = told.connection.name.to_string();
+    let mut changes = rtc.sdp_api();
+    let mut lines = Vec::with_capacity(tracks.len());
+    for ((track, source), number) in tracks.into_iter().zip(numbers) {
+        let kind = if source.kind() == Kind::Video { MediaKind::Video } else { MediaKind::Audio };
+        // One stream: browsers play in step what is in one.
+        let mid = changes.add_media(kind, Direction::SendOnly, Some(stream.clone()), Some(track.to_string()), None);
+        lines.push(Line { track: Some(track), source, mid, number, sending: None });
+    }
+    let (offer, pending) =
+        changes.apply().ok_or_else(|| MediaError::Description("there is nothing to offer".into()))?;
+    let sdp = with_parameters(&offer.to_sdp_string(), parameters(&lines));
+    told.tell(offered(told, sdp, &lines));
+    Ok(Described { rtc, pending: Some(pending), offered: String::new(), role: Watching::role(lines) })
+}
+
+pub(super) fn answer(
+    told: &Told,
+    offer: &str,
+    media: Vec<(AcceptedSection, Arc<Source>)>,
+    identity: &Identity,
+    now: Instant,
+) -> Result<Described, MediaError> {
+    let refused = |error: String| MediaError::Description(error);
+    if media.is_empty() {
+        return Err(refused("what was asked for is gone".into()));
+    }
+    let mut config = configuration(identity.crypto.clone(), identity.certificate.clone());
+    let numbers = answer_codecs(config.codec_config(), &media);
+    let mut rtc = identity.build(config, now);
+    let (sections, sources): (Vec<_>, Vec<_>) = media.into_iter().unzip();
+    let mids = sections.iter().map(|section| Mid::from(section.mid.as_str()));
+    let lines = mids.zip(sources).zip(numbers);
+    let lines = lines.map(|((mid, source), number)| Line { track: None, source, mid, number, sending: None });
+    let lines: Vec<Line> = lines.collect();
+    let reduced = description::reduced_offer(offer, &sections).map_err(|error| refused(error.to_string()))?;
+    let reduced = with_parameters(&without_candidates(&reduced), parameters(&lines));
+    let taken = SdpOffer::from_sdp_string(&reduced).map_err(|error| refused(error.to_string()))?;
+    let answer = rtc.sdp_api().accept_offer(taken).map_err(|error| refused(error.to_string()))?;
+    // He is answered with the parameters that he offered.
+    let his = sections.iter().map(|section| (section.payload, section.fmtp.as_deref()));
+    let answer = with_parameters(&answer.to_sdp_string(), his);
+    let sdp = description::full_answer_to_subscriber(&answer, offer, &sections)
+        .map_err(|error| refused(error.to_string()))?;
+    told.stage.send_replace(Stage::Connecting);
+    told.tell(MediaEvent::Answered { connection: told.connection.clone(), sdp });
+    Ok(Described { rtc, pending: None, offered: reduced, role: Watching::role(lines) })
+}
+
+/// Tells what each section of our offer is.
+fn offered(told: &Told, sdp: String, lines: &[Line]) -> MediaEvent {
+    let tracks = lines.iter().filter_map(|line| Some((line.mid.to_string(), line.track.clone()?)));
+    MediaEvent::Offered { connection: told.connection.clone(), sdp, tracks: tracks.collect() }
+}
+
+/// The parameters of each payload number, as its publisher gave them.
+fn parameters(lines: &[Line]) -> impl Iterator<Item = (u8, Option<&str>)> {
+    lines.iter().map(|line| (*line.number, line.source.fmtp.as_deref()))
+}
+
+impl Watching {
+    fn role(lines: Vec<Line>) -> Role {
+        Role::Watches(Self { lines, _counted: Counted::new() })
+    }
+
+    /// The tracks he was offered.
+    pub(super) fn sources(&self) -> impl Iterator<Item = &Arc<Source>> {
+        self.lines.iter().map(|line| &line.source)
+    }
+
+    /// The tracks that are written to him.
+    pub(super) fn attached(&self) -> impl Iterator<Item = &Arc<Source>> {
+        self.lines.iter().filter(|line| line.sending.is_some()).map(|line| &line.source)
+    }
+
+    /// The event of an offer of ours, which tells what each of its sections is.
+    pub(super) fn offered(&self, told: &Told, sdp: String) -> MediaEvent {
+        offered(told, sdp, &self.lines)
+    }
+
+    /// The parameters of each payload number, as its publisher gave them.
+    pub(super) fn parameters(&self) -> impl Iterator<Item = (u8, Option<&str>)> {
+        parameters(&self.lines)
+    }
+
+    /// He needs a keyframe of what is in that section.
+    pub(super) fn request_keyframe(&self, mid: Mid) {
+        if let Some(line) = self.lines.iter().find(|line| line.mid == mid && line.sending.is_some()) {
+            line.source.request_keyframe();
+        }
+    }
+
+    /// Media flows from now on, of all that he takes.
+    pub(super) fn connected(&mut self, rtc: &mut Rtc, inbox: &Arc<Inbox>) {
+        for line in &mut self.lines {
+            let Some(payload) = accepted_payload(rtc, line.mid, line.number, line.source.codec) else { continue };
+            let mut direct = rtc.direct_api();
+            let Some(stream) = direct.stream_tx_by_mid(line.mid, None) else { continue };
+            stream.set_rtx_cache(RESEND_PACKETS, RESEND_AGE, Some(RESEND_SHARE));
+            let gate = Gate::new(line.source.kind(), Instant::now());
+            let mut sending = Sending { ssrc: stream.ssrc(), payload, gate, numbering: Numbering::new(), from: 0 };
+            for packet in line.source.attach(inbox) {
+                if matches!(sending.gate.pass(packet.starts_keyframe, Instant::now()), Passage::Pass | Passage::First) {
+                    sending.write(rtc, &packet, false);
+                    sending.from = packet.sequence + 1;
+                }
+            }
+            line.sending = Some(sending);
+        }
+    }
+
+    /// Writes a packet of one of his tracks; true if it is on its way.
+    pub(super) fn write(
+        &mut self,
+        rtc: &mut Rtc,
+        source: &Source,
+        packet: &Packet,
+        rejoins: bool,
+        now: Instant,
+    ) -> bool {
+        let mut written = false;
+        for line in self.lines.iter_mut().filter(|line| line.source.key == source.key) {
+            let Some(sending) = &mut line.sending else { continue };
+            let first = match sending.gate.pass(packet.starts_keyframe, now) {
+                Passage::Pass => rejoins,
+                Passage::First => true,
+                Passage::Skip => continue,
+                Passage::Ask => {
+                    line.source.request_keyframe();
+                    continue;
+                }
+            };
+            written |= sending.write(rtc, packet, first);
+        }
+        written
+    }
+}
+
+impl Sending {
+    /// Writes a packet; false if he has it, or is not to have it any more. `rejoins`: numbers go on behind
+    /// the last one.
+    fn write(&mut self, rtc: &mut Rtc, packet: &Packet, rejoins: bool) -> bool {
+        if packet.sequence < self.from {
+            return false;
+        }
+        let Some(sequence) = self.numbering.number(packet.sequence, rejoins) else { return false };
+        let mut direct = rtc.direct_api();
+        let Some(stream) = direct.stream_tx(&self.ssrc) else { return false };
+        let values = ExtensionValues {
+            audio_level: packet.level.map(|level| level.peak_db),
+            voice_activity: packet.level.map(|level| level.voice),
+            ..Default::default()
+        };
+        let payload = packet.payload.clone();
+        let write = RtpWrite::new(self.payload, sequence.into(), packet.timestamp, packet.captured, payload);
+        stream.write_rtp(write.marker(packet.marker).ext_vals(values).nackable(self.gate.kind() == Kind::Video));
+        true
+    }
+}

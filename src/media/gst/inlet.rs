@@ -1,0 +1,225 @@
+//! A publication through the fan-out edge: packets come from a media thread, subscribers have them at once, and
+//! an `rtpbin` makes of them what decoders and recorders read.
+
+use std::sync::Arc;
+
+use gst::prelude::*;
+use tokio::{sync::mpsc, task::JoinSet};
+
+use super::{
+    JITTER_BUFFER, OwnedPipeline, PipelineEvent, RoomClock, Track, counters,
+    peer::{Context, Inside, Peer, SHUTDOWN_DEADLINE},
+    publisher::pass_keyframe_requests,
+    rtp_caps,
+    tap::TappedTrack,
+    webrtc::element,
+};
+use crate::media::{
+    Kind, MediaError, MediaEvent, Publication,
+    fanout::{self, Downstream, Edge},
+    graph::Stage,
+    negotiation::AcceptedSection,
+    rtp,
+    sender_clock::{self, SenderClock, SenderReport},
+};
+
+/// Packets that may wait for the pipeline: some seconds.
+const MAX_QUEUED: u64 = 2_048;
+
+/// Starts to receive `publication` into `tracks`, which are in the order of its media.
+pub(super) fn spawn(context: Context, edge: Arc<Edge>, publication: Publication, tracks: Vec<Arc<Track>>) -> Peer {
+    Peer::spawn(context, move |inside| run(inside, edge, publication, tracks))
+}
+
+async fn run(inside: Inside, edge: Arc<Edge>, publication: Publication, tracks: Vec<Arc<Track>>) {
+    let sections: Vec<AcceptedSection> = publication.media.into_iter().map(|media| media.section).collect();
+    let built = {
+        let (sections, tracks) = (sections.clone(), tracks.clone());
+        inside.build(move |context| build(context, &sections, &tracks)).await
+    };
+    let Built { pipeline, mut pipeline_events, intake } = match built {
+        Ok(built) => built,
+        Err(error) => return inside.report(error).await,
+    };
+    let (sender, mut events) = mpsc::channel(8);
+    let receive = async {
+        pipeline.start().await?;
+        let publication = fanout::Publication {
+            offer: publication.sdp,
+            sections,
+            downstream: Arc::new(intake),
+            alone: publication.alone,
+        };
+        let session = edge.publish(inside.context.connection.clone(), publication, sender);
+        let mut keyframes = JoinSet::new();
+        for (section, track) in tracks.iter().enumerate().filter(|(_, track)| track.kind() == Kind::Video) {
+            let requests = session.keyframes();
+            keyframes.spawn(pass_keyframe_requests(track.clone(), async move || {
+                requests.send(section);
+                true
+            }));
+        }
+        let driven = inside.stop.run_until_cancelled(drive(&inside, &mut events, &mut pipeline_events)).await;
+        keyframes.shutdown().await;
+        // An error means that the runtime is going down.
+        let _ = session.close().await;
+        driven.unwrap_or(Ok(()))
+    };
+    let received: Result<(), MediaError> = receive.await;
+    let _ = pipeline.shutdown(SHUTDOWN_DEADLINE).await;
+    match received {
+        Ok(()) => drop(inside.stage.send_replace(Stage::Ended)),
+        Err(error) => inside.report(error).await,
+    }
+}
+
+/// Passes on what the session tells, until it or the pipeline ends.
+async fn drive(
+    inside: &Inside,
+    events: &mut mpsc::Receiver<MediaEvent>,
+    pipeline_events: &mut mpsc::Receiver<PipelineEvent>,
+) -> Result<(), MediaError> {
+    loop {
+        tokio::select! {
+            Some(event) = events.recv() => match event {
+                MediaEvent::ConnectionEnded { error, .. } => return Err(error),
+                event => {
+                    let stage = match &event {
+                        MediaEvent::Answered { .. } => Some(Stage::Connecting),
+                        MediaEvent::Connected { .. } => Some(Stage::Connected),
+                        _ => None,
+                    };
+                    if let Some(stage) = stage {
+                        inside.stage.send_replace(stage);
+                    }
+                    inside.tell(event).await;
+                }
+            },
+            Some(event) = pipeline_events.recv() => match event {
+                PipelineEvent::Failed(error) => return Err(error),
+                PipelineEvent::Ended => return Err(MediaError::ConnectionLost),
+            },
+        }
+    }
+}
+
+struct Built {
+    pipeline: OwnedPipeline,
+    pipeline_events: mpsc::Receiver<PipelineEvent>,
+    intake: Intake,
+}
+
+/// An rtpbin with one session for all of the publication, as it shares one transport, and the tracks' sinks.
+fn build(context: &Context, sections: &[AcceptedSection], tracks: &[Arc<Track>]) -> Result<Built, MediaError> {
+    let name = format!("pub-{}", context.connection);
+    let (pipeline, pipeline_events) = OwnedPipeline::new(&name, &context.clock);
+    let broken = |message: &str| MediaError::Element { element: name.clone(), message: message.into() };
+    let bin = element("rtpbin", &format!("{name}-rtp"))?;
+    bin.set_property("latency", JITTER_BUFFER.as_millis() as u32);
+    // So that decoders of sound conceal what is missing, instead of leaving a hole.
+    bin.set_property("do-lost", true);
+    let formats: Vec<(u8, gst::Caps)> = sections
+        .iter()
+        .map(|section| {
+            let number = rtp::payload_number(section.codec);
+            (number, rtp_caps(section.codec, number, section.fmtp.as_deref()))
+        })
+        .collect();
+    bin.connect("request-pt-map", false, move |values| {
+        let wanted = values.get(2)?.get::<u32>().ok()?;
+        formats.iter().find(|(number, _)| u32::from(*number) == wanted).map(|(_, caps)| caps.to_value())
+    });
+    link_new_pads(&bin, tracks);
+    let rtp = source(&format!("{name}-in"), "application/x-rtp");
+    let rtcp = source(&format!("{name}-reports"), "application/x-rtcp");
+    pipeline
+        .pipeline()
+        .add_many([&bin, rtp.upcast_ref(), rtcp.upcast_ref()])
+        .map_err(|_| broken("its elements could not be added"))?;
+    let sinks: Vec<gst_app::AppSink> = tracks.iter().map(|track| track.appsink().clone()).collect();
+    pipeline.pipeline().add_many(&sinks).map_err(|_| broken("a track's sink is in use"))?;
+    rtp.link_pads(Some("src"), &bin, Some("recv_rtp_sink_0")).map_err(|_| broken("rtpbin takes no packets"))?;
+    rtcp.link_pads(Some("src"), &bin, Some("recv_rtcp_sink_0")).map_err(|_| broken("rtpbin takes no reports"))?;
+    let tapped = sections.iter().zip(tracks);
+    let intake = Intake {
+        tracks: tapped.map(|(section, track)| TappedTrack::new(section, track, Some(rtp::AUDIO_LEVEL_ID))).collect(),
+        cname: context.connection.to_string(),
+        sender: SenderClock::default(),
+        clock: context.clock.clone(),
+        events: context.events.clone(),
+        rtp,
+        rtcp,
+    };
+    Ok(Built { pipeline, pipeline_events, intake })
+}
+
+/// A live source without a limit of its own: it is kept by whoever pushes, who must not wait.
+fn source(name: &str, caps: &str) -> gst_app::AppSrc {
+    let source = gst_app::AppSrc::builder()
+        .name(name)
+        .caps(&gst::Caps::new_empty_simple(caps))
+        .is_live(true)
+        .format(gst::Format::Time)
+        .max_bytes(0)
+        .build();
+    source.set_max_buffers(0);
+    source.set_max_time(gst::ClockTime::ZERO);
+    source
+}
+
+/// Links what rtpbin gives to the tracks' sinks, by the SSRC in the pad's name.
+fn link_new_pads(bin: &gst::Element, tracks: &[Arc<Track>]) {
+    let tracks = tracks.to_vec();
+    bin.connect_pad_added(move |_, pad| {
+        let name = pad.name();
+        let ssrc = name.strip_prefix("recv_rtp_src_0_").and_then(|rest| rest.split('_').next()?.parse::<u32>().ok());
+        let Some(track) = tracks.iter().find(|track| Some(track.ssrc()) == ssrc) else { return };
+        let sink = track.appsink().static_pad("sink").expect("an appsink has a sink pad");
+        match pad.link(&sink) {
+            // For decoders that have waited, unless what comes now begins with one.
+            Ok(_) => track.request_keyframe_again(),
+            Err(error) => tracing::error!(pad = %name, "a received pad could not be linked: {error}"),
+        }
+    });
+}
+
+/// One publisher's packets on their way into the room, on a media thread.
+#[derive(Debug)]
+struct Intake {
+    /// Of each section.
+    tracks: Vec<TappedTrack>,
+    /// One for all of them: they are played in step.
+    cname: String,
+    sender: SenderClock,
+    clock: RoomClock,
+    events: mpsc::Sender<MediaEvent>,
+    rtp: gst_app::AppSrc,
+    rtcp: gst_app::AppSrc,
+}
+
+impl Downstream for Intake {
+    fn packet(&self, section: usize, packet: &[u8]) {
+        let Some(tapped) = self.tracks.get(section) else { return };
+        let Some(buffer) = tapped.take(packet, &self.clock, &self.events) else { return };
+        push(&self.rtp, buffer);
+    }
+
+    fn report(&self, section: usize, report: SenderReport) {
+        let Some(tapped) = self.tracks.get(section) else { return };
+        let Some(rtp) = tapped.timestamp(report.ssrc, report.rtp) else { return };
+        let report = SenderReport { ssrc: tapped.track.ssrc(), rtp, ..report };
+        let now = self.clock.running_time();
+        tapped.track.set_capture_times(self.sender.report(report, tapped.track.codec.clock_rate(), now.into()));
+        let mut buffer = gst::Buffer::from_slice(sender_clock::compound(report, &self.cname));
+        buffer.get_mut().expect("nobody else has it yet").set_pts(now);
+        push(&self.rtcp, buffer);
+    }
+}
+
+/// What finds no room is lost, as on the net: the jitter buffer knows what to do.
+fn push(source: &gst_app::AppSrc, buffer: gst::Buffer) {
+    // An error means that the pipeline is going down.
+    if source.current_level_buffers() >= MAX_QUEUED || source.push_buffer(buffer).is_err() {
+        counters::packet_dropped();
+    }
+}
