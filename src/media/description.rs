@@ -201,6 +201,12 @@ fn reduce(media: &Media, section: &AcceptedSection) -> Media {
         let feedback = format!("{} {feedback}", section.payload);
         reduced.attributes.push(Attribute::with_value("rtcp-fb", feedback));
     }
+    if !section.layers.is_empty() {
+        let rids = section.layers.iter().map(|rid| Attribute::with_value("rid", format!("{rid} send")));
+        reduced.attributes.extend(rids);
+        let simulcast = format!("send {}", section.layers.join(";"));
+        reduced.attributes.push(Attribute::with_value("simulcast", simulcast));
+    }
     for (id, uri) in &section.extensions {
         reduced.attributes.push(Attribute::with_value("extmap", format!("{id} {uri}")));
     }
@@ -301,6 +307,33 @@ mod tests {
         let again = negotiation::accept(&reduced, &CodecName::ALL).unwrap();
         for (line, (again, section)) in again.iter().zip(&sections).enumerate() {
             assert_eq!(again, &AcceptedSection { line: line as u32, ..section.clone() });
+        }
+    }
+
+    #[test]
+    fn layers_are_accepted_where_packets_say_of_which_they_are() {
+        let rid = format!("a=extmap:10 {}\r\na=extmap:11 {}\r\n", negotiation::RID, negotiation::REPAIRED_RID);
+        let layers = format!(
+            "{rid}a=rid:q send max-width=9\r\na=rid:f send\r\na=rid:x recv\r\na=simulcast:send ~q;h;x;q,f;f\r\n"
+        );
+        let offer = OFFER.replace("a=rid:h send\r\na=simulcast:send h\r\n", &layers);
+        let offer = offer.replace("a=rid:q", "a=rid:h send\r\na=rid:q");
+        let sections = negotiation::accept(&offer, &CodecName::ALL).unwrap();
+        assert_eq!(sections[1].layers, ["q", "h", "f"]);
+        let reduced = reduced_offer(&offer, &sections).unwrap();
+        for line in ["a=rid:q send\r\n", "a=rid:f send\r\n", "a=simulcast:send q;h;f\r\n", &rid] {
+            assert!(reduced.contains(line), "{line} in {reduced}");
+        }
+        let first = [sections[1].clone().without_layers()];
+        let reduced = reduced_offer(&offer, &first).unwrap();
+        assert!(
+            !reduced.contains("rid") && !reduced.contains("simulcast") && !reduced.contains("stream-id"),
+            "{reduced}"
+        );
+        for unfit in
+            [offer.replace("simulcast:send ~q;h;x;q,f;f", "simulcast:send q;x"), offer.replace(negotiation::RID, "x")]
+        {
+            assert_eq!(negotiation::accept(&unfit, &CodecName::ALL).unwrap()[1].layers, [""; 0]);
         }
     }
 

@@ -10,6 +10,61 @@ pub fn has_b_slice(access_unit: &[u8]) -> bool {
     })
 }
 
+/// Width and height in pixels, as a sequence parameter set (with its header) has them; cropping, which takes less
+/// than a macroblock, is passed over. `None` if it is none, or of a kind that WebRTC does not use.
+pub fn size(parameters: &[u8]) -> Option<(u32, u32)> {
+    /// Those with further fields (§7.3.2.1.1).
+    const HIGH: [u8; 4] = [100, 110, 122, 244];
+    let (header, rest) = parameters.split_first()?;
+    if header & 0x1F != 7 {
+        return None;
+    }
+    let bytes = without_emulation(rest.get(..rest.len().min(64))?);
+    let profile = *bytes.first()?;
+    let mut bits = Bits { bytes: bytes.get(3..)?, at: 0 };
+    bits.exp_golomb()?;
+    if HIGH.contains(&profile) {
+        let chroma = bits.exp_golomb()?;
+        if chroma == 3 {
+            return None;
+        }
+        bits.exp_golomb()?;
+        bits.exp_golomb()?;
+        bits.next()?;
+        if bits.next()? == 1 {
+            // Scaling matrices.
+            return None;
+        }
+    }
+    bits.exp_golomb()?;
+    match bits.exp_golomb()? {
+        0 => drop(bits.exp_golomb()?),
+        2 => {}
+        _ => return None,
+    }
+    bits.exp_golomb()?;
+    bits.next()?;
+    let width = bits.exp_golomb()?.checked_add(1)?.checked_mul(16)?;
+    let units = bits.exp_golomb()?.checked_add(1)?;
+    let fields = 2 - bits.next()?;
+    Some((width, units.checked_mul(16)?.checked_mul(fields)?))
+}
+
+/// Without the 3 that is put between bytes that look like a start code (§7.3.1).
+fn without_emulation(bytes: &[u8]) -> Vec<u8> {
+    let mut out: Vec<u8> = Vec::with_capacity(bytes.len());
+    let mut zeros = 0;
+    for byte in bytes {
+        if zeros >= 2 && *byte == 3 {
+            zeros = 0;
+            continue;
+        }
+        zeros = if *byte == 0 { zeros + 1 } else { 0 };
+        out.push(*byte);
+    }
+    out
+}
+
 /// NAL units, without their start codes.
 fn units(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
@@ -79,10 +134,23 @@ mod tests {
         assert!(!has_b_slice(&[0, 0, 1, 1, 0, 0, 0, 0, 0]));
     }
 
+    #[test]
+    fn the_size_is_in_the_parameters() {
+        // x264, baseline 1280×720; High, 640×360 (which is cropped from 368 lines).
+        let baseline = [0x67, 0x42, 0xC0, 0x1F, 0xD9, 0x00, 0x50, 0x05, 0xBB, 0x01, 0x10, 0, 0, 3, 0, 0x10];
+        assert_eq!(size(&baseline), Some((1280, 720)));
+        let high = [0x67, 0x64, 0x00, 0x1E, 0xAC, 0xD9, 0x40, 0xA0, 0x2F, 0xF9, 0x61, 0x00, 0, 3, 0, 1];
+        assert_eq!(size(&high), Some((640, 368)));
+        assert_eq!(size(&[0x68, 0x42, 0xC0, 0x1F]), None);
+        assert_eq!(size(&baseline[..6]), None);
+    }
+
     proptest::proptest! {
         #[test]
         fn no_bytes_do_harm(bytes: Vec<u8>) {
             has_b_slice(&bytes);
+            let _ = size(&bytes);
+            let _ = size(&[&[0x67], bytes.as_slice()].concat());
         }
     }
 }

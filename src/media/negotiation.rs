@@ -25,9 +25,16 @@ pub const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
 /// (draft-holmer-rmcat-transport-wide-cc-extensions-01).
 pub const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 
+/// Which layer of simulcast a packet is of (RFC 8852).
+pub const RID: &str = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";
+/// The same, of one that is sent again.
+pub const REPAIRED_RID: &str = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id";
+/// Layers of one picture that are received.
+pub const MAX_LAYERS: usize = 3;
+
 /// What we answer with of the header extensions. Left out on purpose: video-orientation, so that
-/// pictures arrive upright; abs-send-time, which transport-cc replaces; rtp-stream-id, as we take
-/// one layer.
+/// pictures arrive upright; abs-send-time, which transport-cc replaces. Where layers are
+/// accepted, [`RID`] and [`REPAIRED_RID`] are too.
 const EXTENSIONS: [&str; 3] = [AUDIO_LEVEL, MID, TRANSPORT_CC];
 /// What we answer with of `a=rtcp-fb`. Left out on purpose: `goog-remb`, which would compete with
 /// transport-cc.
@@ -86,13 +93,25 @@ pub struct AcceptedSection {
     pub feedback: Vec<String>,
     /// Header extensions we understand and the client offered: `(id, uri)`.
     pub extensions: Vec<(u8, String)>,
+    /// The rids of its layers, in the client's order, [`MAX_LAYERS`] at most; empty without simulcast (RFC 8853).
+    pub layers: Vec<String>,
+}
+
+impl AcceptedSection {
+    /// The same, of whose layers only the first is received.
+    #[must_use]
+    pub fn without_layers(mut self) -> Self {
+        self.layers.clear();
+        self.extensions.retain(|(_, uri)| uri != RID && uri != REPAIRED_RID);
+        self
+    }
 }
 
 /// Reads an offer and chooses what to receive.
 ///
 /// `codecs`: what we take, in our order of preference; within a section the client's own order
 /// decides among codecs of that list. Sections that only receive are left out; data channels are
-/// left out; of simulcast only the first layer is received.
+/// left out.
 ///
 /// # Errors
 /// As [`NegotiationError`] says. One section without a common codec refuses the whole offer, so
@@ -149,6 +168,7 @@ pub fn accept_subscriber<T>(
         let Some((line, media)) = session.medias.iter().enumerate().find(free) else { continue };
         let mut section = accept_section(&session, media, line as u32, mid(media)?, codec.kind(), &[codec])?;
         section.extensions.clear();
+        section.layers.clear();
         section.feedback.retain(|feedback| feedback != "transport-cc");
         accepted.push((track, section));
     }
@@ -335,6 +355,7 @@ fn accept_section(
         .filter(|format| format.codec == Some(codec))
         .min_by_key(|format| preference(codec, format.fmtp.as_deref()))
         .expect("it was found a line ago");
+    let layers = layers(session, media, codec);
     Ok(AcceptedSection {
         line,
         mid,
@@ -344,8 +365,39 @@ fn accept_section(
         rtx: formats.iter().find(|rtx| rtx.retransmits(format.payload)).map(|rtx| rtx.payload),
         fmtp: format.fmtp.clone(),
         feedback: feedback(media, format.payload),
-        extensions: extensions(session, media),
+        extensions: extensions(session, media, !layers.is_empty()),
+        layers,
     })
+}
+
+/// The rids of the layers that the client means to send, in codecs whose layers we can tell apart and exchange; none
+/// if there are fewer than two, or packets would not say of which they are.
+fn layers(session: &Session, media: &Media, codec: CodecName) -> Vec<String> {
+    let says_rid = extensions(session, media, true).iter().any(|(_, uri)| uri == RID);
+    if !says_rid || !matches!(codec, CodecName::Vp8 | CodecName::H264) {
+        return Vec::new();
+    }
+    let simulcast = media.get_first_attribute_value("simulcast").flatten().unwrap_or_default();
+    let mut words = simulcast.split(' ');
+    let sent = words.find(|word| *word == "send").and_then(|_| words.next()).unwrap_or_default();
+    let declared: HashSet<&str> = media
+        .get_attribute_values("rid")
+        .flatten()
+        .filter_map(|rid| rid.split_once(' '))
+        .filter(|(_, rest)| rest.split(' ').next() == Some("send"))
+        .map(|(rid, _)| rid)
+        .collect();
+    // Of alternatives, separated by commas, the first; a tilde says that it begins paused.
+    let rids = sent.split(';').filter_map(|layer| layer.split(',').next()).map(|rid| rid.trim_start_matches('~'));
+    let mut layers: Vec<String> = Vec::new();
+    for rid in rids {
+        let is_one =
+            rid.len() <= 16 && token(rid) && declared.contains(rid) && !layers.iter().any(|known| known == rid);
+        if is_one && layers.len() < MAX_LAYERS {
+            layers.push(rid.to_owned());
+        }
+    }
+    if layers.len() < 2 { Vec::new() } else { layers }
 }
 
 /// A payload number of a section, with its rtpmap and fmtp.
@@ -440,7 +492,7 @@ fn feedback(media: &Media, payload: u8) -> Vec<String> {
 }
 
 /// Header extensions that we know, with numbers that fit the one-byte form (RFC 8285 §4.2).
-fn extensions(session: &Session, media: &Media) -> Vec<(u8, String)> {
+fn extensions(session: &Session, media: &Media, with_layers: bool) -> Vec<(u8, String)> {
     let offered = media.get_attribute_values("extmap").chain(session.get_attribute_values("extmap")).flatten();
     let mut extensions: Vec<(u8, String)> = Vec::new();
     for value in offered {
@@ -450,7 +502,8 @@ fn extensions(session: &Session, media: &Media) -> Vec<(u8, String)> {
         let Some(id) = id.parse::<u8>().ok().filter(|id| (1..=14).contains(id)) else { continue };
         let sent = matches!(direction, "sendrecv" | "sendonly");
         let again = extensions.iter().any(|(known, name)| *known == id || name == uri);
-        if sent && EXTENSIONS.contains(&uri) && !again {
+        let is_known = EXTENSIONS.contains(&uri) || (with_layers && [RID, REPAIRED_RID].contains(&uri));
+        if sent && is_known && !again {
             extensions.push((id, uri.to_owned()));
         }
     }

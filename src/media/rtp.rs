@@ -12,10 +12,13 @@ use rtp_types::{RtpPacket, RtpPacketBuilder};
 use super::{AudioLevel, CodecName};
 
 mod keyframe;
+mod layers;
 mod resequencer;
 mod splice;
+mod vp8;
 
 pub use keyframe::starts_keyframe;
+pub use layers::{Choice, Chosen, LayerPacket, Layers, size};
 pub use resequencer::{Released, Resequencer};
 pub use splice::{Lane, Splice};
 

@@ -113,6 +113,11 @@ impl SenderClock {
         } else {
             self.anchor_ns.fetch_min(anchor, Relaxed);
         }
+        self.times(report, clock_rate)
+    }
+
+    /// The same for one that was taken before, in other numbers.
+    pub fn times(&self, report: SenderReport, clock_rate: u32) -> CaptureTimes {
         CaptureTimes { report, clock_rate, anchor_ns: self.anchor_ns.clone() }
     }
 }

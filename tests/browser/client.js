@@ -93,8 +93,8 @@
         }
 
         // video: {colour, width, height, fps, detail} or null; audio: {tone, beep} or null. `without`:
-        // `transport-cc` keeps that from the server.
-        async publish({ connection = 'main', video, audio, codec, source, without } = {}) {
+        // `transport-cc` keeps that from the server. `layers`: the encodings of the picture (simulcast).
+        async publish({ connection = 'main', video, audio, codec, source, without, layers } = {}) {
             const pc = this.#peer(connection);
             const parts = { pc, codec };
             if (audio) {
@@ -103,7 +103,7 @@
             }
             if (video) {
                 parts.picture = new Picture(video, parts.sound);
-                const transceiver = pc.addTransceiver(parts.picture.track, { direction: 'sendonly' });
+                const transceiver = pc.addTransceiver(parts.picture.track, { direction: 'sendonly', ...(layers && { sendEncodings: layers }) });
                 if (codec) preferCodec(transceiver, codec);
             }
             this.publications.set(connection, parts);
@@ -126,6 +126,14 @@
             picture?.stop();
             sound?.stop();
             pc.close();
+        }
+
+        // Stops or starts a layer, as a browser itself does when the network changes.
+        async setLayer(connection, rid, active) {
+            const sender = this.publications.get(connection).pc.getSenders().find(({ track }) => track.kind === 'video');
+            const parameters = sender.getParameters();
+            parameters.encodings.find((one) => one.rid === rid).active = active;
+            await sender.setParameters(parameters);
         }
 
         subscribeAll() {

@@ -44,6 +44,8 @@ pub(super) fn receiving(crypto: Arc<CryptoProvider>, certificate: DtlsCert, sect
             negotiation::AUDIO_LEVEL => Extension::AudioLevel,
             negotiation::MID => Extension::RtpMid,
             negotiation::TRANSPORT_CC => Extension::TransportSequenceNumber,
+            negotiation::RID => Extension::RtpStreamId,
+            negotiation::REPAIRED_RID => Extension::RepairedRtpStreamId,
             _ => continue,
         };
         extensions.set(*id, known);

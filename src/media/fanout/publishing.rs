@@ -6,7 +6,7 @@ use rtp_types::RtpPacketBuilder;
 use str0m::{
     Rtc,
     change::SdpOffer,
-    media::{KeyframeRequestKind, Mid, SenderFeedback},
+    media::{KeyframeRequestKind, Mid, Rid, SenderFeedback},
     rtp::{ExtensionValues, RtpPacket},
 };
 
@@ -37,19 +37,19 @@ pub struct Publication {
 
 /// Where a publisher's media goes. Called on media threads: must not wait.
 pub trait Downstream: std::fmt::Debug + Send + Sync {
-    /// A packet of that section, each once: under the publisher's numbers, decrypted, its only header extension
-    /// the loudness, under [`rtp::AUDIO_LEVEL_ID`].
-    fn packet(&self, section: usize, packet: &[u8]);
+    /// A packet of that section and layer (0 without simulcast), each once: under the publisher's numbers, decrypted,
+    /// its only header extension the loudness, under [`rtp::AUDIO_LEVEL_ID`].
+    fn packet(&self, section: usize, layer: usize, packet: &[u8]);
 
-    /// What the publisher says of when that section's media was captured.
-    fn report(&self, section: usize, report: SenderReport);
+    /// What the publisher says of when that layer's media was captured.
+    fn report(&self, section: usize, layer: usize, report: SenderReport);
 }
 
 /// What a publisher sends.
 #[derive(Debug)]
 pub(super) struct Publishing {
-    /// Of each section.
-    mids: Vec<Mid>,
+    /// Of each section, with the rids of its layers, if it has some.
+    sections: Vec<(Mid, Vec<Rid>)>,
     downstream: Arc<dyn Downstream>,
 }
 
@@ -67,7 +67,8 @@ pub(super) fn answer(
     let mut config = receiving(identity.crypto.clone(), identity.certificate.clone(), &sections);
     receive_codecs(config.codec_config(), &sections);
     let mut rtc = identity.build(config, now);
-    let mids = sections.iter().map(|section| Mid::from(section.mid.as_str())).collect();
+    let rids = |section: &AcceptedSection| section.layers.iter().map(|rid| Rid::from(rid.as_str())).collect();
+    let known = sections.iter().map(|section| (Mid::from(section.mid.as_str()), rids(section))).collect();
     let reduced = description::reduced_offer(&offer, &sections).map_err(|error| refused(error.to_string()))?;
     let reduced = without_candidates(&reduced);
     let taken = SdpOffer::from_sdp_string(&reduced).map_err(|error| refused(error.to_string()))?;
@@ -78,7 +79,7 @@ pub(super) fn answer(
     let sdp = description::full_answer(&answer, &offer, &sections).map_err(|error| refused(error.to_string()))?;
     told.stage.send_replace(Stage::Connecting);
     told.tell(MediaEvent::Answered { connection: told.connection.clone(), sdp });
-    let role = Role::Publishes(Publishing { mids, downstream });
+    let role = Role::Publishes(Publishing { sections: known, downstream });
     Ok(Described { rtc, pending: None, offered: reduced, role })
 }
 
@@ -89,31 +90,47 @@ impl Publishing {
         if packet.payload.is_empty() {
             return;
         }
-        let mid = rtc.direct_api().stream_rx(&packet.header.ssrc).map(|stream| stream.mid());
-        let Some(section) = mid.and_then(|mid| self.section(mid)) else { return };
+        let mut direct = rtc.direct_api();
+        let Some(stream) = direct.stream_rx(&packet.header.ssrc) else { return };
+        let Some((section, layer)) = self.place(stream.mid(), stream.rid()) else { return };
         if let Some(bytes) = written(packet) {
-            self.downstream.packet(section, &bytes);
+            self.downstream.packet(section, layer, &bytes);
         }
     }
 
     /// Takes a report of his.
     pub(super) fn take_report(&self, feedback: &SenderFeedback) {
         let info = &feedback.sender_info;
-        let (Some(section), Some(ntp_ns)) = (self.section(feedback.mid), since_1900(info.ntp_time)) else { return };
+        let Some((section, layer)) = self.place(feedback.mid, feedback.rid) else { return };
+        let Some(ntp_ns) = since_1900(info.ntp_time) else { return };
         let report = SenderReport { ssrc: *info.ssrc, ntp_ns, rtp: info.rtp_time.numer() as u32 };
-        self.downstream.report(section, report);
+        self.downstream.report(section, layer, report);
     }
 
-    /// Asks him for a keyframe, if anything came of that section yet.
+    /// Asks him for a keyframe of all layers of which anything came yet.
     pub(super) fn request_keyframe(&mut self, rtc: &mut Rtc, section: usize) {
-        let Some(mid) = self.mids.get(section) else { return };
-        if let Some(stream) = rtc.direct_api().stream_rx_by_mid(*mid, None) {
-            stream.request_keyframe(KeyframeRequestKind::Pli);
+        let Some((mid, rids)) = self.sections.get(section) else { return };
+        let mut direct = rtc.direct_api();
+        let mut ask = |rid: Option<Rid>| {
+            if let Some(stream) = direct.stream_rx_by_mid(*mid, rid) {
+                stream.request_keyframe(KeyframeRequestKind::Pli);
+            }
+        };
+        match rids.as_slice() {
+            [] => ask(None),
+            rids => rids.iter().for_each(|rid| ask(Some(*rid))),
         }
     }
 
-    fn section(&self, mid: Mid) -> Option<usize> {
-        self.mids.iter().position(|known| *known == mid)
+    /// Section and layer; `None` if nobody offered it.
+    fn place(&self, mid: Mid, rid: Option<Rid>) -> Option<(usize, usize)> {
+        let section = self.sections.iter().position(|(known, _)| *known == mid)?;
+        let layer = match (self.sections[section].1.as_slice(), rid) {
+            ([], _) => 0,
+            (rids, Some(rid)) => rids.iter().position(|known| *known == rid)?,
+            (_, None) => return None,
+        };
+        Some((section, layer))
     }
 }
 

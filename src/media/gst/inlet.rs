@@ -8,6 +8,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
     JITTER_BUFFER, OwnedPipeline, PipelineEvent, RoomClock, Track, counters,
+    layered::LayeredTrack,
     peer::{Context, Inside, Peer, SHUTDOWN_DEADLINE},
     publisher::pass_keyframe_requests,
     rtp_caps,
@@ -140,9 +141,8 @@ fn build(context: &Context, sections: &[AcceptedSection], tracks: &[Arc<Track>])
     pipeline.pipeline().add_many(&sinks).map_err(|_| broken("a track's sink is in use"))?;
     rtp.link_pads(Some("src"), &bin, Some("recv_rtp_sink_0")).map_err(|_| broken("rtpbin takes no packets"))?;
     rtcp.link_pads(Some("src"), &bin, Some("recv_rtcp_sink_0")).map_err(|_| broken("rtpbin takes no reports"))?;
-    let tapped = sections.iter().zip(tracks);
     let intake = Intake {
-        tracks: tapped.map(|(section, track)| TappedTrack::new(section, track, Some(rtp::AUDIO_LEVEL_ID))).collect(),
+        tracks: sections.iter().zip(tracks).map(|(section, track)| Received::new(section, track)).collect(),
         cname: context.connection.to_string(),
         sender: SenderClock::default(),
         clock: context.clock.clone(),
@@ -187,7 +187,7 @@ fn link_new_pads(bin: &gst::Element, tracks: &[Arc<Track>]) {
 #[derive(Debug)]
 struct Intake {
     /// Of each section.
-    tracks: Vec<TappedTrack>,
+    tracks: Vec<Received>,
     /// One for all of them: they are played in step.
     cname: String,
     sender: SenderClock,
@@ -197,21 +197,64 @@ struct Intake {
     rtcp: gst_app::AppSrc,
 }
 
+/// A track as it comes.
+#[derive(Debug)]
+enum Received {
+    Plain(TappedTrack),
+    Layered(LayeredTrack),
+}
+
+impl Received {
+    fn new(section: &AcceptedSection, track: &Arc<Track>) -> Self {
+        match section.layers.len() {
+            0 => Self::Plain(TappedTrack::new(section, track, Some(rtp::AUDIO_LEVEL_ID))),
+            _ => Self::Layered(LayeredTrack::new(section, track)),
+        }
+    }
+}
+
 impl Downstream for Intake {
-    fn packet(&self, section: usize, packet: &[u8]) {
-        let Some(tapped) = self.tracks.get(section) else { return };
-        let Some(buffer) = tapped.take(packet, &self.clock, &self.events) else { return };
-        push(&self.rtp, buffer);
+    fn packet(&self, section: usize, layer: usize, packet: &[u8]) {
+        match self.tracks.get(section) {
+            Some(Received::Plain(track)) => {
+                if let Some(buffer) = track.take(packet, &self.clock, &self.events) {
+                    push(&self.rtp, buffer);
+                }
+            }
+            Some(Received::Layered(track)) => {
+                let taken = track.take(layer, packet, &self.clock, &self.sender);
+                if let Some(report) = taken.report {
+                    self.pass_report(report);
+                }
+                taken.packets.into_iter().for_each(|buffer| push(&self.rtp, buffer));
+            }
+            None => {}
+        }
     }
 
-    fn report(&self, section: usize, report: SenderReport) {
-        let Some(tapped) = self.tracks.get(section) else { return };
-        let Some(rtp) = tapped.timestamp(report.ssrc, report.rtp) else { return };
-        let report = SenderReport { ssrc: tapped.track.ssrc(), rtp, ..report };
-        let now = self.clock.running_time();
-        tapped.track.set_capture_times(self.sender.report(report, tapped.track.codec.clock_rate(), now.into()));
+    fn report(&self, section: usize, layer: usize, report: SenderReport) {
+        let now = self.clock.running_time().into();
+        let report = match self.tracks.get(section) {
+            Some(Received::Plain(tapped)) => {
+                let Some(rtp) = tapped.timestamp(report.ssrc, report.rtp) else { return };
+                let (track, report) = (&tapped.track, SenderReport { ssrc: tapped.track.ssrc(), rtp, ..report });
+                track.set_capture_times(self.sender.report(report, track.codec.clock_rate(), now));
+                Some(report)
+            }
+            Some(Received::Layered(track)) => track.report(layer, report, &self.sender, now),
+            None => None,
+        };
+        if let Some(report) = report {
+            self.pass_report(report);
+        }
+    }
+}
+
+impl Intake {
+    /// In the numbers of a track, to the pipeline.
+    fn pass_report(&self, report: SenderReport) {
         let mut buffer = gst::Buffer::from_slice(sender_clock::compound(report, &self.cname));
-        buffer.get_mut().expect("nobody else has it yet").set_pts(now);
+        buffer.get_mut().expect("nobody else has it yet").set_pts(self.clock.running_time());
         push(&self.rtcp, buffer);
     }
 }

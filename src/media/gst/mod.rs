@@ -14,6 +14,7 @@ mod engine;
 mod feed;
 mod ingest;
 mod inlet;
+mod layered;
 mod live;
 mod mix_budget;
 pub mod mixer;

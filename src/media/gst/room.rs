@@ -171,10 +171,12 @@ impl GstRoom {
         self.subscribers.insert(connection, Connected { peer, tracks: ids });
     }
 
-    /// The fan-out edge, if it is to receive this publication.
+    /// The fan-out edge, if it is to receive this publication: webrtcbin knows no simulcast.
     fn fanout_receives(&self, connection: &ConnectionId, publication: &Publication) -> Option<Arc<fanout::Edge>> {
-        let sections = publication.media.iter().map(|media| &media.section);
-        let wanted = self.settings.edge.publishers_fan_out() && !negotiation::is_of_gstreamer(sections);
+        let sections = || publication.media.iter().map(|media| &media.section);
+        let has_layers = sections().any(|section| !section.layers.is_empty());
+        let wanted = has_layers || self.settings.edge.publishers_fan_out();
+        let wanted = wanted && !negotiation::is_of_gstreamer(sections());
         self.fanout_for(connection).filter(|_| wanted).cloned()
     }
 
@@ -242,20 +244,26 @@ impl GstRoom {
 }
 
 impl MediaRoom for GstRoom {
-    fn publish(&mut self, connection: ConnectionId, publication: Publication) {
+    fn publish(&mut self, connection: ConnectionId, mut publication: Publication) {
         self.prune();
         self.close(&connection);
+        let edge = self.fanout_receives(&connection, &publication);
+        if edge.is_none() {
+            let without = |media: PublishedMedia| PublishedMedia { section: media.section.without_layers(), ..media };
+            publication.media = publication.media.into_iter().map(without).collect();
+        }
         let tracks: Vec<Arc<Track>> = publication
             .media
             .iter()
             .map(|PublishedMedia { track, section }| {
-                Track::new(track.clone(), section.codec, section.fmtp.as_deref(), &self.clock)
+                let (codec, fmtp) = (section.codec, section.fmtp.as_deref());
+                Track::layered(track.clone(), codec, fmtp, &self.clock, section.layers.len())
             })
             .collect();
         self.tracks.extend(tracks.iter().map(|track| (track.id.clone(), track.clone())));
         let ids = tracks.iter().map(|track| track.id.clone()).collect();
         let context = self.context(connection.clone());
-        let peer = match self.fanout_receives(&connection, &publication) {
+        let peer = match edge {
             Some(edge) => Link::Inlet(inlet::spawn(context, edge, publication, tracks)),
             None => Link::Webrtcbin(publisher::spawn(context, publication, tracks)),
         };

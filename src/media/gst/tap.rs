@@ -46,8 +46,14 @@ struct State {
     resequencer: Option<Resequencer<Packet>>,
     loudest: Option<AudioLevel>,
     told: Duration,
-    /// A packet was given up, and a keyframe asked for then; viewers stand still until one comes.
-    keyframe_asked: Option<Duration>,
+    standstill: Standstill,
+}
+
+/// Whether viewers stand still, as a packet was given up.
+#[derive(Debug, Default)]
+pub(super) struct Standstill {
+    /// When a keyframe was asked for, if they do.
+    asked: Option<Duration>,
 }
 
 impl Tap {
@@ -106,7 +112,8 @@ impl TappedTrack {
     pub(super) fn new(section: &AcceptedSection, track: &Arc<Track>, level_id: Option<u8>) -> Self {
         let ingress = Ingress::new(section.codec, track.ssrc(), level_id);
         let resequencer = section.rtx.map(|_| Resequencer::default());
-        let state = State { ingress, resequencer, loudest: None, told: Duration::ZERO, keyframe_asked: None };
+        let state =
+            State { ingress, resequencer, loudest: None, told: Duration::ZERO, standstill: Standstill::default() };
         Self { track: track.clone(), state: Mutex::new(state) }
     }
 
@@ -130,7 +137,8 @@ impl TappedTrack {
             Some(resequencer) => resequencer.push(normalised.sequence, packet, now.into()),
             None => Released { items: vec![packet], gap: false },
         };
-        let stands_still = state.keyframe_is_due(&ready, now.into());
+        let has_keyframe = ready.items.iter().any(|packet| packet.starts_keyframe);
+        let stands_still = state.standstill.wants_keyframe(ready.gap, has_keyframe, now.into());
         drop(state);
         if stands_still {
             tracing::debug!(track.id = %self.track.id, "a lost packet did not come again: asks for a keyframe");
@@ -152,23 +160,25 @@ impl TappedTrack {
     }
 }
 
-impl State {
+impl Standstill {
     /// A keyframe is to be asked for: viewers would find out by themselves three seconds later. The
     /// request may be lost like any packet, so it is made again until a keyframe comes.
-    fn keyframe_is_due(&mut self, ready: &Released<Packet>, now: Duration) -> bool {
-        if ready.gap {
-            self.keyframe_asked.get_or_insert(Duration::ZERO);
+    pub(super) fn wants_keyframe(&mut self, gap: bool, has_keyframe: bool, now: Duration) -> bool {
+        if gap {
+            self.asked.get_or_insert(Duration::ZERO);
         }
-        if ready.items.iter().any(|packet| packet.starts_keyframe) {
-            self.keyframe_asked = None;
+        if has_keyframe {
+            self.asked = None;
         }
-        let due = self.keyframe_asked.is_some_and(|asked| now.saturating_sub(asked) >= KEYFRAME_HOLDOFF);
+        let due = self.asked.is_some_and(|asked| now.saturating_sub(asked) >= KEYFRAME_HOLDOFF);
         if due {
-            self.keyframe_asked = Some(now);
+            self.asked = Some(now);
         }
         due
     }
+}
 
+impl State {
     /// Takes a packet's loudness; gives that of the window when it is over.
     fn loudest_of_window(&mut self, level: AudioLevel, now: Duration) -> Option<AudioLevel> {
         let before = self.loudest.unwrap_or(level);
@@ -190,17 +200,11 @@ fn extension_id(section: &AcceptedSection, wanted: &str) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::CodecName;
 
     #[test]
     fn after_a_gap_a_keyframe_is_asked_for_until_it_comes() {
-        gst::init().unwrap();
-        let ingress = Ingress::new(CodecName::Vp8, 1, None);
-        let mut state = State { ingress, resequencer: None, loudest: None, told: Duration::ZERO, keyframe_asked: None };
-        let mut due = |gap, starts_keyframe, ms: u64| {
-            let packet = Packet { buffer: gst::Buffer::new(), starts_keyframe };
-            state.keyframe_is_due(&Released { items: vec![packet], gap }, Duration::from_millis(ms))
-        };
+        let mut standstill = Standstill::default();
+        let mut due = |gap, has_keyframe, ms| standstill.wants_keyframe(gap, has_keyframe, Duration::from_millis(ms));
         assert!(!due(false, false, 9_000), "nothing is missing");
         assert!(due(true, false, 10_000));
         assert!(!due(true, false, 10_400), "it may be on its way");

@@ -65,11 +65,12 @@ pub struct Track {
     /// As the publisher's last report has them; `None` before the first.
     capture_times: ArcSwapOption<CaptureTimes>,
     /// They have it with its effects, while there are some.
-    shown: Audience,
+    shown: Shown,
+    /// The same for those who are not to have more than one of its layers, one for each.
+    levels: Vec<Shown>,
     /// They have it as it was published.
     clean: Audience,
     has_had_effects: AtomicBool,
-    splice: Mutex<Splice>,
     lane: watch::Sender<Lane>,
     /// Of the encoder behind the effects.
     effected_keyframe_wanted: Notify,
@@ -80,6 +81,19 @@ pub struct Track {
     /// Only where the publisher cannot be asked for a keyframe. Held while a packet is given out, so that
     /// who comes has each packet once.
     recent: Option<Mutex<Recent>>,
+}
+
+/// Readers who see effects, while there are some, and what they see of now.
+#[derive(Debug)]
+struct Shown {
+    audience: Audience,
+    splice: Mutex<Splice>,
+}
+
+impl Shown {
+    fn splice(&self) -> MutexGuard<'_, Splice> {
+        self.splice.lock().expect("nothing panics under this lock")
+    }
 }
 
 /// A decoder's end of a track; dropping it ends it.
@@ -102,14 +116,19 @@ impl Track {
     /// Put [`appsink`](Self::appsink) into the publishing pipeline, behind the jitter buffer, and act
     /// on [`keyframe_requested`](Self::keyframe_requested).
     pub fn new(id: TrackId, codec: CodecName, fmtp: Option<&str>, clock: &RoomClock) -> Arc<Self> {
-        Arc::new_cyclic(|track| Self::build(id, codec, fmtp, clock, None, track.clone()))
+        Self::layered(id, codec, fmtp, clock, 0)
+    }
+
+    /// The same, for a publisher who sends so many layers.
+    pub fn layered(id: TrackId, codec: CodecName, fmtp: Option<&str>, clock: &RoomClock, layers: usize) -> Arc<Self> {
+        Arc::new_cyclic(|track| Self::build(id, codec, fmtp, clock, layers, None, track.clone()))
     }
 
     /// The same, for a publisher who cannot be asked for a keyframe: whoever comes in the middle of a
     /// group of pictures is given all of it first.
     pub fn remembering(id: TrackId, codec: CodecName, fmtp: Option<&str>, clock: &RoomClock) -> Arc<Self> {
         let recent = (codec.kind() == Kind::Video).then(Mutex::default);
-        Arc::new_cyclic(|track| Self::build(id, codec, fmtp, clock, recent, track.clone()))
+        Arc::new_cyclic(|track| Self::build(id, codec, fmtp, clock, 0, recent, track.clone()))
     }
 
     fn build(
@@ -117,6 +136,7 @@ impl Track {
         codec: CodecName,
         fmtp: Option<&str>,
         clock: &RoomClock,
+        layers: usize,
         recent: Option<Mutex<Recent>>,
         track: Weak<Self>,
     ) -> Self {
@@ -138,6 +158,8 @@ impl Track {
             let upstream = Published { track: track.clone(), lane };
             Audience::new(Source::new(codec, fmtp, Box::new(upstream)))
         };
+        let shown =
+            || Shown { audience: audience(Lane::Effected), splice: Mutex::new(Splice::new(codec.clock_rate())) };
         Self {
             id,
             codec,
@@ -148,10 +170,10 @@ impl Track {
             keyframe_wanted,
             keyframe_came,
             capture_times: ArcSwapOption::empty(),
-            shown: audience(Lane::Effected),
+            shown: shown(),
+            levels: (0..layers).map(|_| shown()).collect(),
             clean: audience(Lane::Clean),
             has_had_effects: AtomicBool::new(false),
-            splice: Mutex::new(Splice::new(codec.clock_rate())),
             lane: watch::Sender::new(Lane::Clean),
             effected_keyframe_wanted: Notify::new(),
             delay_ns: AtomicI64::new(0),
@@ -241,7 +263,21 @@ impl Track {
         if self.clean.give(&packet, || self.captured(&packet)) {
             self.request_keyframe();
         }
-        self.show(self.spliced(Lane::Clean, packet));
+        self.show(Lane::Clean, packet);
+    }
+
+    /// Gives a packet of what is made for the readers of a level to them; its time is that of its capture. Called
+    /// on the publisher's streaming thread; never waits.
+    pub fn forward_level(&self, level: usize, packet: Packet) {
+        let Some(level) = self.levels.get(level) else { return };
+        if let Some(packet) = spliced(&mut level.splice(), Lane::Clean, packet) {
+            self.give(&level.audience, &packet);
+        }
+    }
+
+    /// Somebody reads that level.
+    pub fn level_is_watched(&self, level: usize) -> bool {
+        self.levels.get(level).is_some_and(|level| level.audience.len() > 0)
     }
 
     /// Gives a packet of the track with effects to every subscriber that is to have it; its time is that
@@ -258,13 +294,19 @@ impl Track {
             time.saturating_sub(gst::ClockTime::from_nseconds(delay))
         });
         buffer.make_mut().set_pts(captured);
-        self.show(self.spliced(Lane::Effected, Packet { buffer, starts_keyframe }));
+        let packet = Packet { buffer, starts_keyframe };
+        for level in &self.levels {
+            if let Some(packet) = spliced(&mut level.splice(), Lane::Effected, packet.clone()) {
+                self.give(&level.audience, &packet);
+            }
+        }
+        self.show(Lane::Effected, packet);
     }
 
     /// Subscribers see that lane from its next keyframe on.
     pub fn want_lane(&self, lane: Lane) {
         self.has_had_effects.store(true, Relaxed);
-        self.splice.lock().expect("nothing panics under this lock").want(lane);
+        self.levels.iter().chain([&self.shown]).for_each(|shown| shown.splice().want(lane));
         if lane == Lane::Clean {
             self.request_keyframe();
         }
@@ -277,9 +319,22 @@ impl Track {
         let _ = shown.wait_for(|shown| *shown == lane).await;
     }
 
-    fn show(&self, packet: Option<Packet>) {
-        let Some(packet) = packet else { return };
-        if self.shown.give(&packet, || self.captured(&packet)) {
+    fn show(&self, lane: Lane, packet: Packet) {
+        let mut splice = self.shown.splice();
+        let before = splice.shown();
+        let packet = spliced(&mut splice, lane, packet);
+        let now = splice.shown();
+        drop(splice);
+        if now != before {
+            self.lane.send_replace(now);
+        }
+        if let Some(packet) = packet {
+            self.give(&self.shown.audience, &packet);
+        }
+    }
+
+    fn give(&self, audience: &Audience, packet: &Packet) {
+        if audience.give(packet, || self.captured(packet)) {
             self.request_keyframe_of(Lane::Effected);
         }
     }
@@ -288,24 +343,6 @@ impl Track {
     fn captured(&self, packet: &Packet) -> Instant {
         let now = Instant::now();
         packet.buffer.pts().map_or(now, |time| self.clock.moment(time).min(now))
-    }
-
-    /// The packet under the numbers it goes out with, if it does.
-    fn spliced(&self, lane: Lane, mut packet: Packet) -> Option<Packet> {
-        let (sequence, timestamp) = numbers(&packet.buffer)?;
-        let captured = packet.buffer.pts().map_or(Duration::ZERO, Into::into);
-        let mut splice = self.splice.lock().expect("nothing panics under this lock");
-        let before = splice.shown();
-        let shown = splice.pass(lane, (sequence, timestamp), packet.starts_keyframe, captured);
-        if splice.shown() != before {
-            self.lane.send_replace(splice.shown());
-        }
-        drop(splice);
-        let shown = shown?;
-        if shown != (sequence, timestamp) {
-            packet.buffer = renumbered(&packet.buffer, shown)?;
-        }
-        Some(packet)
     }
 
     /// The packet with the time of its capture, if that is known. When the publisher changes its
@@ -340,12 +377,12 @@ impl Track {
 
     /// How many subscribers read it, through both edges.
     pub fn subscribers(&self) -> usize {
-        self.shown.len() + self.clean.len()
+        self.effected_subscribers() + self.clean.len()
     }
 
     /// How many of them see its effects.
     pub fn effected_subscribers(&self) -> usize {
-        self.shown.len()
+        self.levels.iter().chain([&self.shown]).map(|shown| shown.audience.len()).sum()
     }
 
     /// For viewers on the fan-out edge: the packets of that lane, which is with effects while there are some,
@@ -356,7 +393,7 @@ impl Track {
 
     fn audience(&self, lane: Lane) -> &Audience {
         match lane {
-            Lane::Effected => &self.shown,
+            Lane::Effected => &self.shown.audience,
             Lane::Clean => &self.clean,
         }
     }
@@ -379,7 +416,7 @@ impl Track {
 
     /// Takes a subscriber's end away again, if it was there.
     pub fn remove_feed(&self, feed: &Arc<Feed>) {
-        if self.shown.remove(feed) || self.clean.remove(feed) {
+        if self.shown.audience.remove(feed) || self.clean.remove(feed) {
             self.readers.send_modify(|readers| *readers -= 1);
         }
     }
@@ -476,6 +513,17 @@ impl LastTime {
         let at = self.at.load(Relaxed);
         (at != 0).then(|| Duration::from_millis(self.now().saturating_sub(at)))
     }
+}
+
+/// The packet under the numbers it goes out with, if it does.
+fn spliced(splice: &mut Splice, lane: Lane, mut packet: Packet) -> Option<Packet> {
+    let (sequence, timestamp) = numbers(&packet.buffer)?;
+    let captured = packet.buffer.pts().map_or(Duration::ZERO, Into::into);
+    let shown = splice.pass(lane, (sequence, timestamp), packet.starts_keyframe, captured)?;
+    if shown != (sequence, timestamp) {
+        packet.buffer = renumbered(&packet.buffer, shown)?;
+    }
+    Some(packet)
 }
 
 /// Sequence number and timestamp of an RTP packet.

@@ -136,6 +136,7 @@ fn takes_the_first_common_codec_of_each_section() {
                 fmtp: Some("minptime=10;useinbandfec=1".into()),
                 feedback: vec!["transport-cc".into()],
                 extensions: vec![(1, AUDIO_LEVEL.into()), (3, TRANSPORT_CC.into()), (4, MID.into())],
+                layers: vec![],
             },
             AcceptedSection {
                 line: 1,
@@ -146,7 +147,13 @@ fn takes_the_first_common_codec_of_each_section() {
                 rtx: Some(97),
                 fmtp: None,
                 feedback: vec!["nack".into(), "nack pli".into(), "ccm fir".into(), "transport-cc".into()],
-                extensions: vec![(3, TRANSPORT_CC.into()), (4, MID.into())],
+                extensions: vec![
+                    (3, TRANSPORT_CC.into()),
+                    (4, MID.into()),
+                    (10, RID.into()),
+                    (11, REPAIRED_RID.into())
+                ],
+                layers: vec!["h".into(), "l".into()],
             },
         ]
     );

@@ -1,0 +1,305 @@
+//! The layers of one picture (simulcast), and streams that are each made of one of them at a time.
+//!
+//! Every layer has numbers of its own. What is made of them has one numbering: it changes over at a keyframe, and
+//! viewers notice another size and nothing else.
+
+use std::time::Duration;
+
+use rtp_types::RtpPacket;
+
+use super::vp8;
+use crate::media::{CodecName, h264};
+
+/// A layer of which nothing came for so long while others did is at rest: senders stop the largest when the network
+/// does not bear it.
+const AT_REST_AFTER: Duration = Duration::from_secs(1);
+/// A keyframe to change over at that did not come is asked for again after this time.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// What is known of the layers.
+#[derive(Clone, Debug)]
+pub struct Layers(Vec<Layer>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Layer {
+    /// Width and height, once a keyframe was there.
+    size: Option<(u32, u32)>,
+    heard: Option<Duration>,
+}
+
+impl Layers {
+    /// So many, of which nothing came yet.
+    pub fn new(count: usize) -> Self {
+        Self(vec![Layer::default(); count])
+    }
+
+    /// A packet of that layer came; `size`, if it said so.
+    pub fn heard(&mut self, layer: usize, size: Option<(u32, u32)>, now: Duration) {
+        if let Some(layer) = self.0.get_mut(layer) {
+            layer.size = size.or(layer.size);
+            layer.heard = Some(now);
+        }
+    }
+
+    /// Their sizes, as far as they are known.
+    pub fn sizes(&self) -> impl Iterator<Item = Option<(u32, u32)>> {
+        self.0.iter().map(|layer| layer.size)
+    }
+
+    /// The largest that comes and is not larger than `limit`; if none is so small, the smallest that comes.
+    pub fn best(&self, limit: Option<usize>) -> Option<usize> {
+        let newest = self.0.iter().filter_map(|layer| layer.heard).max()?;
+        let comes = |index: &usize| self.0[*index].heard.is_some_and(|heard| heard + AT_REST_AFTER > newest);
+        let coming = || (0..self.0.len()).filter(comes);
+        let limit = limit.map(|limit| self.rank(limit));
+        let fits = coming().filter(|index| limit.is_none_or(|limit| self.rank(*index) <= limit));
+        fits.max_by_key(|index| self.rank(*index)).or_else(|| coming().min_by_key(|index| self.rank(*index)))
+    }
+
+    /// By pixels; senders that do not tell write the larger one later.
+    fn rank(&self, layer: usize) -> (u64, usize) {
+        let size = self.0.get(layer).and_then(|layer| layer.size);
+        (size.map_or(0, |(width, height)| u64::from(width) * u64::from(height)), layer)
+    }
+}
+
+/// A packet of a layer.
+#[derive(Clone, Copy, Debug)]
+pub struct LayerPacket<'a> {
+    /// Which.
+    pub layer: usize,
+    /// The whole packet, in the layer's numbers.
+    pub bytes: &'a [u8],
+    /// A decoder can begin here.
+    pub starts_keyframe: bool,
+    /// When it was captured, or when it came.
+    pub captured: Duration,
+    /// On the same clock.
+    pub now: Duration,
+}
+
+/// The size of a picture that begins in this packet.
+pub fn size(codec: CodecName, payload: &[u8]) -> Option<(u32, u32)> {
+    match codec {
+        CodecName::Vp8 => vp8::descriptor(payload)?.size,
+        // A unit alone, or the first of an aggregate (RFC 6184 §5.7.1).
+        CodecName::H264 if payload.first()? & 0x1F == 24 => h264::size(payload.get(3..)?),
+        CodecName::H264 => h264::size(payload),
+        _ => None,
+    }
+}
+
+/// A stream made of one layer at a time: the best that comes, or the best up to one.
+#[derive(Debug)]
+pub struct Choice {
+    codec: CodecName,
+    limit: Option<usize>,
+    shown: Option<usize>,
+    /// Added to the numbers of the layer that is shown.
+    offsets: Offsets,
+    /// The layer's first sequence number since it is shown, if another was before.
+    first: Option<u16>,
+    last: Option<Last>,
+    /// When a keyframe to change over at was asked for last.
+    asked: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Offsets {
+    sequence: u16,
+    timestamp: u32,
+    picture: u16,
+    base: u8,
+}
+
+/// What left last.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    sequence: u16,
+    timestamp: u32,
+    captured: Duration,
+    picture: u16,
+    base: u8,
+}
+
+/// What became of a packet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chosen {
+    /// The packet in the stream's numbers, if it is part of it.
+    pub bytes: Option<Vec<u8>>,
+    /// Somebody should ask for a keyframe of all layers, to change over at.
+    pub wants_keyframe: bool,
+    /// Another layer is shown from this packet on.
+    pub changed: bool,
+}
+
+impl Choice {
+    /// `limit`: a layer that it is not to be larger than.
+    pub fn new(codec: CodecName, limit: Option<usize>) -> Self {
+        Self { codec, limit, shown: None, offsets: Offsets::default(), first: None, last: None, asked: None }
+    }
+
+    /// The layer that is shown.
+    pub fn shown(&self) -> Option<usize> {
+        self.shown
+    }
+
+    /// A timestamp of the layer that is shown, in the stream's numbers.
+    pub fn timestamp(&self, timestamp: u32) -> u32 {
+        timestamp.wrapping_add(self.offsets.timestamp)
+    }
+
+    /// Takes a packet, whichever layer it is of; `layers` know of it already.
+    pub fn pass(&mut self, layers: &Layers, packet: LayerPacket<'_>) -> Chosen {
+        let mut chosen = Chosen::default();
+        let wanted = layers.best(self.limit);
+        if wanted != self.shown {
+            if wanted == Some(packet.layer) && packet.starts_keyframe {
+                chosen.changed = self.change_over(packet).is_some();
+            } else if self.asked.is_none_or(|asked| packet.now.saturating_sub(asked) >= ASK_AGAIN_AFTER) {
+                self.asked = Some(packet.now);
+                chosen.wants_keyframe = true;
+            }
+        } else {
+            self.asked = None;
+        }
+        if self.shown == Some(packet.layer) {
+            chosen.bytes = self.renumbered(packet);
+        }
+        chosen
+    }
+
+    /// Goes on with the next numbers, and as much later as it was captured later.
+    fn change_over(&mut self, packet: LayerPacket<'_>) -> Option<()> {
+        let rtp = RtpPacket::parse(packet.bytes).ok()?;
+        let (picture, base) = self.pictures(rtp.payload());
+        self.shown = Some(packet.layer);
+        self.asked = None;
+        let Some(last) = self.last else { return Some(()) };
+        let rate = u128::from(self.codec.clock_rate());
+        let later = packet.captured.saturating_sub(last.captured).as_micros() * rate / 1_000_000;
+        // No two pictures have one time.
+        let later = (later as u32).max(self.codec.clock_rate() / 1_000);
+        self.offsets = Offsets {
+            sequence: last.sequence.wrapping_add(1).wrapping_sub(rtp.sequence_number()),
+            timestamp: last.timestamp.wrapping_add(later).wrapping_sub(rtp.timestamp()),
+            picture: last.picture.wrapping_add(1).wrapping_sub(picture),
+            base: last.base.wrapping_add(1).wrapping_sub(base),
+        };
+        self.first = Some(rtp.sequence_number());
+        Some(())
+    }
+
+    fn renumbered(&mut self, packet: LayerPacket<'_>) -> Option<Vec<u8>> {
+        let rtp = RtpPacket::parse(packet.bytes).ok()?;
+        let is_older = |than: u16, sequence: u16| (sequence.wrapping_sub(than) as i16) < 0;
+        if self.first.is_some_and(|first| is_older(first, rtp.sequence_number())) {
+            return None;
+        }
+        let (picture, base) = self.pictures(rtp.payload());
+        let offsets = self.offsets;
+        let sequence = rtp.sequence_number().wrapping_add(offsets.sequence);
+        let timestamp = rtp.timestamp().wrapping_add(offsets.timestamp);
+        if self.last.is_none_or(|last| is_older(sequence, last.sequence)) {
+            let (picture, base) = (picture.wrapping_add(offsets.picture), base.wrapping_add(offsets.base));
+            self.last = Some(Last { sequence, timestamp, captured: packet.captured, picture, base });
+        }
+        let mut bytes = packet.bytes.to_vec();
+        bytes[2..4].copy_from_slice(&sequence.to_be_bytes());
+        bytes[4..8].copy_from_slice(&timestamp.to_be_bytes());
+        if self.codec == CodecName::Vp8 {
+            // Packets in Salon's numbers have no padding.
+            let at = bytes.len() - rtp.payload().len();
+            if let Some(read) = vp8::descriptor(rtp.payload()) {
+                read.renumber(&mut bytes[at..], offsets.picture, offsets.base);
+            }
+        }
+        Some(bytes)
+    }
+
+    /// The numbers of picture and base layer in a payload, where there are any.
+    fn pictures(&self, payload: &[u8]) -> (u16, u8) {
+        let read = if self.codec == CodecName::Vp8 { vp8::descriptor(payload) } else { None };
+        let read = read.unwrap_or_default();
+        (read.picture.map_or(0, |(_, value, _)| value), read.base.map_or(0, |(_, value)| value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rtp_types::RtpPacketBuilder;
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// A picture of one packet: sequence and picture number are the same, the timestamp is of 25 a second.
+    fn packet(number: u16, is_keyframe: bool, width: u8) -> Vec<u8> {
+        let [high, low] = (number | 0x8000).to_be_bytes();
+        let mut payload = vec![0x90, 0xE0, high, low, number as u8, 0];
+        payload.extend(if is_keyframe { [0x10, 0, 0, 0x9D, 1, 0x2A, width, 0, 9, 0] } else { [0x11; 10] });
+        let rtp = RtpPacketBuilder::new().payload_type(96).ssrc(1).sequence_number(number);
+        rtp.timestamp(u32::from(number) * 3_600).payload(&payload[..]).write_vec().unwrap()
+    }
+
+    /// Sequence number, timestamp, picture and base of what left.
+    fn numbers(bytes: &[u8]) -> (u16, u32, u16, u8) {
+        let rtp = RtpPacket::parse(bytes).unwrap();
+        let read = vp8::descriptor(rtp.payload()).unwrap();
+        (rtp.sequence_number(), rtp.timestamp(), read.picture.unwrap().1, read.base.unwrap().1)
+    }
+
+    struct Stream {
+        layers: Layers,
+        choice: Choice,
+    }
+
+    impl Stream {
+        fn new(limit: Option<usize>) -> Self {
+            Self { layers: Layers::new(2), choice: Choice::new(CodecName::Vp8, limit) }
+        }
+
+        /// The small layer is 0.
+        fn pass(&mut self, layer: usize, number: u16, starts_keyframe: bool, ms: u32) -> Chosen {
+            let bytes = packet(number, starts_keyframe, [16, 64][layer]);
+            let now = ms * MS;
+            let rtp = RtpPacket::parse(&bytes).unwrap();
+            self.layers.heard(layer, size(CodecName::Vp8, rtp.payload()), now);
+            let packet = LayerPacket { layer, bytes: &bytes, starts_keyframe, captured: now, now };
+            self.choice.pass(&self.layers, packet)
+        }
+    }
+
+    #[test]
+    fn the_largest_is_shown_and_the_next_one_when_it_rests() {
+        let mut stream = Stream::new(None);
+        assert!(stream.pass(0, 100, true, 0).bytes.is_some(), "the first that comes");
+        let chosen = stream.pass(1, 7_000, true, 5);
+        assert!(chosen.changed && !chosen.wants_keyframe);
+        assert_eq!(numbers(&chosen.bytes.unwrap()), (101, 100 * 3_600 + 450, 101, 101));
+        assert_eq!(stream.pass(0, 101, false, 40), Chosen::default());
+        let shown = stream.pass(1, 7_001, false, 45).bytes.unwrap();
+        assert_eq!(numbers(&shown), (102, 100 * 3_600 + 450 + 3_600, 102, 102));
+        // It rests.
+        assert_eq!(stream.pass(0, 102, false, 1_000), Chosen::default());
+        let asks: Vec<bool> = [1_100, 1_900, 2_100].map(|ms| stream.pass(0, 103, false, ms).wants_keyframe).into();
+        assert_eq!(asks, [true, false, true]);
+        let chosen = stream.pass(0, 104, true, 2_145);
+        assert!(chosen.changed);
+        assert_eq!(numbers(&chosen.bytes.unwrap()), (103, 100 * 3_600 + 450 + 3_600 + 2_100 * 90, 103, 103));
+        // And comes again.
+        assert!(stream.pass(1, 7_300, true, 2_200).changed);
+        assert_eq!(stream.choice.shown(), Some(1));
+        assert_eq!(stream.pass(1, 7_299, false, 2_201).bytes, None, "from before the change");
+    }
+
+    #[test]
+    fn a_stream_with_a_limit_stays_below_it_where_it_can() {
+        let mut stream = Stream::new(Some(0));
+        let large = stream.pass(1, 7_000, true, 0);
+        assert!(large.bytes.is_some(), "better than none");
+        assert!(stream.pass(0, 100, true, 5).changed);
+        assert_eq!(stream.pass(1, 7_001, true, 40), Chosen::default());
+        assert!(stream.pass(0, 101, false, 45).bytes.is_some());
+    }
+}

@@ -1,0 +1,68 @@
+// A camera that sends layers (simulcast): everybody has one of them, the largest that comes.
+
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { enter, launch } from './browser.mjs';
+import { ANN, appear, hears, movesOn, sees } from './call.mjs';
+import { startServer } from './server.mjs';
+import { until } from './wait.mjs';
+
+// Chromium makes no more than two of so small a picture.
+const LAYERS = [{ rid: 'h', scaleResolutionDownBy: 2 }, { rid: 'f', scaleResolutionDownBy: 1 }];
+const SIZE = { width: 640, height: 360, fps: 20 };
+const MOST_FREEZES = 2;
+
+for (const codec of ['VP8', 'H264']) {
+    test(`a viewer has the largest layer that comes, in ${codec}`, async (t) => {
+        const server = await startServer(t);
+        const browser = await launch(t);
+        const [ann, bob] = await Promise.all([0, 1].map(() => enter(browser, server)));
+        await ann.join('layers', 'Ann');
+        await bob.join('layers', 'Bob');
+        await appear(ann, ANN, { ...SIZE, codec, layers: LAYERS });
+        await bob.subscribeAll();
+        await seesWidth(bob, ann, 640);
+        await hears(bob, ann, ANN);
+        const { participants } = await server.api('GET', '/api/rooms/layers');
+        assert.deepEqual(participants.find(({ id }) => id === ann.id).edges.publishes, ['fanout']);
+
+        await bob.request('subscribe', { mix: true });
+        const mix = { id: 'mix', name: 'the mix' };
+        await sees(bob, mix, ANN);
+
+        // The largest rests: the next one is shown, and the largest again when it comes back.
+        await ann.setLayer('main', 'f', false);
+        await seesWidth(bob, ann, 320);
+        await goesOn(bob, mix, ann);
+        await ann.setLayer('main', 'f', true);
+        await seesWidth(bob, ann, 640);
+        await movesOn(bob, ann);
+        await goesOn(bob, mix, ann);
+        await checkFreezes(t, bob, ann);
+    });
+}
+
+// Waits until the picture is so wide, and has the colour of whom it shows.
+async function seesWidth(viewer, publisher, width) {
+    await until(`${viewer.name} sees ${publisher.name} ${width} wide`, 20_000, async () => {
+        const seen = await sees(viewer, publisher, ANN);
+        if (seen.width === width) return seen;
+        throw new Error(`a picture of ${seen.width}×${seen.height}`);
+    });
+}
+
+// What is mixed goes on to what is sent now: the counter in the picture.
+async function goesOn(viewer, mix, publisher) {
+    const sent = await publisher.counter();
+    await until('the mix goes on', 10_000, async () => {
+        const { counter } = await viewer.look(mix);
+        if (counter >= sent) return true;
+        throw new Error(`${counter} of ${sent}`);
+    });
+}
+
+async function checkFreezes(t, viewer, publisher) {
+    const { freezeCount, framesDecoded, keyFramesDecoded, pliCount } = await viewer.report({ participant: publisher.id }, 'inbound-rtp', 'video');
+    t.diagnostic(JSON.stringify({ freezeCount, framesDecoded, keyFramesDecoded, pliCount }));
+    assert.ok(freezeCount <= MOST_FREEZES, `${freezeCount} freezes`);
+}
