@@ -39,8 +39,9 @@ ENV SALON_DATA_DIR=/var/lib/salon \
     SALON_RECORDINGS_DIR=/var/lib/salon/recordings \
     SALON_HTTPS_LISTEN=0.0.0.0:4443 \
     SALON_RTSP_LISTEN=0.0.0.0:8554 \
+    SALON_SRT_LISTEN=0.0.0.0:8890 \
     SALON_MEDIA_PORTS=40000-40999
-EXPOSE 4443/tcp 8554/tcp 40000-40999/udp
+EXPOSE 4443/tcp 8554/tcp 8890/udp 40000-40999/udp
 # The plain listener is on the container's own loopback: enough for asking whether it is well.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s \
     CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8080 && printf 'GET /healthz HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n' >&3 && head -n 1 <&3 | grep -q ' 200 '"]

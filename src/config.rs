@@ -35,6 +35,8 @@ pub struct Settings {
     pub https_listen: Vec<SocketAddr>,
     /// Where RTSP for players listens; empty: nowhere.
     pub rtsp_listen: Vec<SocketAddr>,
+    /// Where SRT for players listens (UDP); empty: nowhere.
+    pub srt_listen: Vec<SocketAddr>,
     /// Certificate chain, PEM. With [`Settings::tls_key`]; without both a self-signed one is made.
     pub tls_cert: Option<PathBuf>,
     /// The certificate's private key, PEM.
@@ -89,6 +91,7 @@ impl Default for Settings {
             http_listen: vec![([127, 0, 0, 1], 8080).into()],
             https_listen: vec![([0, 0, 0, 0], 4443).into(), ([0u16; 8], 4443).into()],
             rtsp_listen: vec![([127, 0, 0, 1], 8554).into()],
+            srt_listen: vec![([127, 0, 0, 1], 8890).into()],
             tls_cert: None,
             tls_key: None,
             api_secret: None,
@@ -224,10 +227,11 @@ const fn key(name: &'static str, value: &'static str, allowed: &'static str, hel
 }
 
 /// All keys, in the order of `config.example.toml`.
-pub const KEYS: [Key; 39] = [
+pub const KEYS: [Key; 40] = [
     key("http_listen", "ADDR:PORT", LISTEN, "Plain HTTP; empty turns it off [default: 127.0.0.1:8080]"),
     key("https_listen", "ADDR:PORT", LISTEN, "HTTPS; empty turns it off [default: 0.0.0.0:4443,[::]:4443]"),
     key("rtsp_listen", "ADDR:PORT", LISTEN, "RTSP for players; empty turns it off [default: 127.0.0.1:8554]"),
+    key("srt_listen", "ADDR:PORT", LISTEN, "SRT for players (UDP); empty turns it off [default: 127.0.0.1:8890]"),
     key("tls_cert", "FILE", PATH, "Certificate chain, PEM [default: a self-signed one, made and kept]"),
     key("tls_key", "FILE", PATH, "The certificate's private key, PEM"),
     Key {

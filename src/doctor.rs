@@ -122,6 +122,7 @@ pub async fn examine(settings: &Settings, elements: &dyn Elements) -> Report {
     findings.extend(settings.http_listen.iter().map(|address| port("HTTP", *address)));
     findings.extend(settings.https_listen.iter().map(|address| port("HTTPS", *address)));
     findings.extend(settings.rtsp_listen.iter().map(|address| port("RTSP", *address)));
+    findings.extend(settings.srt_listen.iter().map(|address| udp_port("SRT", *address)));
     findings.extend(settings.media_ports.map(media_ports));
     findings.extend(settings.media_bind.iter().map(|address| media_address((*address, 0).into())));
     findings.extend(tls(settings));
@@ -269,6 +270,15 @@ fn port(what: &str, address: SocketAddr) -> Finding {
     match TcpListener::bind(address) {
         Ok(_) => good(what, "free".into()),
         // A dual-stack wildcard of ours is bound beside the IPv4 one; here they are tried one by one.
+        Err(error) if address.is_ipv6() && address.ip().is_unspecified() => lacking(what, error.to_string()),
+        Err(error) => broken(what, format!("{error}; is another salon running?")),
+    }
+}
+
+fn udp_port(what: &str, address: SocketAddr) -> Finding {
+    let what = format!("{what} {address}, UDP");
+    match UdpSocket::bind(address) {
+        Ok(_) => good(what, "free".into()),
         Err(error) if address.is_ipv6() && address.ip().is_unspecified() => lacking(what, error.to_string()),
         Err(error) => broken(what, format!("{error}; is another salon running?")),
     }

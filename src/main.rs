@@ -41,6 +41,7 @@ use salon::{
         auth::Gate,
         metrics::{Metrics, Reading},
         rtsp::RtspServer,
+        srt::SrtServer,
         tls::{Certificate, PemFiles},
     },
     webhook::{WebhookCounters, WebhookSettings, Webhooks},
@@ -128,10 +129,13 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         limits: Limits::default(),
         stop: Default::default(),
     });
+    let callers =
+        SrtServer::start(&settings.srt_listen, registry.clone(), services.gate.clone()).context("SRT (srt_listen)")?;
     let hub = Hub {
         registry: registry.clone(),
         ice_servers: for_clients(&settings.ice_servers),
         version: VERSION.to_owned(),
+        srt: callers.place(),
     };
     let websocket = routes(Arc::new(hub), Origins { allowed: settings.origins.clone() });
     let whip = whip::Hub::new(registry.clone(), services.gate.clone(), &settings.ice_servers);
@@ -141,11 +145,12 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let server = Server::start(listen(&settings)?, services, doors)?;
     announce(server.urls());
     announce(&players.addresses().iter().map(|address| format!("rtsp://{address}")).collect::<Vec<_>>());
+    announce(&callers.addresses().iter().map(|address| format!("srt://{address}")).collect::<Vec<_>>());
 
     signals.next().await;
     tracing::info!("shutting down; a second signal ends at once");
     tokio::select! {
-        () = shut_down(server, players, &registry, keeping, webhooks, settings.shutdown) => tracing::info!("good bye"),
+        () = shut_down(server, (players, callers), &registry, keeping, webhooks, settings.shutdown) => tracing::info!("good bye"),
         () = signals.next() => tracing::warn!("ended at once; recordings are finalised at the next start"),
     }
     Ok(())
@@ -154,7 +159,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 /// Rooms end their recordings, the keeper finalises them, connections end; all within `limit`.
 async fn shut_down(
     server: Server,
-    players: RtspServer,
+    (players, callers): (RtspServer, SrtServer),
     registry: &Registry,
     keeping: KeeperTask,
     webhooks: Option<Webhooks>,
@@ -163,7 +168,8 @@ async fn shut_down(
     let deadline = Instant::now() + limit;
     let left = || deadline.saturating_duration_since(Instant::now());
     server.stop_accepting();
-    players.close(left().min(Duration::from_secs(2))).await;
+    let soon = left().min(Duration::from_secs(2));
+    tokio::join!(players.close(soon), callers.close(soon));
     registry.shutdown(left().mul_f64(0.6)).await;
     keeping.shutdown(left().mul_f64(0.8)).await;
     if let Some(webhooks) = webhooks {

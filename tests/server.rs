@@ -25,6 +25,8 @@ mod pictures;
 mod recordings;
 #[path = "server/rtsp.rs"]
 mod rtsp;
+#[path = "server/srt.rs"]
+mod srt;
 #[path = "server/tls.rs"]
 mod tls;
 #[path = "server/tracks.rs"]

@@ -158,9 +158,11 @@ export class Session extends EventTarget {
     this.#welcome(await this.#signalling.request('join', { room, name, pin: pin || undefined, role }));
   }
 
-  #welcome({ participant, resume, access, ice_servers: iceServers, room }) {
+  #welcome({ participant, resume, access, ice_servers: iceServers, server, room }) {
     this.#resume = resume;
     this.access = access;
+    /** Where players call over SRT: `{port, local}`, or nothing. */
+    this.srt = server?.srt;
     this.sending.useIceServers(iceServers);
     this.subscriptions.useIceServers(iceServers);
     this.preview.useIceServers(iceServers);

@@ -15,6 +15,7 @@ pub(super) fn apply(settings: &mut Settings, key: &'static str, text: &str) -> R
     match key {
         "http_listen" => settings.http_listen = list(text)?,
         "rtsp_listen" => settings.rtsp_listen = list::<SocketAddr>(text)?,
+        "srt_listen" => settings.srt_listen = list::<SocketAddr>(text)?,
         "https_listen" => settings.https_listen = list::<SocketAddr>(text)?,
         "tls_cert" => settings.tls_cert = path(text),
         "tls_key" => settings.tls_key = path(text),

@@ -47,6 +47,12 @@ impl Seats {
         self.all.clone().acquire_owned().await.expect("the semaphore is never closed")
     }
 
+    /// Takes a seat for somebody at `address`; `None` if there is none, or that address has its share.
+    pub fn try_take(&self, address: IpAddr) -> Option<Seat> {
+        let permit = self.all.clone().try_acquire_owned().ok()?;
+        self.take(permit, address)
+    }
+
     /// Takes the seat for somebody at `address`; `None` if that address has its share.
     pub fn take(&self, permit: OwnedSemaphorePermit, address: IpAddr) -> Option<Seat> {
         let mut counts = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);

@@ -50,6 +50,7 @@ class Server {
             SALON_HTTP_LISTEN: `${host}:0`,
             SALON_HTTPS_LISTEN: '',
             SALON_RTSP_LISTEN: `${host}:0`,
+            SALON_SRT_LISTEN: `${host}:0`,
             SALON_MEDIA_BIND: host,
             SALON_RECORDINGS_DIR: this.recordings,
             SALON_DATA_DIR: folder,
@@ -73,9 +74,9 @@ class Server {
         const listening = new Promise((resolve) => {
             createInterface(this.process.stdout).on('line', (line) => {
                 this.note(line);
-                const [, scheme, rest] = /^listening on (https?|rtsp):\/\/(\S+)/.exec(line) ?? [];
+                const [, scheme, rest] = /^listening on (https?|rtsp|srt):\/\/(\S+)/.exec(line) ?? [];
                 if (scheme) urls.set(scheme, `${scheme}://${rest}`);
-                const expected = ['http', ...(this.env.SALON_HTTPS_LISTEN ? ['https'] : []), ...(this.env.SALON_RTSP_LISTEN ? ['rtsp'] : [])];
+                const expected = ['http', ...(this.env.SALON_HTTPS_LISTEN ? ['https'] : []), ...(this.env.SALON_RTSP_LISTEN ? ['rtsp'] : []), ...(this.env.SALON_SRT_LISTEN ? ['srt'] : [])];
                 if (expected.every((one) => urls.has(one))) resolve();
             });
         });
@@ -86,6 +87,7 @@ class Server {
         await within('the server listens', 20_000, Promise.race([listening, ended]));
         this.url = urls.get('http').replace(/\/$/, '');
         this.rtspUrl = urls.get('rtsp');
+        this.srtUrl = urls.get('srt');
         this.httpsUrl = urls.get('https')?.replace(/\/$/, '');
         // A server that is started again is found where it was.
         this.env.SALON_HTTP_LISTEN = new URL(this.url).host;

@@ -24,6 +24,8 @@ test('what one does, the other sees', { timeout: 90_000 }, async (t) => {
         const link = await ann.page.evaluate(() => navigator.clipboard.readText());
         await ann.press('invite');
         assert.equal(await ann.get('invite-link').inputValue(), link);
+        const srt = new RegExp(`^${server.srtUrl}\\?streamid=seen/mix/a_\\w+$`);
+        assert.match(await ann.get('invite-srt').getAttribute('data-address'), srt);
         await ann.page.keyboard.press('Escape');
         await ann.get('invite-dialog').waitFor({ state: 'detached' });
 

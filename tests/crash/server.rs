@@ -44,6 +44,7 @@ impl Server {
             .env("SALON_HTTP_LISTEN", "127.0.0.1:0")
             .env("SALON_HTTPS_LISTEN", "")
             .env("SALON_RTSP_LISTEN", "")
+            .env("SALON_SRT_LISTEN", "")
             .env("SALON_MEDIA_BIND", "127.0.0.1")
             .env("SALON_RECORDINGS_DIR", recordings)
             .env("SALON_RECORDINGS_RESERVE_MIB", "0")

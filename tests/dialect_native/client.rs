@@ -46,6 +46,7 @@ pub fn house_with(policy: RoomPolicy) -> House {
         registry: Registry::new(policy, engine.clone(), keeper),
         ice_servers: json!([{ "urls": "stun:stun.example:3478" }]),
         version: "0.0.0-test".into(),
+        srt: Some(salon::server::srt::SrtPlace { port: 8890, local: true }),
     };
     House { hub: Arc::new(hub), engine, notices }
 }

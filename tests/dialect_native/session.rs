@@ -20,7 +20,7 @@ use salon::{
 use serde_json::{Value, json};
 
 fn session() -> Session {
-    Session::new(Arc::new(Greeting { ice_servers: json!([]), version: "1".into() }))
+    Session::new(Arc::new(Greeting { ice_servers: json!([]), version: "1".into(), srt: None }))
 }
 
 fn joined() -> Joined {

@@ -101,7 +101,8 @@ impl TestServer {
             limits: setup.limits,
             stop: Default::default(),
         });
-        let hub = Hub { registry: registry.clone(), ice_servers: Value::Array(Vec::new()), version: "0".into() };
+        let hub =
+            Hub { registry: registry.clone(), ice_servers: Value::Array(Vec::new()), version: "0".into(), srt: None };
         let any = vec![([127, 0, 0, 1], 0).into()];
         let https = setup.tls.then(|| {
             let files = PemFiles::self_signed(&folder.path().join("data")).unwrap();

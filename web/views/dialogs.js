@@ -23,12 +23,14 @@ export function openInvitation(session) {
   const watch = el('button', { type: 'button', t: 'invite.live', testid: 'invite-live', on: { click: () => { dialog.close(); openLivePlayer(session); } } });
   const dialog = openDialog('invite', 'invite-dialog',
     el('p', { t: session.model.hasPin ? 'invite.words-pin' : 'invite.words' }),
-    input, el('div', { class: 'buttons' }, copy, share, watch, playlistButton(session)), qrCode(link));
+    input, el('div', { class: 'buttons' }, copy, share, watch, playlistButton(session), srtButton(session)), qrCode(link));
 }
+
+const isThisMachine = () => ['localhost', '127.0.0.1', '[::1]'].includes(location.hostname);
 
 // For a phone that is held up to the screen. A page on localhost leads a phone to itself, and has none.
 function qrCode(link) {
-  if (['localhost', '127.0.0.1', '[::1]'].includes(location.hostname)) return null;
+  if (isThisMachine()) return null;
   const picture = el('img', { src: `/api/qr.svg?${new URLSearchParams({ text: link })}`, alt: '', width: '180', height: '180', testid: 'invite-qr' });
   return el('figure', { class: 'qr' }, picture, el('figcaption', { class: 'muted', t: 'invite.qr' }));
 }
@@ -39,6 +41,14 @@ function playlistButton({ room, access }) {
   const list = `#EXTM3U\n#EXTINF:-1,${room}\n${address}\n`;
   const download = () => el('a', { href: `data:audio/x-mpegurl;charset=utf-8,${encodeURIComponent(list)}`, download: `${room}.m3u` }).click();
   return el('button', { type: 'button', t: 'invite.vlc', testid: 'invite-vlc', on: { click: download } });
+}
+
+// What VLC and others take as an address. There is none if the page came from elsewhere and SRT is for this machine only.
+function srtButton({ room, access, srt }) {
+  if (!srt || (srt.local && !isThisMachine())) return null;
+  const host = srt.local && location.hostname === 'localhost' ? '127.0.0.1' : location.hostname;
+  const address = `srt://${host}:${srt.port}?streamid=${encodeURIComponent(room)}/mix/${access}`;
+  return el('button', { type: 'button', t: 'invite.srt', testid: 'invite-srt', 'data-address': address, on: { click: () => copyLink(address) } });
 }
 
 /** The clipboard is closed to pages without a secure origin; then the link is selected, to be copied by hand. */

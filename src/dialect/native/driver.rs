@@ -143,7 +143,7 @@ struct Over;
 
 impl<'a> Driver<'a> {
     fn new(hub: &'a Hub, from: Address, out: mpsc::Sender<Outgoing>) -> Self {
-        let greeting = Greeting { ice_servers: hub.ice_servers.clone(), version: hub.version.clone() };
+        let greeting = Greeting { ice_servers: hub.ice_servers.clone(), version: hub.version.clone(), srt: hub.srt };
         Self {
             hub,
             from,

@@ -14,7 +14,7 @@ use warp::{
 use super::driver::{Incoming, Outgoing, drive};
 use crate::{
     room::{Registry, guests::Address},
-    server::auth::Peer,
+    server::{auth::Peer, srt::SrtPlace},
 };
 
 /// A message larger than this ends the socket, in bytes; smaller ones are refused one by one.
@@ -29,6 +29,8 @@ pub struct Hub {
     pub ice_servers: Value,
     /// Of this server.
     pub version: String,
+    /// Where players call over SRT, if anywhere.
+    pub srt: Option<SrtPlace>,
 }
 
 /// Which web pages may open a socket.

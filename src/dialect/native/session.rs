@@ -20,6 +20,7 @@ use crate::{
         id::ConnectionName,
         model::{Joined, Marker, Published, RoomRecordingView},
     },
+    server::srt::SrtPlace,
 };
 
 /// Verbs of one session that may wait for their answers.
@@ -36,6 +37,8 @@ pub struct Greeting {
     pub ice_servers: Value,
     /// Of this server.
     pub version: String,
+    /// Where players call over SRT, if anywhere.
+    pub srt: Option<SrtPlace>,
 }
 
 /// The state of one session.
@@ -268,7 +271,7 @@ impl Session {
             ("resumed", json!(resumed)),
             ("room", json!(room)),
             ("ice_servers", self.greeting.ice_servers.clone()),
-            ("server", json!({ "version": self.greeting.version })),
+            ("server", json!({ "version": self.greeting.version, "srt": self.greeting.srt })),
         ])
     }
 }

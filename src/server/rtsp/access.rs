@@ -1,16 +1,12 @@
-//! What a player names and shows: a room, what of it, and why he may see it.
-
-use std::net::SocketAddr;
+//! What a player names and shows: a room, what of it, and what is to open it.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use super::House;
 use crate::{
     ingest::rtsp::message::Request,
-    recording::RoomKey,
-    room::{RoomHandle, id::ParticipantId, model::OutputOf},
+    room::{id::ParticipantId, model::OutputOf},
     server::{
-        auth::Caller,
+        players,
         request::{decode, find, parse_query},
     },
 };
@@ -28,33 +24,6 @@ pub(super) struct Named {
     pub(super) base: String,
 }
 
-/// Why a player was let in, to see whether that holds.
-#[derive(Clone)]
-pub(super) enum Grant {
-    /// Whoever runs the server.
-    Owner,
-    /// This token's participant is in the room of this name and PIN.
-    Token(String, RoomKey),
-    /// He knew this name and PIN.
-    Key(RoomKey),
-}
-
-impl Grant {
-    /// The participant is still in, the PIN the same.
-    pub(super) async fn holds(&self, house: &House, room: &RoomHandle) -> bool {
-        let (token, key) = match self {
-            Self::Owner => return true,
-            Self::Token(token, key) => (Some(token), key),
-            Self::Key(key) => (None, key),
-        };
-        let is_in = match token {
-            Some(token) => house.gate.viewer(Some(token), false).await.is_some(),
-            None => true,
-        };
-        is_in && room.key().await.is_ok_and(|now| now == *key)
-    }
-}
-
 /// Why a player gets nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -66,6 +35,15 @@ pub(super) enum Refusal {
     Unsupported,
     /// He has asked for more than players do.
     TooMuch,
+}
+
+impl From<players::Refusal> for Refusal {
+    fn from(refusal: players::Refusal) -> Self {
+        match refusal {
+            players::Refusal::Unauthorised => Self::Unauthorised,
+            players::Refusal::NotFound => Self::NotFound,
+        }
+    }
 }
 
 impl Named {
@@ -95,37 +73,10 @@ impl Named {
         let base = format!("{}{named}", &uri[..uri.len() - rest.len() + rest.find('/')?]);
         Some(Self { room, of, stream, access, base })
     }
-}
 
-/// The room, if whoever sent `request` may see it: its participants by their tokens, whoever knows its PIN,
-/// and the server's owner.
-pub(super) async fn admit(
-    house: &House,
-    peer: SocketAddr,
-    named: &Named,
-    request: &Request,
-) -> Result<(RoomHandle, Grant), Refusal> {
-    let shown = named.access.clone().or_else(|| basic(request));
-    let is_here = house.is_local && peer.ip().to_canonical().is_loopback();
-    let caller = house.gate.viewer(shown.as_deref(), is_here).await;
-    let room = house.registry.find(&named.room);
-    match (caller, shown) {
-        (Some(Caller::Participant { key, .. }), token) => {
-            let room = room.ok_or(Refusal::NotFound)?;
-            let is_his = room.key().await.is_ok_and(|its| its == key);
-            if is_his { Ok((room, Grant::Token(token.unwrap_or_default(), key))) } else { Err(Refusal::NotFound) }
-        }
-        (Some(Caller::Owner | Caller::Anybody), _) => Ok((room.ok_or(Refusal::NotFound)?, Grant::Owner)),
-        // A token that is no longer good is no guess at a PIN, and must not lock the door.
-        (None, Some(token)) if token.starts_with("a_") => Err(Refusal::Unauthorised),
-        // Whether there is such a room is not for strangers to know.
-        (None, Some(pin)) => {
-            let room = room.ok_or(Refusal::Unauthorised)?;
-            room.check_pin(pin, peer.ip().into()).await.map_err(|_| Refusal::Unauthorised)?;
-            let key = room.key().await.map_err(|_| Refusal::NotFound)?;
-            Ok((room, Grant::Key(key)))
-        }
-        (None, None) => Err(Refusal::Unauthorised),
+    /// What is to open the room: in the address, or as `request`'s password.
+    pub(super) fn shown(&self, request: &Request) -> Option<String> {
+        self.access.clone().or_else(|| basic(request))
     }
 }
 

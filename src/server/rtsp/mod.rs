@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::session::Session;
-use super::{auth::Gate, connection::Seats, listener::Listener};
+use super::{auth::Gate, connection::Seats, listener::Listener, players::House};
 use crate::room::{Registry, guests::Address};
 
 /// Players at once.
@@ -33,16 +33,6 @@ pub struct RtspServer {
     tasks: TaskTracker,
 }
 
-/// What a session works with.
-#[derive(Clone)]
-struct House {
-    registry: Arc<Registry>,
-    gate: Gate,
-    /// Only this machine reaches it. (Where others do, forwarders on this machine make them look like its own.)
-    is_local: bool,
-    stop: CancellationToken,
-}
-
 impl RtspServer {
     /// Binds and serves.
     ///
@@ -50,8 +40,7 @@ impl RtspServer {
     /// With the address, if one cannot be bound; as [`Server::start`](super::Server::start).
     pub fn start(addresses: &[SocketAddr], registry: Arc<Registry>, gate: Gate) -> io::Result<Self> {
         let listeners = super::bind(addresses.iter().map(|address| (*address, None)))?;
-        let is_local = addresses.iter().all(|address| address.ip().to_canonical().is_loopback());
-        let house = House { registry, gate, is_local, stop: CancellationToken::new() };
+        let house = House::new(addresses, registry, gate);
         let (tasks, seats) = (TaskTracker::new(), Arc::new(Seats::new(MOST_PLAYERS, MOST_OF_AN_ADDRESS)));
         let mut bound = Vec::new();
         for listener in listeners {

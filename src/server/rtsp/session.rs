@@ -14,8 +14,7 @@ use tokio::{
 };
 
 use super::{
-    House,
-    access::{Grant, Named, Refusal, admit},
+    access::{Named, Refusal},
     description::description,
     report::{Anchor, Reporter},
     way::Way,
@@ -24,6 +23,7 @@ use crate::{
     ingest::rtsp::message::{self, Incoming, Request},
     media::{CodecName, output::RtpPiece},
     room::{RoomHandle, id::random_text, model::Playing},
+    server::players::{Grant, House, admit},
 };
 
 /// A player of whom nothing is heard for so long, neither request nor report, is gone. He is told 60.
@@ -265,7 +265,8 @@ impl Session {
     }
 
     async fn open(&mut self, request: &Request, named: Named) -> Result<Show, Refusal> {
-        let (room, grant) = admit(&self.house, self.peer, &named, request).await?;
+        let shown = named.shown(request);
+        let (room, grant) = admit(&self.house, self.peer, &named.room, shown).await?;
         self.opens += 1;
         if self.opens > MOST_OPENED {
             return Err(Refusal::TooMuch);
