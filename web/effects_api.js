@@ -7,9 +7,10 @@ export async function listEffects(access) {
   return (await ask('GET', '/api/effects', access)).json();
 }
 
-/** `[{ name, frames, cpu_ms_per_frame }]` of the effects of `of` (a participant's id, or `mix`) that run. */
-export async function listCosts(room, access, of) {
-  const place = of === 'mix' ? '' : `/participants/${encodeURIComponent(of)}`;
+/** `[{ name, frames, cpu_ms_per_frame }]` of effects that run: a participant's, one of his tracks', or the mix's. */
+export async function listCosts(room, access, { participant, track }) {
+  const whose = participant ? `/participants/${encodeURIComponent(participant)}` : '';
+  const place = track ? `${whose}/tracks/${encodeURIComponent(track)}` : whose;
   return (await (await ask('GET', `/api/rooms/${encodeURIComponent(room)}${place}/effects`, access)).json()).costs;
 }
 

@@ -64,6 +64,13 @@ export class RoomModel {
     return true;
   }
 
+  /** What effects are put on, as the drawer names it: a participant's id, `mix`, or `track:` and a track's id. */
+  effectsOf(of) {
+    if (of === 'mix') return this.effects;
+    const track = trackOf(of);
+    return (track ? this.findTrack(track)?.track.effects : this.participants.get(of)?.effects) ?? [];
+  }
+
   /** The published track of that id, and whose it is. */
   findTrack(id) {
     for (const participant of this.participants.values()) {
@@ -72,6 +79,11 @@ export class RoomModel {
     }
     return null;
   }
+}
+
+/** The track's id in `track:…`; null of anything else. */
+export function trackOf(of) {
+  return of?.startsWith('track:') ? of.slice('track:'.length) : null;
 }
 
 const CHANGES = {

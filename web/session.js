@@ -3,7 +3,7 @@
 
 import { changedLayout } from '/layout.js';
 import { Preview } from '/preview.js';
-import { RoomModel } from '/room_model.js';
+import { RoomModel, trackOf } from '/room_model.js';
 import { Sending } from '/sending.js';
 import { Signalling } from '/signalling.js';
 import { Subscriptions } from '/subscriptions.js';
@@ -119,9 +119,10 @@ export class Session extends EventTarget {
     return this.#signalling.request('layout', changedLayout(this.model.layout, change));
   }
 
-  /** Replaces the effects of `of`: a participant's id, or `mix`. Gives them as the server has them. */
+  /** Replaces the effects of `of`: a participant's id, `mix`, or `track:` and a track's id. Gives them as the server has them. */
   async setEffects(of, effects) {
-    const target = of === 'mix' ? { mix: true } : of === this.model.selfId ? {} : { participant: of };
+    const track = trackOf(of);
+    const target = track ? { track } : of === 'mix' ? { mix: true } : of === this.model.selfId ? {} : { participant: of };
     return (await this.#signalling.request('effects', { ...target, effects })).effects;
   }
 

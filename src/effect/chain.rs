@@ -44,6 +44,14 @@ pub enum EffectError {
     /// No such effect here.
     #[error("there is no effect `{0}` on this server; GET /api/effects lists those there are")]
     Unknown(String),
+    /// An effect on sound for a picture, or the other way round.
+    #[error("`{effect}` is not for {}", if *kind == Kind::Video { "a picture" } else { "sound" })]
+    OtherKind {
+        /// Which.
+        effect: String,
+        /// Of the track.
+        kind: Kind,
+    },
     /// A parameter that is none, or out of its range.
     #[error("`{effect}`: `{parameter}` {problem}")]
     Parameter {

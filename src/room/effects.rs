@@ -6,10 +6,11 @@ use super::{
     error::ChangeError,
     event::RoomEvent,
     id::{ParticipantId, TrackId},
-    model::{EffectsOf, Role, Source},
+    model::{EffectsOf, Role, Source, TrackView},
+    participant::Participant,
 };
 use crate::{
-    effect::{Applied, EffectError, EffectRequest, of_kind, resolve},
+    effect::{Applied, Effect, EffectError, EffectRequest, of_kind, resolve},
     media::{EffectCost, EffectReport, MediaError},
 };
 
@@ -22,28 +23,58 @@ impl Room {
         chain: &[EffectRequest],
     ) -> Result<Vec<Applied>, ChangeError> {
         let role = self.role_of(caller).ok_or(ChangeError::NotInRoom)?;
-        let is_own = matches!((caller, of), (Caller::Participant(me), EffectsOf::Participant(id)) if me == id);
+        let whose = match of {
+            EffectsOf::Mix => None,
+            EffectsOf::Participant(id) => Some(id.clone()),
+            EffectsOf::Track(track) => Some(self.owner_of(track).ok_or(ChangeError::NoSuchTrack)?.id.clone()),
+        };
+        let is_own = matches!((caller, &whose), (Caller::Participant(me), Some(id)) if me == id);
         if role < Role::Moderator && !(is_own && role >= Role::Publisher) {
             return Err(ChangeError::NotAllowed);
         }
-        if let EffectsOf::Participant(id) = of
-            && self.participant(id).is_none()
-        {
+        if whose.as_ref().is_some_and(|id| self.participant(id).is_none()) {
             return Err(ChangeError::NoSuchParticipant);
         }
         let chain = resolve(chain, &self.capabilities.effects, &self.pictures)?;
+        if let EffectsOf::Track(track) = of {
+            self.check_kind(track, &chain)?;
+        }
         self.check_effects_budget(of, &chain)?;
         match of {
             EffectsOf::Mix => self.set_mix_effects(chain.clone()),
             EffectsOf::Participant(id) => self.set_participant_effects(id, chain.clone()),
+            EffectsOf::Track(track) => self.set_track_effects(track, chain.clone()),
         }
         Ok(chain)
     }
 
+    fn owner_of(&self, track: &TrackId) -> Option<&Participant> {
+        self.participants.iter().find(|participant| participant.owns_track(track))
+    }
+
+    fn check_kind(&self, id: &TrackId, chain: &[Applied]) -> Result<(), EffectError> {
+        let kind = self.owner_of(id).and_then(|owner| owner.tracks().find(|track| track.id == *id)).map(|it| it.kind);
+        let fitting = kind.map(|kind| of_kind(chain, kind, &self.capabilities.effects)).unwrap_or_default();
+        match (chain.iter().find(|applied| !fitting.contains(applied)), kind) {
+            (Some(other), Some(kind)) => Err(EffectError::OtherKind { effect: other.name.clone(), kind }),
+            _ => Ok(()),
+        }
+    }
+
     /// What was over the budget before is let be: taking effects off always goes.
     fn check_effects_budget(&self, of: &EffectsOf, chain: &[Applied]) -> Result<(), EffectError> {
-        let others = self.participants.iter().filter(|p| *of != EffectsOf::Participant(p.id.clone()));
-        let others: u32 = others.map(|participant| self.points(&participant.effects)).sum();
+        let stays = |participant: &Participant, track: Option<&TrackView>| match (of, track) {
+            (EffectsOf::Participant(id), Some(track)) => *id != participant.id || track.source == Source::Screen,
+            (EffectsOf::Participant(id), None) => *id != participant.id,
+            (EffectsOf::Track(id), Some(track)) => *id != track.id,
+            (EffectsOf::Track(_), None) | (EffectsOf::Mix, _) => true,
+        };
+        let of_participant = |participant: &Participant| {
+            let own = if stays(participant, None) { self.points(&participant.effects) } else { 0 };
+            let tracks = participant.tracks().filter(|track| stays(participant, Some(track)));
+            own + tracks.map(|track| self.points(&track.effects)).sum::<u32>()
+        };
+        let others: u32 = self.participants.iter().map(of_participant).sum();
         let mix = if *of == EffectsOf::Mix { 0 } else { self.points(&self.effects) };
         let own = self.points(chain);
         let (would, most) = (own + others + mix, self.policy.max_effect_points);
@@ -66,19 +97,37 @@ impl Room {
         }
     }
 
+    /// Its tracks but for screens have no effects of their own any more.
     fn set_participant_effects(&mut self, id: &ParticipantId, chain: Vec<Applied>) {
-        let Some(participant) = self.participant(id).filter(|participant| participant.effects != chain) else { return };
+        let Some(participant) = self.participant(id) else { return };
+        let has_own = |track: &TrackView| track.source != Source::Screen && !track.effects.is_empty();
+        if participant.effects == chain && !participant.tracks().any(has_own) {
+            return;
+        }
         participant.effects = chain;
+        participant.tracks_mut().filter(|track| has_own(track)).for_each(|track| track.effects.clear());
         self.put_effects_on(id);
         self.tell_updated(id);
     }
 
-    /// Tells the engine of a participant's effects, for all that he publishes. A shared screen has none.
+    fn set_track_effects(&mut self, id: &TrackId, chain: Vec<Applied>) {
+        let owner = self.participants.iter_mut().find(|participant| participant.owns_track(id));
+        let Some(owner) = owner else { return };
+        let participant = owner.id.clone();
+        let of_participant = owner.effects.clone();
+        let track = owner.tracks_mut().find(|track| track.id == *id && track.effects != chain);
+        let Some(track) = track else { return };
+        track.effects = chain;
+        let track = track.clone();
+        self.media.set_effects(id, chain_of(&track, &of_participant, &self.capabilities.effects));
+        self.tell_all(RoomEvent::TrackUpdated { participant, track });
+    }
+
+    /// Tells the engine of a participant's effects, for all that he publishes but screens.
     pub(super) fn put_effects_on(&mut self, id: &ParticipantId) {
         let Some(participant) = self.participants.iter().find(|participant| participant.id == *id) else { return };
         for track in participant.tracks().filter(|track| track.source != Source::Screen) {
-            let chain = of_kind(&participant.effects, track.kind, &self.capabilities.effects);
-            self.media.set_effects(&track.id, chain);
+            self.media.set_effects(&track.id, chain_of(track, &participant.effects, &self.capabilities.effects));
         }
     }
 
@@ -86,18 +135,19 @@ impl Room {
     pub(super) fn effect_costs(&self, of: &EffectsOf) -> Option<Vec<EffectCost>> {
         let id = match of {
             EffectsOf::Mix => return Some(self.media.mix_effect_costs()),
+            EffectsOf::Track(id) => return self.owner_of(id).map(|_| self.media.effect_costs(id)),
             EffectsOf::Participant(id) => id,
         };
         let participant = self.participants.iter().find(|participant| participant.id == *id)?;
-        Some(participant.tracks().flat_map(|track| self.media.effect_costs(&track.id)).collect())
+        let tracks = participant.tracks().filter(|track| track.source != Source::Screen);
+        Some(tracks.flat_map(|track| self.media.effect_costs(&track.id)).collect())
     }
 
     /// Told to everybody, if whose track it is is still known, or the mix still has effects.
     pub(super) fn on_effect_reported(&mut self, track: Option<TrackId>, report: EffectReport) {
         let participant = match &track {
             Some(track) => {
-                let owner = self.participants.iter().find(|participant| participant.owns_track(track));
-                let Some(owner) = owner else { return };
+                let Some(owner) = self.owner_of(track) else { return };
                 Some(owner.id.clone())
             }
             None if self.effects.is_empty() => return,
@@ -114,20 +164,27 @@ impl Room {
     /// The engine has the track as it was published; so have the books. Word of effects that were replaced
     /// meanwhile says nothing of those that stand.
     pub(super) fn on_effects_failed(&mut self, track: &TrackId, chain: &[Applied], error: &MediaError) {
-        let Some(owner) = self.participants.iter_mut().find(|participant| participant.owns_track(track)) else {
-            return;
-        };
-        let kind = owner.tracks().find(|published| published.id == *track).map(|published| published.kind);
-        let stands = kind.is_some_and(|kind| of_kind(&owner.effects, kind, &self.capabilities.effects) == chain);
-        if chain.is_empty() || !stands {
+        let owner = self.participants.iter_mut().find(|participant| participant.owns_track(track));
+        let Some(owner) = owner else { return };
+        let (id, of_participant) = (owner.id.clone(), owner.effects.clone());
+        let Some(view) = owner.tracks_mut().find(|published| published.id == *track) else { return };
+        if chain.is_empty() || chain_of(view, &of_participant, &self.capabilities.effects) != chain {
             return;
         }
-        owner.effects.clear();
-        let id = owner.id.clone();
+        let was_own = !view.effects.is_empty();
+        view.effects.clear();
+        let view = view.clone();
         tracing::warn!(room.id = %self.name, participant.id = %id, %error, "effects failed: {error}");
+        if !was_own {
+            owner.effects.clear();
+        }
         self.put_effects_on(&id);
         self.tell_all(RoomEvent::EffectsFailed { participant: Some(id.clone()), reason: error.to_string() });
-        self.tell_updated(&id);
+        if was_own {
+            self.tell_all(RoomEvent::TrackUpdated { participant: id, track: view });
+        } else {
+            self.tell_updated(&id);
+        }
     }
 
     /// Each mix that runs tells it; the first is told on.
@@ -138,5 +195,14 @@ impl Room {
         tracing::warn!(room.id = %self.name, %error, "effects on the mix failed: {error}");
         self.tell_all(RoomEvent::EffectsFailed { participant: None, reason: error.to_string() });
         self.set_mix_effects(Vec::new());
+    }
+}
+
+/// What a track is to have: its own effects, or those of its participant that go on it.
+fn chain_of(track: &TrackView, of_participant: &[Applied], catalogue: &[Effect]) -> Vec<Applied> {
+    match (track.effects.is_empty(), track.source) {
+        (false, _) => track.effects.clone(),
+        (true, Source::Screen) => Vec::new(),
+        (true, _) => of_kind(of_participant, track.kind, catalogue),
     }
 }

@@ -126,6 +126,7 @@ impl Room {
                 source,
                 codec: *codec,
                 muted: false,
+                effects: Vec::new(),
             };
             (index.to_string(), track)
         });

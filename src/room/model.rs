@@ -62,7 +62,7 @@ pub enum Source {
 }
 
 /// A published track.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct TrackView {
     /// Its identifier, unique in the server.
     #[schema(value_type = String)]
@@ -78,6 +78,9 @@ pub struct TrackView {
     pub codec: CodecName,
     /// The publisher says that nothing is to be seen or heard.
     pub muted: bool,
+    /// Effects of its own, in the place of its participant's; a shared screen has no others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub effects: Vec<Applied>,
 }
 
 /// Somebody in the room.
@@ -502,8 +505,10 @@ pub enum Unsubscribe {
 /// What effects are put on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EffectsOf {
-    /// A participant's camera and microphone.
+    /// A participant's camera and microphone, in the place of what each of them has.
     Participant(ParticipantId),
+    /// One track, in the place of its participant's; a shared screen has no others.
+    Track(TrackId),
     /// Picture and sound of the mix, and of recordings.
     Mix,
 }

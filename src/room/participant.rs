@@ -233,6 +233,17 @@ impl Participant {
         live.flat_map(|publication| publication.tracks.iter().map(|(_, track)| track))
     }
 
+    /// As [`tracks`](Self::tracks), to change them.
+    pub(super) fn tracks_mut(&mut self) -> impl Iterator<Item = &mut TrackView> {
+        let live = self.publications.iter_mut().filter(|publication| publication.is_live());
+        live.flat_map(|publication| publication.tracks.iter_mut().map(|(_, track)| track))
+    }
+
+    /// His chain, and those of single tracks.
+    pub(super) fn chains(&self) -> impl Iterator<Item = &Vec<Applied>> {
+        [&self.effects].into_iter().chain(self.tracks().map(|track| &track.effects))
+    }
+
     /// His sound, which he does not hear in a mix.
     pub(super) fn sounds(&self) -> Vec<TrackId> {
         self.tracks().filter(|track| track.kind == Kind::Audio).map(|track| track.id.clone()).collect()

@@ -21,7 +21,7 @@ impl Room {
     pub(super) fn remove_picture(&mut self, caller: &Caller, id: &PictureId) -> Result<(), PicturesError> {
         self.may_use_pictures(caller)?;
         let place = self.pictures.iter().position(|picture| picture.id == *id).ok_or(PicturesError::Unknown)?;
-        let chains = self.participants.iter().map(|participant| &participant.effects).chain([&self.effects]);
+        let chains = self.participants.iter().flat_map(|participant| participant.chains()).chain([&self.effects]);
         if chains.flat_map(|chain| pictures_in(chain)).any(|picture| picture.id == *id) {
             return Err(PicturesError::InUse);
         }

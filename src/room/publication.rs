@@ -239,5 +239,6 @@ fn new_track(
         source,
         codec: section.codec,
         muted,
+        effects: Vec::new(),
     }
 }

@@ -81,7 +81,15 @@ mod tests {
 
     fn track(kind: Kind, source: Source, muted: bool) -> TrackView {
         let codec = if kind == Kind::Audio { CodecName::Opus } else { CodecName::Vp8 };
-        TrackView { id: TrackId::random(), connection: ConnectionName::random(), kind, source, codec, muted }
+        TrackView {
+            id: TrackId::random(),
+            connection: ConnectionName::random(),
+            kind,
+            source,
+            codec,
+            muted,
+            effects: Vec::new(),
+        }
     }
 
     fn composed(actors: &[Actor<'_>]) -> Scene {

@@ -233,6 +233,7 @@ impl From<EffectError> for Problem {
         match error {
             EffectError::Unknown(_) => Self::bad_request("no_such_effect", detail).field("name"),
             EffectError::Parameter { .. } => Self::bad_request("bad_effect", detail).field("params"),
+            EffectError::OtherKind { .. } => Self::bad_request("bad_effect", detail).field("name"),
             EffectError::TooMany => Self::bad_request("too_many_effects", detail),
             EffectError::OverBudget { .. } => Self::new(StatusCode::CONFLICT, "effects_over_budget", detail),
         }

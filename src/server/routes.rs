@@ -68,6 +68,8 @@ enum Operation {
     EffectPreview,
     GetParticipantEffects,
     SetParticipantEffects,
+    GetTrackEffects,
+    SetTrackEffects,
     GetMixEffects,
     SetMixEffects,
     AddPicture,
@@ -100,7 +102,7 @@ const fn route(method: &'static str, path: &'static str, access: Access, operati
 }
 
 /// All of them.
-pub const ROUTES: [Route; 53] = [
+pub const ROUTES: [Route; 55] = [
     route("GET", "/healthz", Access::Open, Operation::Health),
     route("GET", "/readyz", Access::Open, Operation::Ready),
     route("GET", "/metrics", Access::Owner, Operation::Metrics),
@@ -129,6 +131,18 @@ pub const ROUTES: [Route; 53] = [
     route("GET", "/api/effects/{name}/preview.jpg", Access::Open, Operation::EffectPreview),
     route("GET", "/api/rooms/{room}/participants/{id}/effects", Access::Participant, Operation::GetParticipantEffects),
     route("PUT", "/api/rooms/{room}/participants/{id}/effects", Access::Owner, Operation::SetParticipantEffects),
+    route(
+        "GET",
+        "/api/rooms/{room}/participants/{id}/tracks/{track}/effects",
+        Access::Participant,
+        Operation::GetTrackEffects,
+    ),
+    route(
+        "PUT",
+        "/api/rooms/{room}/participants/{id}/tracks/{track}/effects",
+        Access::Owner,
+        Operation::SetTrackEffects,
+    ),
     route("GET", "/api/rooms/{room}/effects", Access::Participant, Operation::GetMixEffects),
     route("PUT", "/api/rooms/{room}/effects", Access::Owner, Operation::SetMixEffects),
     route("POST", "/api/rooms/{room}/pictures", Access::Participant, Operation::AddPicture),
@@ -186,6 +200,8 @@ async fn perform(operation: Operation, services: &Services, call: Call) -> Resul
         Operation::EffectPreview => effects::preview(services, &call),
         Operation::GetParticipantEffects => effects::get_participant(services, call).await,
         Operation::SetParticipantEffects => effects::set_participant(services, call).await,
+        Operation::GetTrackEffects => effects::get_track(services, call).await,
+        Operation::SetTrackEffects => effects::set_track(services, call).await,
         Operation::GetMixEffects => effects::get_mix(services, call).await,
         Operation::SetMixEffects => effects::set_mix(services, call).await,
         Operation::AddPicture => pictures::add(services, call).await,

@@ -178,6 +178,24 @@ for (const device of [DESK, PHONE]) {
         await app.shows(preview, opposite(RED));
         const refused = await cleo.request('subscribe', { participant, effects: false }).catch((error) => error);
         assert.match(String(refused.code ?? refused.message ?? refused), /not_allowed/);
+
+        // His screen has effects of its own, and only those.
+        await bob.publish({ connection: 'screen', source: 'screen', video: { colour: `rgb(${BLUE})`, width: 640, height: 360, fps: 10 } });
+        await sees(cleo, theBob, { colour: BLUE }, { source: 'screen' });
+        await app.get('effects-of').locator('option[value^="track:"]').waitFor({ state: 'attached' });
+        await app.get('effects-of').selectOption({ label: 'Bob\'s screen' });
+        await app.get('effects-empty').waitFor();
+        await app.shows(preview, BLUE);
+        assert.equal(await app.get('effect-add', '[data-effect="gain"]').count(), 0, 'a picture has no sound');
+        await add(app, 'negative');
+        await sees(cleo, theBob, { colour: opposite(BLUE) }, { source: 'screen' });
+        await app.shows(preview, opposite(BLUE));
+        await effect(app, 'negative').locator('[data-testid="effect-cost"]').waitFor();
+        await app.fits();
+        await app.screenshot('effects-screen');
+        await effect(app, 'negative').locator('[data-testid="effect-remove"]').click();
+        await sees(cleo, theBob, { colour: BLUE }, { source: 'screen' });
+        await sees(cleo, theBob, { colour: opposite(RED) });
         assert.deepEqual(app.errors, []);
     });
 }

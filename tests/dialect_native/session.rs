@@ -103,7 +103,7 @@ fn verbs_are_read() {
             request: JoinRequest { name: "n".into(), pin, role: Some(Role::Viewer), from: Default::default() }
         }
     );
-    let all: [(&str, Verb); 14] = [
+    let all: [(&str, Verb); 15] = [
         (
             r#"{"type":"subscribe","participant":"p","effects":false}"#,
             Verb::Subscribe(Subscribe::Participant { participant: "p".parse().unwrap(), tracks: None, effects: false }),
@@ -126,6 +126,10 @@ fn verbs_are_read() {
         (
             r#"{"type":"effects","effects":[{"name":"blur"}]}"#,
             Verb::Effects { of: None, chain: vec![EffectRequest { name: "blur".into(), ..Default::default() }] },
+        ),
+        (
+            r#"{"type":"effects","track":"t","effects":[]}"#,
+            Verb::Effects { of: Some(EffectsOf::Track("t".parse().unwrap())), chain: vec![] },
         ),
         (r#"{"type":"effects","mix":true,"effects":[]}"#, Verb::Effects { of: Some(EffectsOf::Mix), chain: vec![] }),
         (
@@ -174,6 +178,8 @@ fn each_fault_of_a_frame_is_told_apart() {
         (r#"{"type":"candidate","connection":"c"}"#, ("missing_field", Some("candidate"))),
         (r#"{"type":"candidate","connection":"c","candidate":"c"}"#, ("bad_field", Some("candidate"))),
         (r#"{"type":"record","action":"start","width":-5}"#, ("bad_field", Some("width"))),
+        (r#"{"type":"effects","mix":true,"track":"t","effects":[]}"#, ("bad_field", Some("mix"))),
+        (r#"{"type":"effects","participant":"p","track":"t","effects":[]}"#, ("bad_field", Some("track"))),
         (r#"{"type":"effects"}"#, ("missing_field", Some("effects"))),
         (r#"{"type":"effects","mix":true,"participant":"p","effects":[]}"#, ("bad_field", Some("mix"))),
         (r#"{"type":"effects","effects":[{"name":"blur","launch":"fakesink"}]}"#, ("bad_field", Some("effects"))),
@@ -313,6 +319,7 @@ fn events_look_as_documented() {
                     source: Source::Camera,
                     codec: CodecName::H264,
                     muted: false,
+                    effects: Vec::new(),
                 },
             },
             json!({ "type": "track-published", "participant": "p_1", "track": { "id": "t_1", "connection": "cam",

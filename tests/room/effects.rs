@@ -222,6 +222,68 @@ async fn what_effects_find_on_the_mix_is_told_as_nobodys_while_it_has_effects() 
     assert_eq!(serde_json::to_value(told).unwrap(), json, "neither `participant` nor `track`");
 }
 
+async fn put_on_track(by: &Guest, track: &TrackId, names: &[&str]) -> Result<Vec<Applied>, ChangeError> {
+    let chain = names.iter().map(|name| request(name)).collect();
+    by.room.set_effects(Caller::Participant(by.id.clone()), EffectsOf::Track(track.clone()), chain).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_track_may_have_effects_of_its_own_a_shared_screen_too() {
+    let mut house = house();
+    let (a, mut b) = (house.guest("r", "a").await, house.guest("r", "b").await);
+    let camera = b.publish("cam").await.tracks[1].track.id.clone();
+    let screen = b.publish_screen("screen").await.tracks[0].track.id.clone();
+    told(&mut house);
+    put_on_track(&b, &screen, &["blur"]).await.unwrap();
+    assert_eq!(told(&mut house), [(screen.clone(), vec!["blur".to_owned()])]);
+    let updated = b.find(|event| match event {
+        RoomEvent::TrackUpdated { track, .. } if track.id == screen => Some(track.effects),
+        _ => None,
+    });
+    assert_eq!(updated.await, [applied("blur")]);
+    // The camera's own stand in the place of its owner's, until they are taken off.
+    put(&b, &b, &["blur"]).await.unwrap();
+    told(&mut house);
+    put_on_track(&a, &camera, &["blur", "blur"]).await.unwrap();
+    put_on_track(&a, &camera, &[]).await.unwrap();
+    let [twice, once] = [2, 1].map(|count| (camera.clone(), vec!["blur".to_owned(); count]));
+    assert_eq!(told(&mut house), [twice, once]);
+    // What is put on somebody is on all but his screens, whatever they had.
+    put_on_track(&a, &camera, &["blur", "blur"]).await.unwrap();
+    put(&b, &b, &["blur", "echo"]).await.unwrap();
+    let tracks = b.room.view().await.unwrap().participants[1].tracks.clone();
+    let own: Vec<_> = tracks.iter().filter(|track| !track.effects.is_empty()).map(|track| &track.id).collect();
+    assert_eq!(own, [&screen]);
+    let other = EffectError::OtherKind { effect: "echo".into(), kind: salon::media::Kind::Video };
+    assert_eq!(put_on_track(&a, &screen, &["echo"]).await, Err(other.into()));
+    assert_eq!(put_on_track(&b, &a.publish("cam").await.tracks[1].track.id, &[]).await, Err(ChangeError::NotAllowed));
+    assert_eq!(put_on_track(&a, &TrackId::random(), &[]).await, Err(ChangeError::NoSuchTrack));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tracks_own_effects_count_and_are_taken_off_alone_when_they_fail() {
+    let mut house = house_with(RoomPolicy { max_effect_points: 20, ..RoomPolicy::default() });
+    let mut a = house.guest("r", "a").await;
+    let screen = a.publish_screen("screen").await.tracks[0].track.id.clone();
+    put(&a, &a, &["blur"]).await.unwrap();
+    put_on_track(&a, &screen, &["blur"]).await.unwrap();
+    let over = Err(EffectError::OverBudget { would: 30, most: 20 }.into());
+    assert_eq!(put(&a, &a, &["blur", "blur"]).await, over);
+    assert_eq!(put_on_track(&a, &screen, &["blur", "blur"]).await, over);
+    told(&mut house);
+    let error = MediaError::Element { element: "effects".into(), message: "it broke".into() };
+    let failed = MediaEvent::EffectsFailed { track: screen.clone(), chain: vec![applied("blur")], error };
+    assert!(house.engine.tell("r", failed).await);
+    a.find(|event| matches!(event, RoomEvent::EffectsFailed { .. }).then_some(())).await;
+    let updated = a.find(|event| match event {
+        RoomEvent::TrackUpdated { track, .. } if track.id == screen => Some(track.effects),
+        _ => None,
+    });
+    assert_eq!(updated.await, []);
+    let me = a.room.view().await.unwrap().participants[0].clone();
+    assert_eq!((me.effects, &me.tracks[0].effects), (vec![applied("blur")], &vec![]));
+}
+
 fn see(
     viewer: &Guest,
     whom: &Guest,

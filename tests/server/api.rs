@@ -82,6 +82,8 @@ async fn every_wrong_request_has_its_code() {
         ("PUT", "/api/rooms/math/effects", Some(json!({"effects": []})), 400, "bad_json"),
         ("PUT", "/api/rooms/math/effects", Some(json!(vec![json!({"name": "blur"}); 8])), 409, "effects_over_budget"),
         ("PUT", "/api/rooms/math/effects", Some(json!(vec![json!({"name": "blur"}); 9])), 400, "too_many_effects"),
+        ("PUT", "/api/rooms/math/participants/p/tracks/t/effects", Some(json!([])), 404, "no_such_track"),
+        ("GET", "/api/rooms/math/participants/p/tracks/t/effects", None, 404, "no_such_track"),
         ("GET", "/api/rooms/nowhere/effects", None, 404, "no_such_room"),
         ("PUT", "/api/rooms/nowhere/effects", Some(json!([])), 404, "no_such_room"),
         ("PUT", "/api/rooms/math/participants/p_none/effects", Some(json!([])), 404, "no_such_participant"),

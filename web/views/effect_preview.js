@@ -2,6 +2,7 @@
 
 import { el } from '/dom.js';
 import { say } from '/i18n.js';
+import { trackOf } from '/room_model.js';
 
 /** `place(x, y)` is called with shares of the picture's sides while somebody drags on it. */
 export function effectPreview(session, place) {
@@ -19,21 +20,26 @@ export function effectPreview(session, place) {
     if (video.videoWidth) frame.style.aspectRatio = `${video.videoWidth} / ${video.videoHeight}`;
   });
 
-  /** Of whom: a participant's id, `mix`, or null. */
+  /** Of whom: a participant's id, `track:` and a track's id, `mix`, or null. */
   function show(next) {
     of = next;
     if (of === 'mix') session.preview.show({ mix: true });
-    else session.preview.show(of === session.model.selfId && picture() ? { participant: of, track: picture().id } : null);
+    else session.preview.show(owner() === session.model.selfId && picture() ? { participant: owner(), track: picture().id } : null);
     showPicture();
   }
 
+  function owner() {
+    return trackOf(of) ? session.model.findTrack(trackOf(of))?.participant.id : of;
+  }
+
   function picture() {
+    if (trackOf(of)) return session.model.findTrack(trackOf(of))?.track ?? null;
     const camera = session.model.participants.get(of)?.tracks.find(({ kind, source }) => kind === 'video' && source !== 'screen');
     return camera && !camera.muted ? camera : null;
   }
 
   function showPicture() {
-    const isOther = of && of !== 'mix' && of !== session.model.selfId;
+    const isOther = of && of !== 'mix' && owner() !== session.model.selfId;
     const track = isOther ? session.subscriptions.tracks.get(picture()?.id) ?? null : own;
     const shown = video.srcObject?.getVideoTracks()[0] ?? null;
     if (shown !== track) video.srcObject = track && new MediaStream([track]);

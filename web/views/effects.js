@@ -6,6 +6,7 @@ import { el } from '/dom.js';
 import { say } from '/i18n.js';
 import { textOfError } from '/messages.js';
 import { notify } from '/notices.js';
+import { trackOf } from '/room_model.js';
 import { effectCard, isForPeople } from '/views/effect_card.js';
 import { effectGallery, wordsOf } from '/views/effect_gallery.js';
 import { effectPreview } from '/views/effect_preview.js';
@@ -166,7 +167,7 @@ export function effectsView(session) {
   /** What the server has, while nothing of ours is on its way. */
   function follow() {
     const { model } = session;
-    const theirs = of === 'mix' ? model.effects : model.participants.get(of)?.effects ?? [];
+    const theirs = model.effectsOf(of);
     if (pushing.busy || same(theirs, chain)) return false;
     const isSameRow = theirs.length === chain.length && theirs.every(({ name }, index) => name === chain[index].name);
     chain = theirs.map((one, index) => ({ ...one, key: isSameRow ? chain[index].key : ++lastKey }));
@@ -184,8 +185,10 @@ export function effectsView(session) {
 
   async function measure() {
     if (!chain.length || document.hidden) return;
-    const whom = of;
-    const costs = await listCosts(session.room, session.access, whom).catch(() => []);
+    const [whom, track] = [of, trackOf(of)];
+    const participant = track ? session.model.findTrack(track)?.participant.id : whom === 'mix' ? null : whom;
+    if (track && !participant) return;
+    const costs = await listCosts(session.room, session.access, { participant, track }).catch(() => []);
     if (!isOpen || whom !== of) return;
     for (const [index, { name }] of chain.entries()) {
       const place = costs.findIndex((cost) => cost.name === name);
@@ -193,12 +196,17 @@ export function effectsView(session) {
     }
   }
 
-  // Whoever else may be chosen: everybody for a moderator, cameras too.
+  // Whoever else may be chosen: everybody for a moderator, cameras too; and screens, while they are shared.
   function showScope() {
     const { model } = session;
     const others = model.isModerator ? model.others.filter(({ role }) => role !== 'viewer') : [];
-    const options = [[model.selfId, ['effects.of.me']], ...(model.isModerator ? [['mix', ['effects.of.room']]] : []),
-      ...others.map(({ id, name }) => [id, ['effects.of.other', { name }]])];
+    const screensOf = (participant, words) => (participant?.tracks ?? [])
+      .filter(({ kind, source }) => kind === 'video' && source === 'screen').map(({ id }) => [`track:${id}`, words]);
+    const options = [
+      [model.selfId, ['effects.of.me']], ...screensOf(model.self, ['effects.of.my-screen']),
+      ...(model.isModerator ? [['mix', ['effects.of.room']]] : []),
+      ...others.flatMap((one) => [[one.id, ['effects.of.other', { name: one.name }]], ...screensOf(one, ['effects.of.screen', { name: one.name }])]),
+    ];
     if (!options.some(([id]) => id === of)) {
       of = model.selfId;
       chain = [];
@@ -217,7 +225,7 @@ export function effectsView(session) {
   }
 
   function render() {
-    const known = (catalogue ?? []).filter(isForPeople);
+    const known = (catalogue ?? []).filter((effect) => isForPeople(effect) && (!trackOf(of) || effect.kind === 'video'));
     const focused = list.contains(document.activeElement) ? document.activeElement : null;
     const [focusedKey, focusedId] = [Number(focused?.closest('[data-key]')?.dataset.key), focused?.dataset.testid];
     cards = chain.map((one, index) => effectCard(one, effectOf(one.name), { index, count: chain.length }, {

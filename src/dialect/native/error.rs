@@ -225,7 +225,7 @@ impl From<EffectError> for Refusal {
     fn from(error: EffectError) -> Self {
         match error {
             EffectError::Unknown(_) => Self::of("effects", "no_such_effect", error),
-            EffectError::Parameter { .. } => Self::of("effects", "bad_effect", error),
+            EffectError::OtherKind { .. } | EffectError::Parameter { .. } => Self::of("effects", "bad_effect", error),
             EffectError::TooMany => Self::of("effects", "too_many_effects", error),
             EffectError::OverBudget { .. } => Self::of("effects", "effects_over_budget", error),
         }

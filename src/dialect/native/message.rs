@@ -302,10 +302,13 @@ impl Fields {
     fn effects(&mut self) -> Result<Verb, Refusal> {
         let (mix, participant): (Option<bool>, Option<ParticipantId>) =
             (self.optional("mix")?, self.optional("participant")?);
-        let of = match (mix.unwrap_or(false), participant) {
-            (true, Some(_)) => return Err(Refusal::bad_field("mix", "does not go with `participant`")),
-            (true, None) => Some(EffectsOf::Mix),
-            (false, participant) => participant.map(EffectsOf::Participant),
+        let track: Option<TrackId> = self.optional("track")?;
+        let of = match (mix.unwrap_or(false), participant, track) {
+            (true, None, None) => Some(EffectsOf::Mix),
+            (true, ..) => return Err(Refusal::bad_field("mix", "does not go with `participant` or `track`")),
+            (false, Some(_), Some(_)) => return Err(Refusal::bad_field("track", "does not go with `participant`")),
+            (false, None, track) => track.map(EffectsOf::Track),
+            (false, participant, None) => participant.map(EffectsOf::Participant),
         };
         let chain = self.bounded("effects")?.ok_or_else(|| Refusal::missing_field("effects"))?;
         Ok(Verb::Effects { of, chain })

@@ -13,7 +13,12 @@ use super::{answer, ingests::room_of, json, rooms::find};
 use crate::{
     effect::{Applied, Effect, EffectRequest},
     media::{EffectCost, Unavailable},
-    room::{command::Caller, error::ChangeError, id::ParticipantId, model::EffectsOf},
+    room::{
+        command::Caller,
+        error::ChangeError,
+        id::ParticipantId,
+        model::{EffectsOf, RoomView, TrackView},
+    },
     server::{Services, problem::Problem, request::Call},
 };
 
@@ -97,6 +102,54 @@ pub async fn get_participant(services: &Services, call: Call) -> Result<Response
     let effects = participant.ok_or(ChangeError::NoSuchParticipant)?.effects;
     let costs = room.effect_costs(EffectsOf::Participant(whose)).await?.unwrap_or_default();
     json(StatusCode::OK, &Running { effects, costs })
+}
+
+/// Replace the effects on one track, also of a shared screen; an empty list takes them off, and camera and microphone
+/// have their participant's again.
+#[utoipa::path(
+    put, path = "/api/rooms/{room}/participants/{id}/tracks/{track}/effects", tag = "effects",
+    params(
+        ("room" = String, Path, description = "its name"), ("id" = String, Path, description = "whose"),
+        ("track" = String, Path, description = "which")
+    ),
+    request_body = Vec<EffectRequest>,
+    responses(
+        (status = 200, body = [Applied], description = "The chain, all parameters filled in."),
+        (status = 400, description = "`no_such_effect`, `bad_effect`, `too_many_effects`, `bad_json`", body = Problem),
+        (status = 404, description = "`no_such_room`, `no_such_track`", body = Problem),
+        (status = 409, description = "`effects_over_budget`", body = Problem),
+    ),
+)]
+pub async fn set_track(services: &Services, mut call: Call) -> Result<Response, Problem> {
+    let room = find(services, &call)?;
+    let track = track_of(&room.view().await?, &call)?.id.clone();
+    let chain: Vec<EffectRequest> = call.json_list().await?;
+    json(StatusCode::OK, &room.set_effects(Caller::Owner, EffectsOf::Track(track), chain).await?)
+}
+
+/// One track's own effects, and what each that runs on it takes of a processor.
+#[utoipa::path(
+    get, path = "/api/rooms/{room}/participants/{id}/tracks/{track}/effects", tag = "effects",
+    params(
+        ("room" = String, Path, description = "its name"), ("id" = String, Path, description = "whose"),
+        ("track" = String, Path, description = "which")
+    ),
+    responses(
+        (status = 200, body = Running, description = "`costs` has what runs, be it the participant's."),
+        (status = 404, description = "`no_such_room`, `no_such_track`", body = Problem),
+    ),
+)]
+pub async fn get_track(services: &Services, call: Call) -> Result<Response, Problem> {
+    let (room, _) = room_of(services, &call).await?;
+    let TrackView { id, effects, .. } = track_of(&room.view().await?, &call)?.clone();
+    let costs = room.effect_costs(EffectsOf::Track(id)).await?.unwrap_or_default();
+    json(StatusCode::OK, &Running { effects, costs })
+}
+
+fn track_of<'a>(view: &'a RoomView, call: &Call) -> Result<&'a TrackView, ChangeError> {
+    let owner = view.participants.iter().find(|participant| participant.id.as_str() == call.param(1));
+    let track = owner.and_then(|owner| owner.tracks.iter().find(|track| track.id.as_str() == call.param(2)));
+    track.ok_or(ChangeError::NoSuchTrack)
 }
 
 /// The effects on the mix, and what each takes of a processor.
