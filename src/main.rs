@@ -27,7 +27,7 @@ use salon::{
     doctor::{self, Elements},
     media::{
         MediaEngine, Unavailable,
-        gst::{GstEngine, MediaSettings, counters, photograph, preset::Presets},
+        gst::{GstEngine, MediaSettings, counters, effect::effect_totals, photograph, preset::Presets},
     },
     recording::{
         Keeper,
@@ -123,7 +123,10 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         shows: Arc::default(),
         pictures: Default::default(),
         gate: Gate::new(settings.api_secret.clone(), registry.clone()),
-        metrics: Metrics::new(Arc::new(move || [media_readings(), webhook_readings(&told)].concat())),
+        metrics: Metrics::new(
+            Arc::new(move || [media_readings(), webhook_readings(&told)].concat()),
+            Arc::new(effect_totals),
+        ),
         version: VERSION,
         started: Instant::now(),
         limits: Limits::default(),

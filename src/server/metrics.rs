@@ -1,7 +1,11 @@
 //! Figures for Prometheus. Requests are counted as they are answered; all else is read when asked
 //! for, from those who know it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use prometheus_client::{
@@ -12,13 +16,16 @@ use prometheus_client::{
 use warp::http::{Method, StatusCode};
 
 use super::{Services, problem::Problem};
-use crate::media::Kind;
+use crate::media::{EffectCost, Kind};
 
 /// Rooms that do not say how they are within this are left out of the figures.
 const ROOM_LIMIT: Duration = Duration::from_secs(1);
 
 /// Reads the media engine's counters at this moment.
 pub type MediaReadings = Arc<dyn Fn() -> Vec<Reading> + Send + Sync>;
+
+/// Reads what all effects of each name took since the server was started.
+pub type EffectReadings = Arc<dyn Fn() -> Vec<EffectCost> + Send + Sync>;
 
 /// One figure of the media engine.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +58,11 @@ struct KindLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EffectLabel {
+    effect: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct VersionLabel {
     version: &'static str,
 }
@@ -59,12 +71,13 @@ struct VersionLabel {
 pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     media: MediaReadings,
+    effects: EffectReadings,
 }
 
 impl Metrics {
-    /// New ones, which read the engine's through `media`.
-    pub fn new(media: MediaReadings) -> Self {
-        Self { requests: Family::default(), media }
+    /// New ones, which read the engine's through `media`, and its effects' through `effects`.
+    pub fn new(media: MediaReadings, effects: EffectReadings) -> Self {
+        Self { requests: Family::default(), media, effects }
     }
 
     /// A request was answered. Labels are of a bounded number: patterns, not paths.
@@ -94,6 +107,7 @@ impl Metrics {
         for reading in (self.media)() {
             register_reading(&mut registry, &reading);
         }
+        register_effects(&mut registry, &(self.effects)());
         let mut out = String::new();
         text::encode(&mut out, &registry)
             .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string()))?;
@@ -146,6 +160,18 @@ fn register_reading(registry: &mut Registry, reading: &Reading) {
     } else {
         registry.register(reading.name, reading.help, gauge(reading.value));
     }
+}
+
+fn register_effects(registry: &mut Registry, costs: &[EffectCost]) {
+    let (frames, seconds) =
+        (Family::<EffectLabel, Counter>::default(), Family::<EffectLabel, Counter<f64, AtomicU64>>::default());
+    for EffectCost { name, frames: count, cpu_ms_per_frame } in costs {
+        let label = EffectLabel { effect: name.clone() };
+        frames.get_or_create(&label).inc_by(*count);
+        seconds.get_or_create(&label).inc_by(cpu_ms_per_frame * *count as f64 / 1_000.0);
+    }
+    registry.register("effect_frames", "Pictures and blocks of sound that went through an effect", frames);
+    registry.register("effect_cpu_seconds", "Time of a processor core that an effect took", seconds);
 }
 
 fn gauge(value: u64) -> Gauge {

@@ -149,6 +149,11 @@ pub fn costs(chain: &[Applied], kind: Kind, pictures: &[Picture]) -> Vec<EffectC
     run(chain, &pictures.iter().collect::<Vec<_>>(), (Duration::ZERO, Duration::from_millis(40)), &Reports::default()).1
 }
 
+/// As [`costs`], of pictures that come as from a camera: with what is done beside the stream.
+pub fn costs_live(chain: &[Applied], pictures: &[Picture], step: Duration) -> Vec<EffectCost> {
+    run_at("true", chain, &pictures.iter().collect::<Vec<_>>(), (Duration::ZERO, step), &Reports::default()).1
+}
+
 /// As [`play`], as fast as they would come from a camera: for effects that look beside the stream.
 pub fn play_live(chain: &[Applied], pictures: &[Picture], step: Duration, reports: &Reports) -> Vec<Picture> {
     run_at("true", chain, &pictures.iter().collect::<Vec<_>>(), (Duration::ZERO, step), reports).0

@@ -124,6 +124,22 @@ fn what_an_effect_costs_is_measured() {
     }
 }
 
+#[test]
+fn what_looks_at_pictures_beside_the_stream_is_measured_too() {
+    if !has("barcode") {
+        return;
+    }
+    let noise = Picture::paint(|x, y| [(x * 7919 + y * 104_729) as u8; 3]);
+    let step = Duration::from_millis(100);
+    let [barcode, plain] = ["barcode", "balance"].map(|name| {
+        let costs = super::bench::costs_live(&chain(&[(name, json!({}))]), &vec![noise.clone(); 12], step);
+        costs[0].cpu_ms_per_frame * costs[0].frames as f64
+    });
+    println!("barcode {barcode:.2} ms, balance {plain:.2} ms");
+    // Pictures pass as they are: all that it takes is taken beside them, some milliseconds for each of four looks.
+    assert!(barcode > 4.0, "{barcode} ms");
+}
+
 /// Chains are exchanged while frames pass, at whatever moment: none of them may miss the format.
 #[test]
 fn chains_that_are_exchanged_hundreds_of_times_never_stop_the_stream() {

@@ -196,6 +196,8 @@ async fn figures_are_there_for_prometheus() {
         "salon_tracks{kind=\"video\"} 0",
         "salon_recordings{state=\"ready\"} 0",
         "salon_packets_forwarded_total 7",
+        "salon_effect_frames_total{effect=\"blur\"} 50",
+        "salon_effect_cpu_seconds_total{effect=\"blur\"} 0.1",
         "salon_http_requests_total{method=\"GET\",route=\"/api/rooms\",status=\"200\"} 1",
         "salon_http_requests_total{method=\"GET\",route=\"/api/rooms/{room}\",status=\"404\"} 1",
         "salon_build_info{version=\"0.0.0-test\"} 1",

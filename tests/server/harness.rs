@@ -23,7 +23,10 @@ use salon::{
         native::routes::{Hub, Origins, routes},
         whip,
     },
-    media::fake::{Call, Calls, FakeEngine},
+    media::{
+        EffectCost,
+        fake::{Call, Calls, FakeEngine},
+    },
     recording::{
         Keeper,
         keeper::{KeeperSettings, KeeperTask},
@@ -85,6 +88,7 @@ impl TestServer {
         let (keeper, keeping, notices) = Keeper::start(keeping(folder.path())).await.unwrap();
         let (engine, calls) = FakeEngine::new();
         let registry = Registry::new(RoomPolicy::default(), engine.clone(), notices);
+        let cost = EffectCost { name: "blur".into(), frames: 50, cpu_ms_per_frame: 2.0 };
         let reading = Reading { name: "packets_forwarded", help: "packets", grows: true, value: 7 };
         let services = Arc::new(Services {
             registry: registry.clone(),
@@ -95,7 +99,7 @@ impl TestServer {
             shows: Arc::default(),
             pictures: Default::default(),
             gate: Gate::new(setup.secret.map(Secret::new), registry.clone()),
-            metrics: Metrics::new(Arc::new(move || vec![reading.clone()])),
+            metrics: Metrics::new(Arc::new(move || vec![reading.clone()]), Arc::new(move || vec![cost.clone()])),
             version: "0.0.0-test",
             started: Instant::now(),
             limits: setup.limits,

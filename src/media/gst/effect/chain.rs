@@ -11,7 +11,7 @@ use std::{
 use gst::prelude::*;
 
 use super::{
-    cost::{Clocks, CostBook},
+    cost::{Clocks, CostBook, Meter, Meters},
     native::{Album, NativeStep},
     report::Reports,
 };
@@ -86,10 +86,13 @@ impl Chain {
         let mut links = Vec::new();
         let mut spec = Vec::new();
         let mut fronts = Vec::new();
+        let mut meters = Meters::new();
         for (file, applied) in effects {
             fronts.push(row.len());
             row.push(convert(kind)?);
-            let (link, elements) = Link::build(file, &applied, album, reports)?;
+            let meter = Arc::new(Meter::default());
+            let (link, elements) = Link::build(file, &applied, album, reports, &meter)?;
+            meters.push((applied.name.clone(), meter));
             row.extend(elements);
             links.push(link);
             spec.push(applied);
@@ -103,8 +106,7 @@ impl Chain {
             bin.add_pad(&ghost).map_err(|error| failed(&error))?;
         }
         let borders: Vec<gst::Pad> = fronts.iter().filter_map(|front| row[*front].static_pad("sink")).collect();
-        let names: Vec<String> = spec.iter().map(|applied| applied.name.clone()).collect();
-        let clocks = Clocks::start(&names, &borders);
+        let clocks = Clocks::start(meters, &borders);
         Ok(Self { bin, effects: links, clocks, spec })
     }
 
@@ -122,7 +124,7 @@ impl Chain {
 
     /// Has its effects' costs in the book from now on.
     pub(super) fn note_costs(&self, book: &CostBook) {
-        book.show(&self.clocks);
+        book.count_in(&self.clocks);
     }
 
     /// What it is made of.
@@ -174,11 +176,12 @@ impl Link {
         applied: &Applied,
         album: &Album,
         reports: &Reports,
+        meter: &Arc<Meter>,
     ) -> Result<(Arc<Self>, Vec<gst::Element>), MediaError> {
         let bin = file.build(&applied.params).map_err(MediaError::Unavailable)?;
         let native = file.native.iter().map(|(name, kind)| {
             let element = bin.by_name(name).ok_or_else(|| MediaError::Unavailable(name.clone()))?;
-            let step = NativeStep::attach(*kind, &element, album, reports).map_err(MediaError::Unavailable)?;
+            let step = NativeStep::attach(*kind, &element, album, reports, meter).map_err(MediaError::Unavailable)?;
             Ok((name.clone(), step))
         });
         let native = native.collect::<Result<BTreeMap<_, _>, MediaError>>()?;

@@ -1,8 +1,12 @@
-//! What each effect of a chain takes of a processor, measured while it runs.
+//! What each effect of a chain takes of a processor, measured while it runs: on the stream's thread, and on that of
+//! what looks at its pictures beside it. (OpenCV's own threads, which help that one, are not seen.)
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use gst::prelude::*;
@@ -10,15 +14,72 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::media::EffectCost;
 
-/// Of one effect.
+/// What all effects of each name took since the server was started, whatever has become of them.
+pub fn effect_totals() -> Vec<EffectCost> {
+    let totals = TOTALS.lock().expect("nothing panics under this lock");
+    totals.iter().map(|(name, count)| count.cost(name)).collect()
+}
+
+static TOTALS: Mutex<BTreeMap<String, Arc<Count>>> = Mutex::new(BTreeMap::new());
+
 #[derive(Debug, Default)]
-struct Meter {
+struct Count {
     frames: AtomicU64,
     cpu_ns: AtomicU64,
 }
 
+impl Count {
+    fn cost(&self, name: &str) -> EffectCost {
+        let frames = self.frames.load(Relaxed);
+        let cpu_ms = self.cpu_ns.load(Relaxed) as f64 / 1e6;
+        EffectCost { name: name.to_owned(), frames, cpu_ms_per_frame: cpu_ms / frames.max(1) as f64 }
+    }
+}
+
+/// Of one effect.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    own: Count,
+    /// Once it is more than tried out.
+    total: OnceLock<Arc<Count>>,
+}
+
+impl Meter {
+    /// A frame has passed.
+    fn frame(&self) {
+        for count in self.counts() {
+            count.frames.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// So much of a processor was taken.
+    fn took(&self, ns: u64) {
+        for count in self.counts() {
+            count.cpu_ns.fetch_add(ns, Relaxed);
+        }
+    }
+
+    fn counts(&self) -> impl Iterator<Item = &Count> {
+        [&self.own].into_iter().chain(self.total.get().map(AsRef::as_ref))
+    }
+
+    /// Adds what one thread does between two pads, which a buffer reaches one after the other.
+    pub(super) fn watch(self: &Arc<Self>, from: &gst::Pad, to: &gst::Pad) {
+        let began = Arc::new(AtomicU64::new(0));
+        let (meter, since) = (self.clone(), began.clone());
+        from.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+            began.store(thread_time_ns(), Relaxed);
+            gst::PadProbeReturn::Ok
+        });
+        to.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+            meter.took(thread_time_ns().saturating_sub(since.load(Relaxed)));
+            gst::PadProbeReturn::Ok
+        });
+    }
+}
+
 /// By the effects' names, in the order of their chain.
-type Meters = Vec<(String, Arc<Meter>)>;
+pub(super) type Meters = Vec<(String, Arc<Meter>)>;
 
 /// Of the effects that a slot has now; shared with whoever asks.
 #[derive(Clone, Debug, Default)]
@@ -30,16 +91,21 @@ impl CostBook {
     /// In the order of the chain.
     pub fn read(&self) -> Vec<EffectCost> {
         let meters = self.meters.lock().expect("nothing panics under this lock");
-        let cost = |(name, meter): &(String, Arc<Meter>)| {
-            let frames = meter.frames.load(Relaxed);
-            let cpu_ms = meter.cpu_ns.load(Relaxed) as f64 / 1e6;
-            EffectCost { name: name.clone(), frames, cpu_ms_per_frame: cpu_ms / frames.max(1) as f64 }
-        };
-        meters.iter().map(cost).collect()
+        meters.iter().map(|(name, meter)| meter.own.cost(name)).collect()
     }
 
     pub(super) fn clear(&self) {
         self.meters.lock().expect("nothing panics under this lock").clear();
+    }
+
+    /// From now on it counts in the totals, too.
+    pub(super) fn count_in(&self, clocks: &Clocks) {
+        let mut totals = TOTALS.lock().expect("nothing panics under this lock");
+        for (name, meter) in &clocks.names {
+            meter.total.get_or_init(|| totals.entry(name.clone()).or_default().clone());
+        }
+        drop(totals);
+        self.show(clocks);
     }
 
     pub(super) fn show(&self, clocks: &Clocks) {
@@ -56,8 +122,7 @@ pub(super) struct Clocks {
 
 impl Clocks {
     /// `borders`: in front of each effect, and behind the last one.
-    pub(super) fn start(effects: &[String], borders: &[gst::Pad]) -> Self {
-        let names: Vec<_> = effects.iter().map(|name| (name.clone(), Arc::new(Meter::default()))).collect();
+    pub(super) fn start(names: Meters, borders: &[gst::Pad]) -> Self {
         let last = Arc::new(AtomicU64::new(0));
         for (index, pad) in borders.iter().enumerate() {
             let before = index.checked_sub(1).and_then(|index| names.get(index)).map(|(_, meter)| meter.clone());
@@ -66,8 +131,8 @@ impl Clocks {
                 let now = thread_time_ns();
                 let since = last.swap(now, Relaxed);
                 if let Some(meter) = &before {
-                    meter.frames.fetch_add(1, Relaxed);
-                    meter.cpu_ns.fetch_add(now.saturating_sub(since), Relaxed);
+                    meter.frame();
+                    meter.took(now.saturating_sub(since));
                 }
                 gst::PadProbeReturn::Ok
             });

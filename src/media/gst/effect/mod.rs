@@ -10,7 +10,7 @@ mod slot;
 mod track;
 
 pub use chain::{Chain, live_chains};
-pub use cost::CostBook;
+pub use cost::{CostBook, effect_totals};
 pub use native::Album;
 pub use report::{Reports, Turn};
 pub use slot::Slot;

@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     effect::{Picture, Value},
-    media::{EffectReport, FaceBox, gst::effect::Reports},
+    media::{
+        EffectReport, FaceBox,
+        gst::effect::{Reports, cost::Meter},
+    },
 };
 
 /// The longer side of what is looked at, in pixels: a face of a tenth of it is still seen.
@@ -60,6 +63,7 @@ impl Overlay {
 /// I420.
 pub(super) struct Faces {
     what: Use,
+    meter: Arc<Meter>,
     /// For pictures of that size.
     side: Option<((u32, u32), SidePipeline)>,
     glide: Arc<Mutex<Glide>>,
@@ -67,8 +71,8 @@ pub(super) struct Faces {
 }
 
 impl Faces {
-    pub(super) fn new(what: Use) -> Self {
-        Self { what, side: None, glide: Arc::default(), last: None }
+    pub(super) fn new(what: Use, meter: Arc<Meter>) -> Self {
+        Self { what, meter, side: None, glide: Arc::default(), last: None }
     }
 
     /// Looks at the picture, now and then.
@@ -81,7 +85,8 @@ impl Faces {
         if self.side.as_ref().is_none_or(|(known, _)| *known != size) {
             // Faces of a picture of another shape are elsewhere.
             (self.side, self.glide) = (None, Arc::default());
-            let side = start(size, self.glide.clone()).inspect_err(|error| tracing::error!("no faces: {error}"));
+            let side =
+                start(size, self.glide.clone(), &self.meter).inspect_err(|error| tracing::error!("no faces: {error}"));
             self.side = side.ok().map(|side| (size, side));
         }
         if self.side.as_ref().is_some_and(|(_, side)| side.push(buffer, format)) {
@@ -179,13 +184,13 @@ fn look_size(format: &gst_video::VideoInfo) -> (u32, u32) {
     (side(wide), side(high))
 }
 
-fn start((wide, high): (u32, u32), glide: Arc<Mutex<Glide>>) -> Result<SidePipeline, String> {
+fn start((wide, high): (u32, u32), glide: Arc<Mutex<Glide>>, meter: &Arc<Meter>) -> Result<SidePipeline, String> {
     let line = format!(
         "videoscale add-borders=false ! video/x-raw,width={wide},height={high},pixel-aspect-ratio=1/1 ! \
          videoconvert ! facedetect display=false profile={CASCADE} scale-factor=1.2 min-neighbors=3 \
          min-size-width=26 min-size-height=26"
     );
-    SidePipeline::start(&line, move |structure, _| {
+    SidePipeline::start(&line, meter, move |structure, _| {
         if structure.name() != "facedetect" {
             return;
         }

@@ -9,7 +9,7 @@ use std::{
 
 use gst::prelude::*;
 
-use super::Reports;
+use super::{Reports, cost::Meter};
 use crate::{
     effect::{Picture, Value},
     media::gst::preset::Native,
@@ -55,7 +55,8 @@ impl fmt::Debug for NativeStep {
 }
 
 impl NativeStep {
-    /// Does its work on all that passes `element`; what it finds goes to `reports`.
+    /// Does its work on all that passes `element`; what it finds goes to `reports`, and what it takes beside the
+    /// stream to `meter`.
     ///
     /// # Errors
     /// What is missing on this machine.
@@ -64,19 +65,21 @@ impl NativeStep {
         element: &gst::Element,
         album: &Album,
         reports: &Reports,
+        meter: &Arc<Meter>,
     ) -> Result<Self, String> {
+        let faces = |what| Box::new(faces::Faces::new(what, meter.clone()));
         let step: Box<dyn Step> = match kind {
             Native::Flatten => Box::new(flatten::Flatten::new(album.clone())),
             Native::Bars => Box::new(bars::Bars),
             Native::Overlay => Box::new(overlay::Overlay::new(album.clone())),
             Native::Inset => Box::new(inset::Inset::new(album.clone())),
-            Native::FaceOverlay => Box::new(faces::Faces::new(faces::Use::Overlay(faces::Overlay::new(album.clone())))),
-            Native::FaceHide => Box::new(faces::Faces::new(faces::Use::Hide { blocks: false })),
-            Native::FaceTell => Box::new(faces::Faces::new(faces::Use::Tell { reports: reports.clone(), told: None })),
+            Native::FaceOverlay => faces(faces::Use::Overlay(faces::Overlay::new(album.clone()))),
+            Native::FaceHide => faces(faces::Use::Hide { blocks: false }),
+            Native::FaceTell => faces(faces::Use::Tell { reports: reports.clone(), told: None }),
             Native::Compress => Box::new(compress::Compressor::new()),
             Native::Level => Box::new(level::Level::new(reports.clone())),
             Native::Motion => Box::new(motion::Motion::new(reports.clone())),
-            Native::Barcode => Box::new(scan::Barcodes::new(reports.clone())?),
+            Native::Barcode => Box::new(scan::Barcodes::new(reports.clone(), meter)?),
         };
         let step = Arc::new(Mutex::new(step));
         if let Some(pad) = element.static_pad("src") {

@@ -1,14 +1,20 @@
 //! Reads barcodes and QR codes, beside the stream: a few pictures a second go to a pipeline of their own,
 //! so that a slow look delays nobody.
 
-use std::{collections::VecDeque, sync::Mutex};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
 
 use gst::prelude::*;
 
 use super::{Step, no_such};
 use crate::{
     effect::Value,
-    media::{EffectReport, gst::effect::Reports},
+    media::{
+        EffectReport,
+        gst::effect::{Reports, cost::Meter},
+    },
 };
 
 /// Between two looks: one takes 13 ms at 640×360, and 50 at 1280×720.
@@ -27,9 +33,9 @@ pub(super) struct Barcodes {
 }
 
 impl Barcodes {
-    pub(super) fn new(reports: Reports) -> Result<Self, String> {
+    pub(super) fn new(reports: Reports, meter: &Arc<Meter>) -> Result<Self, String> {
         let seen = Mutex::new(Seen::default());
-        let side = SidePipeline::start("zbar name=scan", move |structure, now| {
+        let side = SidePipeline::start("zbar name=scan", meter, move |structure, now| {
             if structure.name() != "barcode" {
                 return;
             }
@@ -85,18 +91,24 @@ pub(super) struct SidePipeline {
 }
 
 impl SidePipeline {
-    /// `elements`: what looks, as a launch line of ours. `found` is called on its thread.
+    /// `elements`: what looks, as a launch line of ours. `found` is called on its thread, what that takes is added to
+    /// `meter`.
     pub(super) fn start(
         elements: &str,
+        meter: &Arc<Meter>,
         found: impl Fn(&gst::StructureRef, gst::ClockTime) + Send + Sync + 'static,
     ) -> Result<Self, String> {
         let launch = format!(
-            "appsrc name=in format=time is-live=true max-buffers=1 max-bytes=0 block=false ! videoconvert ! {elements} ! fakesink sync=false async=false"
+            "appsrc name=in format=time is-live=true max-buffers=1 max-bytes=0 block=false ! videoconvert ! {elements} ! fakesink name=out sync=false async=false"
         );
         let pipeline = gst::parse::launch(&launch).map_err(|error| error.message().to_owned())?;
         let pipeline = pipeline.downcast::<gst::Pipeline>().map_err(|_| "not a pipeline".to_owned())?;
         let source = pipeline.by_name("in").and_then(|source| source.downcast::<gst_app::AppSrc>().ok());
         let source = source.ok_or_else(|| "no way in".to_owned())?;
+        let end = pipeline.by_name("out").and_then(|end| end.static_pad("sink"));
+        if let (Some(from), Some(to)) = (source.static_pad("src"), end) {
+            meter.watch(&from, &to);
+        }
         let bus = pipeline.bus().ok_or_else(|| "a pipeline without a bus".to_owned())?;
         bus.set_sync_handler(move |_, message| {
             match message.view() {
