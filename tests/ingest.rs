@@ -99,6 +99,9 @@ async fn what_browsers_do_not_take_is_transcoded() {
         let handling = watched(&model, Transport::Tcp).await;
         assert_eq!(handling, [Some(Handling::Transcoded), Some(Handling::Transcoded)], "{video} {audio}");
     }
+    let folder = tempfile::tempdir().unwrap();
+    let handling = watched(&Model::mpeg4(RED, 440, folder.path()), Transport::Tcp).await;
+    assert_eq!(handling, [Some(Handling::Transcoded), Some(Handling::Transcoded)], "MPEG-4");
     let handling = watched(&Model::new(RED, (320, 240), camera::H264, 440, camera::OPUS), Transport::Tcp).await;
     assert_eq!(handling, [Some(Handling::Forwarded), Some(Handling::Forwarded)]);
 }
@@ -338,8 +341,57 @@ async fn outage(camera: TestCamera, fetched: &mut Fetched) -> TestCamera {
     camera
 }
 
+/// What the process held on the way, for `script/soak`.
+#[derive(Default)]
+struct Soak {
+    begun: Option<Instant>,
+    samples: Vec<(u32, serde_json::Value)>,
+}
+
+impl Soak {
+    /// Some twenty times on the way, and at its end.
+    fn note(&mut self, round: u32, outages: u32) {
+        if !round.is_multiple_of((outages / 20).max(1)) && round != outages {
+            return;
+        }
+        let begun = *self.begun.get_or_insert_with(Instant::now);
+        let Usage { threads, descriptors, pipelines } = Usage::now();
+        let sample = serde_json::json!({
+            "outages": round, "seconds": begun.elapsed().as_secs(), "threads": threads, "descriptors": descriptors,
+            "pipelines": pipelines, "resident_kib": resident_kib(),
+        });
+        self.samples.push((round, sample));
+    }
+
+    fn write(&self) {
+        if let Ok(file) = std::env::var("SALON_SOAK_OUT") {
+            let samples: Vec<_> = self.samples.iter().map(|(_, sample)| sample).collect();
+            std::fs::write(file, serde_json::to_string_pretty(&samples).unwrap() + "\n").unwrap();
+        }
+    }
+
+    /// From a quarter of the way on, when caches are warm; of few outages nothing can be said.
+    fn memory_does_not_grow(&self) {
+        let resident = |at: usize| self.samples[at].1["resident_kib"].as_u64().unwrap();
+        let last = self.samples.len() - 1;
+        if self.samples[last].0 >= 100 {
+            let (early, late) = (resident(last / 4), resident(last));
+            assert!(late < early + 32 * 1024, "{early} KiB became {late} KiB");
+        }
+    }
+}
+
+/// Memory that the process has in use.
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_outages_leave_nothing() {
+    // `script/soak` asks for more.
+    let outages = std::env::var("SALON_SOAK_OUTAGES").map_or(20, |text| text.parse().unwrap());
     let hall = Hall::open();
     let mut camera = TestCamera::start(&Model::usual(RED, 440));
     let mut fetched = Fetched::start(&hall, source(&camera.uri(), Transport::Tcp));
@@ -351,13 +403,18 @@ async fn twenty_outages_leave_nothing() {
     }
     viewer.client.sees_and_hears(RED, 440).await;
     let before = Usage::now();
-    for _ in 0..20 {
+    let mut soak = Soak::default();
+    for round in 0..outages {
+        soak.note(round, outages);
         camera = outage(camera, &mut fetched).await;
     }
     viewer.client.sees_and_hears(RED, 440).await;
+    soak.note(outages, outages);
     let settled = settles_within(before).await;
     println!("before {before:?}, after {:?}", Usage::now());
+    soak.write();
     assert_eq!(settled, Ok(()), "before: {before:?}");
+    soak.memory_does_not_grow();
     hall.shut().await;
     let none = Usage { pipelines: 0, threads: usize::MAX, descriptors: usize::MAX };
     settles_within(none).await.expect("the pipelines are gone");

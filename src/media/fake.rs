@@ -12,6 +12,7 @@ use std::{
 };
 
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Capabilities, CodecName, EffectCost, IceCandidate, IceCredentials, Kind, LayoutKind, MediaEngine, MediaError,
@@ -164,6 +165,7 @@ impl MediaEngine for FakeEngine {
             control: self.control.clone(),
             connections: BTreeMap::new(),
             recordings: Vec::new(),
+            mixes: CancellationToken::new(),
         })
     }
 
@@ -189,6 +191,8 @@ struct FakeRoom {
     control: Arc<Control>,
     connections: BTreeMap<ConnectionId, (NodeKind, Vec<TrackId>)>,
     recordings: Vec<RecordingId>,
+    /// Mixes that are watched end with the room.
+    mixes: CancellationToken,
 }
 
 impl FakeRoom {
@@ -304,14 +308,15 @@ impl MediaRoom for FakeRoom {
         IngestFigures::default()
     }
 
-    /// Six seconds with a keyframe each, at once, and then nothing until the reader goes.
+    /// Six seconds with a keyframe each, at once, and then nothing until the reader goes, or the room.
     fn watch_mix(&mut self, reader: mpsc::Sender<TsChunk>) {
         self.note(Call::WatchMix);
         for half in 0..12 {
             let (bytes, starts_keyframe) = (vec![0x47; 188].into(), half % 2 == 0);
             let _ = reader.try_send(TsChunk { bytes, starts_keyframe, time: Duration::from_millis(500 * half) });
         }
-        tokio::spawn(async move { reader.closed().await });
+        let over = self.mixes.clone();
+        tokio::spawn(async move { over.run_until_cancelled(reader.closed()).await });
     }
 
     /// One packet of each stream, and then nothing until the reader goes.
@@ -404,6 +409,7 @@ impl MediaRoom for FakeRoom {
 
     fn shutdown(self: Box<Self>, _deadline: Duration) -> oneshot::Receiver<()> {
         self.note(Call::Shutdown);
+        self.mixes.cancel();
         let (done, gone) = oneshot::channel();
         if self.control.holds_shutdown.load(Ordering::SeqCst) {
             lock(&self.control.held).push(done);

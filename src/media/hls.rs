@@ -33,12 +33,16 @@ pub struct Segmenter {
     began: Option<Duration>,
     number: u64,
     done: VecDeque<Segment>,
+    /// When the last piece came, of the stream.
+    last: Duration,
+    is_over: bool,
 }
 
 impl Segmenter {
     /// Takes the next piece; true if a segment was finished by it.
     pub fn push(&mut self, chunk: &TsChunk) -> bool {
         self.tables.note(&chunk.bytes);
+        self.last = chunk.time;
         let length = self.began.map(|began| chunk.time.saturating_sub(began));
         let is_due = length.is_some_and(|length| {
             (chunk.starts_keyframe && length >= SEGMENT) || length >= LONGEST || self.current.len() > LARGEST
@@ -56,6 +60,14 @@ impl Segmenter {
         }
         self.current.extend_from_slice(&chunk.bytes);
         is_due
+    }
+
+    /// Nothing more comes: what there is becomes the last segment, and the playlist says so.
+    pub fn finish(&mut self) {
+        if let Some(began) = self.began {
+            self.cut(self.last.saturating_sub(began));
+        }
+        self.is_over = true;
     }
 
     fn cut(&mut self, duration: Duration) {
@@ -85,6 +97,9 @@ impl Segmenter {
         text.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
         for segment in listed {
             let _ = write!(text, "#EXTINF:{:.3},\n{}.ts{query}\n", segment.duration.as_secs_f64(), segment.number);
+        }
+        if self.is_over {
+            text.push_str("#EXT-X-ENDLIST\n");
         }
         Some(text)
     }
@@ -129,6 +144,19 @@ mod tests {
         assert!(playlist.contains("#EXT-X-MEDIA-SEQUENCE:9\n"), "{playlist}");
         assert!(playlist.ends_with("14.ts\n"), "{playlist}");
         assert_eq!((segmenter.segment(5), segmenter.segment(6).is_some()), (None, true));
+    }
+
+    #[test]
+    fn a_stream_that_is_over_says_so_and_its_last_piece_is_there() {
+        let mut segmenter = Segmenter::default();
+        seconds(&mut segmenter, 0..3);
+        segmenter.finish();
+        let playlist = segmenter.playlist("").unwrap();
+        assert!(playlist.ends_with("#EXTINF:0.500,\n1.ts\n#EXT-X-ENDLIST\n"), "{playlist}");
+        assert_eq!(segmenter.segment(1).unwrap().len(), 2 * 188);
+        let mut empty = Segmenter::default();
+        empty.finish();
+        assert_eq!(empty.playlist(""), None);
     }
 
     #[test]

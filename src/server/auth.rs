@@ -47,6 +47,8 @@ pub enum Access {
     Open,
     /// The owner, or a participant, who sees what is his room's.
     Participant,
+    /// As `Participant`; also one whose key is over, for what is left of his room.
+    Show,
     /// As `Participant`; also whoever has a viewing key of the owner's.
     Recordings,
     /// The owner, or a moderator of a room, who may change what is his room's.
@@ -69,6 +71,8 @@ pub enum Caller {
         /// What he may do there.
         role: Role,
     },
+    /// Somebody who may have been in a room, by the key that he shows.
+    Former(String),
     /// Nobody has asked.
     Anybody,
 }
@@ -78,7 +82,7 @@ impl Caller {
     pub fn key(&self) -> Option<&RoomKey> {
         match self {
             Self::Participant { key, .. } => Some(key),
-            Self::Owner | Self::Anybody => None,
+            Self::Owner | Self::Former(_) | Self::Anybody => None,
         }
     }
 }
@@ -138,7 +142,10 @@ impl Gate {
             return Ok(Caller::Anybody);
         }
         let caller = match shown(headers, access)? {
-            Some(text) if text.starts_with("a_") => self.participant(text).await?,
+            Some(text) if text.starts_with("a_") => match self.participant(text).await {
+                Err(_) if needed == Access::Show => Caller::Former(text.to_owned()),
+                other => other?,
+            },
             Some(text) if text.starts_with("v_") && self.owner(text).is_err() => self.by_viewing_key(text, needed)?,
             Some(text) => self.owner(text)?,
             None if self.secret.is_some() => {
@@ -180,16 +187,14 @@ impl Gate {
     }
 
     async fn participant(&self, text: &str) -> Result<Caller, Problem> {
-        let unknown =
-            || Problem::unauthorised("access_ended", "that access token is unknown, or its participant has left");
         let token = AccessToken::from_str(text).unwrap_or_else(|never| match never {});
-        let room = self.registry.find_by_access(&token).ok_or_else(unknown)?;
+        let room = self.registry.find_by_access(&token).ok_or_else(Problem::access_ended)?;
         let asked = async {
             let (id, role) = room.whois(token).await.ok().flatten()?;
             let key = room.key().await.ok()?;
             Some(Caller::Participant { id, key, role })
         };
-        tokio::time::timeout(WHOIS_LIMIT, asked).await.ok().flatten().ok_or_else(unknown)
+        tokio::time::timeout(WHOIS_LIMIT, asked).await.ok().flatten().ok_or_else(Problem::access_ended)
     }
 }
 

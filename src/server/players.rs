@@ -83,6 +83,7 @@ pub(super) async fn admit(
         }
         (Some(Caller::Owner | Caller::Anybody), _) => Ok((room.ok_or(Refusal::NotFound)?, Grant::Owner)),
         // A token that is no longer good is no guess at a PIN, and must not lock the door.
+        (Some(Caller::Former(_)), _) => Err(Refusal::Unauthorised),
         (None, Some(token)) if token.starts_with("a_") => Err(Refusal::Unauthorised),
         // Whether there is such a room is not for strangers to know.
         (None, Some(pin)) => {

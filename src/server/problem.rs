@@ -105,6 +105,11 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, code, detail)
     }
 
+    /// A key that is no longer good, or never was.
+    pub fn access_ended() -> Self {
+        Self::unauthorised("access_ended", "that access token is unknown, or its participant has left")
+    }
+
     /// No room of that name stands.
     pub fn no_such_room() -> Self {
         Self::not_found("no_such_room", "no room of that name stands")

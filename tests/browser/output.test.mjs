@@ -81,6 +81,39 @@ test('the page plays the mix over HLS, and says when it can not', async (t) => {
     }
 });
 
+test('the page tells a mix of nobody, one that has ended, and a connection that was lost', async (t) => {
+    const server = await startServer(t);
+    const browser = await launch(t);
+    for (const [device, state] of [[DESK, 'ended'], [PHONE, 'lost']]) {
+        const app = await openApp(browser, server, `/r/${state}?codec=h264`, device);
+        await app.get('options').locator('summary').click();
+        await app.get('viewer').check();
+        await app.join(device.name);
+        await app.inRoom();
+        await app.press('invite');
+        const asked = app.page.waitForRequest('**/mix.m3u8*');
+        await app.get('invite-live').click();
+        const playlist = (await asked).url();
+        await app.get('live-status', '[data-state="nobody"]').waitFor({ timeout: 30_000 });
+        await app.screenshot('live-nobody');
+        // As a list is whose room has closed; the page itself leaves with its room.
+        const ended = async (route) => {
+            const response = await route.fetch();
+            await route.fulfill({ response, body: `${await response.text()}#EXT-X-ENDLIST\n` });
+        };
+        await app.page.route(...(state === 'ended' ? ['**/mix.m3u8*', ended] : ['**/hls/**', (route) => route.abort()]));
+        await app.get('live-status', `[data-state="${state}"]`).waitFor({ timeout: 60_000 });
+        await app.get('live-again').waitFor();
+        await app.fits();
+        await app.screenshot(`live-${state}`);
+        await server.api('DELETE', `/api/rooms/${state}`);
+        const last = await fetch(playlist);
+        assert.equal(last.status, 200);
+        assert.match(await last.text(), /#EXT-X-ENDLIST\n$/, 'who has played it reads its end');
+        await app.page.context().close();
+    }
+});
+
 test('everybody sees that the mix goes out to another service', async (t) => {
     const server = await startServer(t, { env: { SALON_INGEST_ALLOW: '127.0.0.1' } });
     const browser = await launch(t);

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -42,6 +42,19 @@ impl Model {
              audioconvert ! audioresample ! {audio} name=pay1 )"
         );
         Self { launch, auth: None, protocols: None, certificate: None }
+    }
+
+    /// An older one: MPEG-4 part 2, and AAC. The picture is a file, for the 40 s that it lasts: GStreamer's encoder
+    /// of it gives no times.
+    pub fn mpeg4(colour: Colour, tone: u32, folder: &Path) -> Self {
+        let file = folder.join("mpeg4.mkv");
+        let picture = format!("color=0x{colour:06X}:size=320x240:rate=25");
+        let how = ["-nostdin", "-v", "error", "-f", "lavfi", "-i", &picture, "-t", "40", "-g", "25", "-c:v", "mpeg4"];
+        assert!(Command::new("ffmpeg").args(how).arg(&file).status().unwrap().success());
+        let video = format!("filesrc location={} ! matroskademux ! mpeg4videoparse ! rtpmp4vpay", file.display());
+        let Self { launch, .. } = Self::usual(colour, tone);
+        let sound = launch.find("audiotestsrc").unwrap();
+        Self { launch: format!("( {video} name=pay0 pt=96 {}", &launch[sound..]), ..Self::usual(colour, tone) }
     }
 
     /// As most cameras: H.264 without B-frames, a keyframe a second, parameter sets only in the

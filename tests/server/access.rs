@@ -22,6 +22,7 @@ async fn admit(gate: &Gate, needed: Access, peer: &str, headers: Headers<'_>, ac
         Ok(Caller::Owner) => "owner".into(),
         Ok(Caller::Participant { .. }) => "participant".into(),
         Ok(Caller::Anybody) => "anybody".into(),
+        Ok(Caller::Former(_)) => "former".into(),
         Err(problem) => problem.code().into(),
     }
 }

@@ -53,6 +53,44 @@ async fn a_playlist_names_segments_that_are_there() {
     assert_eq!(problem(server.get("/hls/quiet/0.ts", &[]).await).await, (404, "no_such_segment".into()));
 }
 
+#[tokio::test]
+async fn who_has_played_a_room_reads_its_end_and_nobody_else() {
+    let server = TestServer::start().await;
+    let (_, ann, _events) = server.join("math", None).await;
+    let (room, bob, _bobs) = server.join("math", None).await;
+    let (_, eve, _eves) = server.join("math", None).await;
+    let playlist = |who: &str| format!("/hls/math/mix.m3u8?access={who}");
+    let [ann_plays, bob_plays, eve_plays] = [&ann, &bob, &eve].map(|who| playlist(who.access.as_str()));
+    for plays in [&ann_plays, &bob_plays] {
+        let text = server.get(plays, &[]).await.text().await.unwrap();
+        assert!(!text.contains("ENDLIST"), "{text}");
+    }
+    // Bob is removed, and his player notices before the end.
+    room.leave(bob.participant.clone()).await;
+    assert_eq!(problem(server.get(&bob_plays, &[]).await).await, (401, "access_ended".into()));
+    assert_eq!(server.send("DELETE", "/api/rooms/math", None).await.status(), 204);
+    let text = server.get(&ann_plays, &[]).await.text().await.unwrap();
+    assert!(text.ends_with("#EXT-X-ENDLIST\n"), "{text}");
+    let last = text.lines().rev().find(|line| !line.starts_with('#')).unwrap();
+    assert_eq!(server.get(&format!("/hls/math/{last}"), &[]).await.status(), 200);
+    assert!(server.get("/hls/math/mix.m3u8", &[]).await.text().await.unwrap().contains("ENDLIST"), "the owner");
+    for (path, expected) in [
+        (&bob_plays, (401, "access_ended")),
+        (&eve_plays, (401, "access_ended")),
+        (&format!("/hls/math/0.ts?access={}", bob.access), (401, "access_ended")),
+        (&playlist("a_1_none"), (401, "access_ended")),
+    ] {
+        let (status, code) = problem(server.get(path, &[]).await).await;
+        assert_eq!((status, code.as_str()), expected, "{path}");
+    }
+    // Another room of that name is another show.
+    let (_, kim, _kims) = server.join("math", None).await;
+    assert_eq!(problem(server.get(&ann_plays, &[]).await).await, (401, "access_ended".into()));
+    let text = server.get(&playlist(kim.access.as_str()), &[]).await.text().await.unwrap();
+    assert!(!text.contains("ENDLIST"), "{text}");
+    server.shut_down().await;
+}
+
 const OUTPUTS: &str = "/api/rooms/math/outputs";
 
 #[tokio::test]

@@ -7,7 +7,7 @@ import { openDialog } from '/views/chrome.js';
 const HLS = 'application/vnd.apple.mpegurl';
 // A broken piece is got over; a stream that is nothing but such is not.
 const MOST_RECOVERIES = 3;
-const STATES = { loading: 'live.loading', playing: 'live.playing', failed: 'live.failed', ended: 'live.ended' };
+const STATES = { loading: 'live.loading', playing: 'live.playing', failed: 'live.failed', ended: 'live.ended', lost: 'live.lost' };
 
 /** Opens the player. It begins without sound: the call is heard already. */
 export function openLivePlayer(session) {
@@ -21,25 +21,25 @@ export function openLivePlayer(session) {
 
   function show(next) {
     state = next;
-    status.dataset.state = state;
     // Nobody sends anything: the mix is there, and is an empty picture.
     const isEmpty = state === 'playing' && ![...session.model.participants.values()].some(({ tracks }) => tracks.length > 0);
+    status.dataset.state = isEmpty ? 'nobody' : state;
     say(status, isEmpty ? 'live.empty' : STATES[state]);
-    again.hidden = !['failed', 'ended'].includes(state);
+    again.hidden = !['failed', 'ended', 'lost'].includes(state);
   }
 
   async function start() {
     stop?.();
     show('loading');
     try {
-      stop = await play(video, address, () => show(state === 'playing' ? 'ended' : 'failed'));
+      stop = await play(video, address, () => show(state === 'playing' ? 'lost' : 'failed'));
       if (!dialog.isConnected) stop();
     } catch {
       show('failed');
     }
   }
 
-  // What is played to its end, or stands still because nothing more comes, says so by the loader's error.
+  // The list says when the stream is over; where nothing more comes without that, the loader fails.
   video.addEventListener('playing', () => show('playing'));
   video.addEventListener('ended', () => show('ended'));
   const changed = () => { if (state === 'playing') show(state); };

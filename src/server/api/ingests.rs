@@ -104,7 +104,7 @@ pub async fn add(services: &Services, mut call: Call) -> Result<Response, Proble
     let uri = &request.source.uri;
     check_address(services, uri).await?;
     let (room, caller) = match call.caller {
-        Caller::Participant { .. } => room_of(services, &call).await?,
+        Caller::Participant { .. } | Caller::Former(_) => room_of(services, &call).await?,
         Caller::Owner | Caller::Anybody => (services.registry.find_or_create(call.param(0))?, RoomCaller::Owner),
     };
     json(StatusCode::CREATED, &room.add_ingest(caller, request).await?)
@@ -233,6 +233,7 @@ pub(super) async fn room_of(services: &Services, call: &Call) -> Result<(RoomHan
     match &call.caller {
         Caller::Participant { key, .. } if *key != room.key().await? => Err(Problem::no_such_room()),
         Caller::Participant { id, .. } => Ok((room, RoomCaller::Participant(id.clone()))),
+        Caller::Former(_) => Err(Problem::access_ended()),
         Caller::Owner | Caller::Anybody => Ok((room, RoomCaller::Owner)),
     }
 }

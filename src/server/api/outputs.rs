@@ -45,7 +45,8 @@ pub async fn ts(services: &Services, call: Call) -> Result<Response, Problem> {
     Ok(stream(first, chunks, services.stop.clone(), shut_out(room, call.caller)))
 }
 
-/// A room's mix as HLS: the playlist of its newest segments, 2 s each.
+/// A room's mix as HLS: the playlist of its newest segments, 2 s each. When the room is gone, whoever has played it
+/// reads its end (`#EXT-X-ENDLIST`) for 20 s.
 #[utoipa::path(
     get, path = "/hls/{room}/mix.m3u8", tag = "outputs", params(("room" = String, Path, description = "its name")),
     responses(
@@ -55,11 +56,21 @@ pub async fn ts(services: &Services, call: Call) -> Result<Response, Problem> {
     ),
 )]
 pub async fn playlist(services: &Services, call: Call) -> Result<Response, Problem> {
-    let room = visible(services, &call).await?;
     // Players show what they were given with the playlist's address, not with the segments'.
     let is_token = |text: &&str| text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     let query = call.query("access").filter(is_token).map(|access| format!("?access={access}")).unwrap_or_default();
-    let playlist = services.shows.playlist(call.param(0), &room, &query).await?.ok_or_else(unavailable)?;
+    let found = visible(services, &call).await;
+    let playlist = match found {
+        Ok(room) => {
+            let access = call.caller.key().and(call.query("access"));
+            services.shows.playlist(call.param(0), &room, access, &query).await?.ok_or_else(unavailable)?
+        }
+        Err(problem) => {
+            let stands = stands(services, &call).await;
+            let ended = services.shows.ended(call.param(0), former(&call), stands, &query).await;
+            ended.ok_or(problem)?
+        }
+    };
     Ok(answer(StatusCode::OK, "application/vnd.apple.mpegurl", playlist))
 }
 
@@ -76,15 +87,41 @@ pub async fn playlist(services: &Services, call: Call) -> Result<Response, Probl
     ),
 )]
 pub async fn segment(services: &Services, call: Call) -> Result<Response, Problem> {
-    visible(services, &call).await?;
     let number = call.param(1).strip_suffix(".ts").and_then(|number| number.parse().ok());
-    let segment = number.and_then(|number| services.shows.segment(call.param(0), number));
+    let segment = match visible(services, &call).await {
+        Ok(_) => number.and_then(|number| services.shows.segment(call.param(0), number)),
+        Err(problem) if stands(services, &call).await => return Err(problem),
+        Err(problem) => {
+            let ended = number.and_then(|number| services.shows.ended_segment(call.param(0), former(&call), number));
+            Some(ended.ok_or(problem)?)
+        }
+    };
     let segment = segment.ok_or_else(|| Problem::not_found("no_such_segment", "there is no such segment any more"))?;
     Ok(answer(StatusCode::OK, "video/mp2t", segment))
 }
 
+/// The key of whoever calls with one that is over, or is of another room.
+fn former(call: &Call) -> Option<&str> {
+    match &call.caller {
+        Caller::Former(key) => Some(key),
+        Caller::Participant { .. } => call.query("access").or(Some("")),
+        Caller::Owner | Caller::Anybody => None,
+    }
+}
+
+/// The room is there, and is not about to go.
+async fn stands(services: &Services, call: &Call) -> bool {
+    match services.registry.find(call.param(0)) {
+        Some(room) => room.key().await.is_ok(),
+        None => false,
+    }
+}
+
 /// The room, for its participants and the owner; for others it does not exist.
 async fn visible(services: &Services, call: &Call) -> Result<RoomHandle, Problem> {
+    if let Caller::Former(_) = call.caller {
+        return Err(Problem::access_ended());
+    }
     let room = find(services, call)?;
     match call.caller.key() {
         Some(key) if *key != room.key().await? => Err(Problem::no_such_room()),
