@@ -373,3 +373,26 @@ async fn an_effect_that_cannot_be_is_told_and_the_track_stays_as_it_was() {
     sees(&viewer, RED).await;
     hall.shut().await;
 }
+
+/// Whatever the last ones are doing at that moment: they may be about to end, to fail, or to be told as failed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn effects_that_are_wanted_while_the_last_ones_end_or_fail_are_made_after_all() {
+    let hall = Hall::open();
+    let alice = hall.publish(Sends::both(CodecName::Vp8, RED, 440)).await;
+    let viewer = hall.watch(&alice.tracks).await;
+    viewer.client.sees_and_hears(RED, 440).await;
+    let (track, chains) = (&alice.tracks[0], live_chains());
+    let mut ticks = tokio::time::interval(Duration::from_millis(1));
+    for (round, last) in [vec![effect("no-such-effect", &[])], vec![]].iter().cycle().take(8).enumerate() {
+        put(&hall, track, last);
+        // So much later, in milliseconds.
+        for _ in 0..round {
+            ticks.tick().await;
+        }
+        let colour = if round % 4 < 2 { BLUE } else { GREEN };
+        put(&hall, track, &[red_to(colour)]);
+        sees(&viewer, colour).await;
+    }
+    assert_eq!(live_chains(), chains + 1, "the last one, once");
+    hall.shut().await;
+}
