@@ -42,6 +42,11 @@ const FPS: u32 = 25;
 /// What Salon's rule gives this canvas (`pipelines/encoders/x264-live.toml`).
 const BITRATE_KBPS: u32 = 2776;
 
+/// x264's options where the picture is live (`pipelines/encoders/x264-live.toml`).
+const LIVE: &str = "keyint=25:bframes=0:rc-lookahead=0:sync-lookahead=0:mbtree=0:threads=1";
+/// The same where it is not (`x264-offline.toml`).
+const OFFLINE: &str = "keyint=50:bframes=3";
+
 /// One participant's media: packets for us, a file for the others.
 struct Clip {
     video: Arc<Vec<gst::Buffer>>,
@@ -67,6 +72,9 @@ async fn main() {
         let (ours, _) = salon(&clip, participants, &folder.path().join("only.mp4")).await;
         return println!("{participants}: {:.3} CPU s per media s, {} bytes/s", ours.cpu, ours.bytes);
     }
+    if std::env::args().any(|argument| argument == "only=files") {
+        return println!("{:#}", from_files(&clip, folder.path()));
+    }
     let mut counts = Vec::new();
     for participants in [2, 6, 12, 25] {
         let rounds = if participants == 6 { ROUNDS } else { 1 };
@@ -75,7 +83,7 @@ async fn main() {
         for round in 0..rounds {
             let target = |name: &str| folder.path().join(format!("{name}-{participants}-{round}.mp4"));
             let (salon, offset) = salon(&clip, participants, &target("salon")).await;
-            let peer = xstack(&clip, participants, &target("ffmpeg"));
+            let peer = xstack(&clip, participants, LIVE, &target("ffmpeg"));
             println!("{participants} × round {round}: salon {:.3}, ffmpeg {:.3}", salon.cpu, peer.cpu);
             likeness.get_or_insert_with(|| {
                 (alike(&salon.file, &clip, participants, offset), alike(&peer.file, &clip, participants, 0.0))
@@ -91,6 +99,7 @@ async fn main() {
             "ratio": median(&ours) / median(&ffmpeg),
         }));
     }
+    let files = from_files(&clip, folder.path());
     let start = time_to_first_picture().await;
     let browser = screen::film(&clip.file, 6, folder.path());
     let six = counts.iter().find(|count| count["participants"] == 6).unwrap();
@@ -103,6 +112,7 @@ async fn main() {
         "seconds": SECONDS,
         "build": if cfg!(debug_assertions) { "debug" } else { "release" },
         "counts": counts,
+        "six_files": files,
         "first_picture_after_ms": start,
         "browser_filmed_off_screen": browser,
     });
@@ -116,7 +126,7 @@ async fn main() {
 
 /// Nobody wins by doing less.
 fn check(report: &Value) {
-    for count in report["counts"].as_array().unwrap() {
+    for count in report["counts"].as_array().unwrap().iter().chain([&report["six_files"]]) {
         let of = |peer: &str, what: &str| count[peer][what].as_f64().unwrap();
         let frames = (of("salon", "frames_per_s"), of("ffmpeg", "frames_per_s"));
         assert!((frames.0 - frames.1).abs() < 0.5, "not as many frames: {count:#}");
@@ -126,6 +136,31 @@ fn check(report: &Value) {
         // reads files and does not.
         assert!(of("salon", "ssim") > 0.9 && of("ffmpeg", "ssim") > 0.9, "not as good: {count:#}");
     }
+}
+
+/// `salon record` of six files against ffmpeg's composite of the same, both as fast as the machine can.
+fn from_files(clip: &Clip, folder: &Path) -> Value {
+    const FILES: usize = 6;
+    let (mut ours, mut ffmpeg) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        let target = folder.join(format!("files-{round}.mp4"));
+        let mut salon = Command::new(env!("CARGO_BIN_EXE_salon"));
+        salon.arg("record").args(vec![&clip.file; FILES]).arg("--output").arg(&target).arg("--no-labels");
+        salon.args(["--fps", &FPS.to_string(), "--max-s", &SECONDS.to_string()]);
+        salon.args(["--size", &format!("{}x{}", CANVAS.0, CANVAS.1), "--bitrate", &BITRATE_KBPS.to_string()]);
+        let before = children_cpu_seconds();
+        let status = salon.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        assert!(status.unwrap().success(), "salon record made its file");
+        ours.push(Outcome::of(children_cpu_seconds() - before, f64::from(SECONDS), &target));
+        ffmpeg.push(xstack(clip, FILES, OFFLINE, &folder.join(format!("files-ffmpeg-{round}.mp4"))));
+        println!("files × round {round}: salon {:.3}, ffmpeg {:.3}", ours[round].cpu, ffmpeg[round].cpu);
+    }
+    let likeness = [&ours, &ffmpeg].map(|made| alike(&made[0].file, clip, FILES, 0.0));
+    json!({
+        "salon": summary(&ours, likeness[0]),
+        "ffmpeg": summary(&ffmpeg, likeness[1]),
+        "ratio": median(&ours) / median(&ffmpeg),
+    })
 }
 
 /// How long after the request for a recording the first picture in its file was taken, in milliseconds:
@@ -235,7 +270,7 @@ async fn salon(clip: &Clip, participants: usize, target: &Path) -> (Outcome, f64
 }
 
 /// ffmpeg's composite of the same clips, in one process, with the encoder's options made equal.
-fn xstack(clip: &Clip, participants: usize, target: &Path) -> Outcome {
+fn xstack(clip: &Clip, participants: usize, options: &str, target: &Path) -> Outcome {
     let tiles = layout::grid(CANVAS.0, CANVAS.1, participants, 16.0 / 9.0, 8);
     let scaled: String = tiles
         .iter()
@@ -271,7 +306,7 @@ fn xstack(clip: &Clip, participants: usize, target: &Path) -> Outcome {
             &FPS.to_string(),
         ])
         .args(["-c:v", "libx264", "-preset", "veryfast", "-b:v", &rate, "-pix_fmt", "yuv420p"])
-        .args(["-x264-params", "keyint=25:bframes=0:rc-lookahead=0:sync-lookahead=0:mbtree=0:threads=1"])
+        .args(["-x264-params", options])
         .args(["-c:a", "aac", "-b:a", "128k", "-ac", "2", "-movflags", "+faststart"])
         .arg(target);
     let before = children_cpu_seconds();

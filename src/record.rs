@@ -38,7 +38,7 @@ pub async fn record(arguments: RecordArguments, pipelines: Option<&Path>) -> any
     gst::init().context("GStreamer did not start")?;
     make_way(&spec.output, force)?;
     let mut signals = Signals::new()?;
-    let presets = Presets::load(pipelines);
+    let presets = Presets::load_without_effects(pipelines);
     let interrupted = Arc::new(AtomicBool::new(false));
     let (output, stop) = (spec.output.clone(), interrupted.clone());
     let mut job = tokio::task::spawn_blocking(move || {

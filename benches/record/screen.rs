@@ -54,7 +54,7 @@ pub fn film(clip: &Path, participants: usize, folder: &Path) -> Option<f64> {
             "-pix_fmt",
             "yuv420p",
         ])
-        .args(["-x264-params", "keyint=25:bframes=0:rc-lookahead=0:sync-lookahead=0:mbtree=0:threads=1"])
+        .args(["-x264-params", super::LIVE])
         .arg(folder.join("screen.mp4"))
         .stdin(Stdio::null())
         .status()

@@ -234,6 +234,15 @@ impl Presets {
     /// Reads the embedded files and those of `folder`, checks them, and builds each fragment once.
     /// GStreamer must be initialised. Blocks for some milliseconds.
     pub fn load(folder: Option<&Path>) -> Self {
+        Self::load_those(folder, |_| true)
+    }
+
+    /// The same without effects, each of which is tried when it is loaded: for who shows none.
+    pub fn load_without_effects(folder: Option<&Path>) -> Self {
+        Self::load_those(folder, |path| !path.starts_with("effects/"))
+    }
+
+    fn load_those(folder: Option<&Path>, wanted: impl Fn(&str) -> bool) -> Self {
         let mut presets = Self {
             video: Vec::new(),
             audio: Vec::new(),
@@ -249,13 +258,13 @@ impl Presets {
         };
         presets.album = Arc::new(presets.pictures(folder));
         let mut overrides = folder.map(|folder| presets.read_folder(folder)).unwrap_or_default();
-        for path in Defaults::iter().filter(|path| path.ends_with(".toml")) {
+        for path in Defaults::iter().filter(|path| path.ends_with(".toml") && wanted(path)) {
             let replaced = overrides.remove(path.as_ref()).is_some_and(|text| presets.take(&path, &text));
             if !replaced && let Some(file) = Defaults::get(&path) {
                 presets.take(&path, &String::from_utf8_lossy(&file.data));
             }
         }
-        for (path, text) in overrides {
+        for (path, text) in overrides.into_iter().filter(|(path, _)| wanted(path)) {
             presets.take(&path, &text);
         }
         presets.video.sort_by_key(|encoder| encoder.rank);
