@@ -185,6 +185,60 @@ async fn a_viewer_has_all_from_a_keyframe_on_without_a_gap() {
     }
 }
 
+/// The other source has numbers of its own; the viewer has one numbering, and VP8's picture numbers go on too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_given_another_source_has_it_from_its_keyframe_on_in_one_numbering() {
+    let stage = Stage::new();
+    let (sender, mut events) = mpsc::channel(16);
+    let track = TrackId::random();
+    let other = Source::new(CodecName::Vp8, None, Box::new(Asked(stage.asked.clone())));
+    let watching = stage.edge.subscribe(connection(), vec![(track.clone(), stage.video.clone())], sender);
+    let Some(MediaEvent::Offered { sdp, .. }) = soon(events.recv()).await else { panic!("no offer") };
+    let (viewer, answer) = Viewer::answer(&sdp);
+    watching.answer(answer);
+    assert!(matches!(soon(events.recv()).await, Some(MediaEvent::Connected { .. })));
+    // Sequence and picture number are the same; the last byte says which source it is.
+    let picture = |source: &Source, number: u16, is_keyframe: bool, which: u8| {
+        let [high, low] = (number | 0x8000).to_be_bytes();
+        let builder = RtpPacketBuilder::new().payload_type(VIDEO).sequence_number(number).marker_bit(true);
+        let payload = [0x90, 0x80, high, low, u8::from(!is_keyframe), which];
+        let packet = builder.timestamp(u32::from(number) * 3_000).payload(&payload[..]).write_vec().unwrap();
+        source.forward(&packet, Instant::now(), is_keyframe);
+    };
+    for number in 100..110 {
+        picture(&stage.video, number, number == 100, 1);
+    }
+    viewer.until("the first source", |seen| seen.packets.len() == 10);
+    watching.switch(track.clone(), other.clone());
+    let deadline = Instant::now() + Duration::from_secs(40);
+    while other.viewers() == 0 {
+        assert!(Instant::now() < deadline, "nobody reads the other source");
+        tokio::task::yield_now().await;
+    }
+    picture(&other, 20_000, false, 2);
+    picture(&stage.video, 110, false, 1);
+    for number in 20_001..20_011 {
+        picture(&other, number, number == 20_001, 2);
+    }
+    viewer.until("the other source", |seen| seen.packets.len() == 21);
+    goes_on_in_one_numbering(&viewer.seen());
+    assert_eq!((stage.video.viewers(), other.viewers()), (0, 1));
+    soon(watching.close()).await.unwrap();
+    assert_eq!(other.viewers(), 0);
+}
+
+/// Eleven pictures of one source and ten of another.
+fn goes_on_in_one_numbering(seen: &viewer::Seen) {
+    let which: Vec<u8> = seen.packets.iter().map(|packet| packet.payload[5]).collect();
+    assert_eq!(which, [[1; 11].as_slice(), &[2; 10]].concat());
+    for pair in seen.packets.windows(2) {
+        assert_eq!(*pair[1].seq_no, *pair[0].seq_no + 1);
+        assert!(pair[1].header.timestamp > pair[0].header.timestamp, "{:?}", pair);
+        let number = |index: usize| u16::from_be_bytes([pair[index].payload[2], pair[index].payload[3]]);
+        assert_eq!(number(1), number(0) + 1);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_offers_to_watch_is_answered() {
     let mut stage = Stage::new();

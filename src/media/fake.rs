@@ -15,8 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Capabilities, CodecName, EffectCost, IceCandidate, IceCredentials, Kind, LayoutKind, MediaEngine, MediaError,
-    MediaEvent, MediaRoom, MixTracks, Publication, RecordingSpec, Scene, SubscriberOffer,
+    Capabilities, CodecName, EffectCost, IceCandidate, IceCredentials, Kind, LayerChoice, LayoutKind, MediaEngine,
+    MediaError, MediaEvent, MediaRoom, MixTracks, Publication, RecordingSpec, Scene, SubscriberOffer,
     graph::{Edge, Graph, Node, NodeKind},
     ingest::{Handling, Ingest, IngestFigures, IngestMedia, IngestState, IngestStatus, Probed},
     output::{RtpPiece, Shown},
@@ -37,6 +37,7 @@ pub enum Call {
     Subscribe(ConnectionId, Vec<TrackId>, bool),
     Answer(ConnectionId, String),
     RestartIce(ConnectionId, Option<IceCredentials>),
+    SetLayer(ConnectionId, TrackId, LayerChoice),
     Candidate(ConnectionId, IceCandidate),
     Close(ConnectionId),
     Ingest(ConnectionId, Ingest),
@@ -283,6 +284,10 @@ impl MediaRoom for FakeRoom {
                 offer(connection, tracks)
             }
         });
+    }
+
+    fn set_layer(&mut self, connection: &ConnectionId, track: &TrackId, layer: LayerChoice) {
+        self.note(Call::SetLayer(connection.clone(), track.clone(), layer));
     }
 
     fn candidate(&mut self, connection: &ConnectionId, candidate: IceCandidate) {

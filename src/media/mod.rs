@@ -86,6 +86,10 @@ pub trait MediaRoom: Send {
     /// → [`MediaEvent::Offered`] or, for his offer, [`MediaEvent::Restarted`]; or [`MediaEvent::ConnectionEnded`].
     fn restart_ice(&mut self, connection: &ConnectionId, theirs: Option<IceCredentials>);
 
+    /// Of a track that comes in layers the subscriber is to have another one. Nothing happens where there is one alone:
+    /// on an edge that knows no layers, or for a subscriber of the track as it was published.
+    fn set_layer(&mut self, connection: &ConnectionId, track: &TrackId, layer: LayerChoice);
+
     /// A candidate of the other side. Candidates may come before the answer.
     fn candidate(&mut self, connection: &ConnectionId, candidate: IceCandidate);
 
@@ -239,6 +243,17 @@ impl std::str::FromStr for EdgeChoice {
             _ => Err("there is no such edge".into()),
         }
     }
+}
+
+/// Which layer of a track somebody is to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LayerChoice {
+    /// The largest that comes.
+    Largest,
+    /// The one of this rid, or while it does not come the next smaller one.
+    Named(String),
+    /// The smallest that is about so many pixels high, or the largest.
+    Height(u32),
 }
 
 /// A checked offer of a subscriber, and what goes into it.

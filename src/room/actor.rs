@@ -261,6 +261,9 @@ impl Room {
                 reply(answer, self.candidate(&participant, &connection, candidate));
             }
             RoomCommand::Mute { caller, track, muted, answer } => reply(answer, self.mute(&caller, &track, muted)),
+            RoomCommand::Layer { participant, track, layer, answer } => {
+                reply(answer, self.layer(&participant, &track, layer));
+            }
             RoomCommand::Rename { participant, name, answer } => reply(answer, self.rename(&participant, &name)),
             RoomCommand::Signal { participant, kind, to, data, answer } => {
                 reply(answer, self.signal(&participant, kind, to, data));

@@ -24,7 +24,8 @@ use super::{
 use crate::{
     effect::{Applied, EffectRequest, Picture},
     media::{
-        EffectCost, IceCandidate, IceCredentials, LayoutSpec, RecordingSpec, graph::Graph, push::Target, ts::TsChunk,
+        EffectCost, IceCandidate, IceCredentials, LayerChoice, LayoutSpec, RecordingSpec, graph::Graph, push::Target,
+        ts::TsChunk,
     },
     recording::RoomKey,
 };
@@ -112,6 +113,8 @@ pub enum RoomCommand {
     },
     /// Mark a track muted or not. One's own; a moderator may mute others' but not unmute them.
     Mute { caller: Caller, track: TrackId, muted: bool, answer: Answer<(), ChangeError> },
+    /// Have another layer of a track that one watches.
+    Layer { participant: ParticipantId, track: TrackId, layer: LayerChoice, answer: Answer<(), ChangeError> },
     /// Change one's nickname.
     Rename { participant: ParticipantId, name: String, answer: Answer<(), ChangeError> },
     /// Send a message to all, or to the named.

@@ -319,6 +319,9 @@ pub enum ChangeError {
     /// No such track.
     #[error("no such track")]
     NoSuchTrack,
+    /// The track has no layer of that rid.
+    #[error("the track has no such layer; `layers` of the track names them")]
+    NoSuchLayer,
     /// The role does not allow it.
     #[error("your role does not allow that")]
     NotAllowed,

@@ -31,7 +31,8 @@ use super::{
 use crate::{
     effect::{Applied, EffectRequest, Picture},
     media::{
-        EffectCost, IceCandidate, IceCredentials, LayoutSpec, RecordingSpec, graph::Graph, push::Target, ts::TsChunk,
+        EffectCost, IceCandidate, IceCredentials, LayerChoice, LayoutSpec, RecordingSpec, graph::Graph, push::Target,
+        ts::TsChunk,
     },
     recording::RoomKey,
 };
@@ -190,6 +191,11 @@ impl RoomHandle {
     /// Mark a track muted or not.
     pub fn mute(&self, caller: Caller, track: TrackId, muted: bool) -> Pending<(), ChangeError> {
         self.ask(|answer| RoomCommand::Mute { caller, track, muted, answer })
+    }
+
+    /// Have another layer of a track that one watches.
+    pub fn layer(&self, participant: ParticipantId, track: TrackId, layer: LayerChoice) -> Pending<(), ChangeError> {
+        self.ask(|answer| RoomCommand::Layer { participant, track, layer, answer })
     }
 
     /// Change one's nickname.

@@ -127,6 +127,7 @@ impl Room {
                 codec: *codec,
                 muted: false,
                 effects: Vec::new(),
+                layers: Vec::new(),
             };
             (index.to_string(), track)
         });

@@ -81,6 +81,9 @@ pub struct TrackView {
     /// Effects of its own, in the place of its participant's; a shared screen has no others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub effects: Vec<Applied>,
+    /// The layers that he offers to send (simulcast), by their rids; left out if there is one alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<String>,
 }
 
 /// Somebody in the room.

@@ -240,5 +240,6 @@ fn new_track(
         codec: section.codec,
         muted,
         effects: Vec::new(),
+        layers: section.layers.clone(),
     }
 }

@@ -89,6 +89,7 @@ mod tests {
             codec,
             muted,
             effects: Vec::new(),
+            layers: Vec::new(),
         }
     }
 

@@ -6,14 +6,14 @@ use tokio::time::Instant;
 use super::{
     actor::Room,
     command::Answer,
-    error::{ConnectionError, SubscribeError, WatchError},
+    error::{ChangeError, ConnectionError, SubscribeError, WatchError},
     event::RoomEvent,
     id::{ConnectionId, ConnectionName, ParticipantId, TrackId},
     model::{OfferedTrack, Source, Subscribe, Unsubscribe},
     participant::{Candidates, Subscription, SubscriptionStage, Watched},
     publication::why_closed,
 };
-use crate::media::{IceCandidate, Kind, MediaError, MixTracks, negotiation};
+use crate::media::{IceCandidate, Kind, LayerChoice, MediaError, MixTracks, negotiation};
 
 /// Something to be watched.
 enum Target {
@@ -34,6 +34,36 @@ impl Target {
 }
 
 impl Room {
+    /// Gives somebody another layer of a track, on every connection that shows it to him.
+    pub(super) fn layer(&mut self, id: &ParticipantId, track: &TrackId, layer: LayerChoice) -> Result<(), ChangeError> {
+        let owner = self.participants.iter().find(|participant| participant.owns_track(track));
+        let owner = owner.ok_or(ChangeError::NoSuchTrack)?;
+        let publication = owner.publications.iter().find_map(|publication| {
+            let (_, view) = publication.tracks.iter().find(|(_, view)| view.id == *track)?;
+            Some((publication.media.name.clone(), view.layers.clone()))
+        });
+        let (publication, layers) = publication.ok_or(ChangeError::NoSuchTrack)?;
+        if matches!(&layer, LayerChoice::Named(rid) if !layers.contains(rid)) {
+            return Err(ChangeError::NoSuchLayer);
+        }
+        let viewer = self.participants.iter_mut().find(|participant| participant.id == *id);
+        let viewer = viewer.ok_or(ChangeError::NotInRoom)?;
+        if !viewer.sayings.take(1, Instant::now()) {
+            return Err(ChangeError::TooFast);
+        }
+        let shows =
+            |watched: &Watched| matches!(watched, Watched::Publications { names, .. } if names.contains(&publication));
+        let connections = viewer.subscriptions.iter().filter(|subscription| shows(&subscription.to));
+        let connections: Vec<ConnectionId> = connections.map(|subscription| subscription.media.clone()).collect();
+        if connections.is_empty() {
+            return Err(ChangeError::NoSuchTrack);
+        }
+        for connection in &connections {
+            self.media.set_layer(connection, track, layer.clone());
+        }
+        Ok(())
+    }
+
     pub(super) fn subscribe(
         &mut self,
         id: &ParticipantId,

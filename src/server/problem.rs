@@ -189,6 +189,7 @@ impl From<ChangeError> for Problem {
             }
             ChangeError::NoSuchParticipant => Self::not_found("no_such_participant", detail),
             ChangeError::NoSuchTrack => Self::not_found("no_such_track", detail),
+            ChangeError::NoSuchLayer => Self::not_found("no_such_layer", detail),
             ChangeError::NotAllowed => Self::forbidden("not_allowed", detail),
             ChangeError::TooFast => Self::new(StatusCode::TOO_MANY_REQUESTS, "too_fast", detail),
             ChangeError::TooLong { .. } => Self::bad_request("too_long", detail),

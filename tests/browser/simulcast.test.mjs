@@ -42,6 +42,34 @@ for (const codec of ['VP8', 'H264']) {
     });
 }
 
+for (const codec of ['VP8', 'H264']) {
+    test(`a viewer has the layer that he asks for, in ${codec}, and others theirs`, async (t) => {
+        const server = await startServer(t);
+        const browser = await launch(t);
+        const [ann, bob, cleo] = await Promise.all([0, 1, 2].map(() => enter(browser, server)));
+        await ann.join('layers', 'Ann');
+        await Promise.all([bob.join('layers', 'Bob'), cleo.join('layers', 'Cleo')]);
+        await appear(ann, ANN, { ...SIZE, codec, layers: LAYERS });
+        await Promise.all([bob.subscribeAll(), cleo.subscribeAll()]);
+        await Promise.all([seesWidth(bob, ann, 640), seesWidth(cleo, ann, 640)]);
+        const { participants } = await server.api('GET', '/api/rooms/layers');
+        const { tracks } = participants.find(({ id }) => id === ann.id);
+        const { id: track, layers } = tracks.find(({ kind }) => kind === 'video');
+        assert.deepEqual(layers, ['h', 'f']);
+
+        // By name, as a tile is high, and whichever is largest.
+        for (const [wanted, width] of [[{ rid: 'h' }, 320], [{ rid: 'f' }, 640], [{ height: 180 }, 320], [{}, 640]]) {
+            await bob.request('layer', { track, ...wanted });
+            await seesWidth(bob, ann, width);
+            await movesOn(bob, ann, { frames: 10 });
+        }
+        assert.equal((await cleo.look(ann)).width, 640);
+        await assert.rejects(bob.request('layer', { track, rid: 'x' }), /no_such_layer/);
+        await Promise.all([bob, cleo].map((viewer) => checkFreezes(t, viewer, ann)));
+        assert.deepEqual([...(await bob.events('client-error')), ...(await cleo.events('client-error'))], []);
+    });
+}
+
 // Waits until the picture is so wide, and has the colour of whom it shows.
 async function seesWidth(viewer, publisher, width) {
     await until(`${viewer.name} sees ${publisher.name} ${width} wide`, 20_000, async () => {

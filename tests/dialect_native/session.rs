@@ -9,7 +9,7 @@ use salon::{
         session::{Greeting, MAX_PENDING, Output, Reply, Session, Ticket},
     },
     effect::EffectRequest,
-    media::{CodecName, IceCandidate, Kind, LayoutSpec},
+    media::{CodecName, IceCandidate, Kind, LayerChoice, LayoutSpec},
     room::{
         error::{ChangeError, JoinError, NameError},
         event::{CloseReason, LeaveReason, RoomEvent, SpeakingLevel},
@@ -103,7 +103,7 @@ fn verbs_are_read() {
             request: JoinRequest { name: "n".into(), pin, role: Some(Role::Viewer), from: Default::default() }
         }
     );
-    let all: [(&str, Verb); 15] = [
+    let all: [(&str, Verb); 18] = [
         (
             r#"{"type":"subscribe","participant":"p","effects":false}"#,
             Verb::Subscribe(Subscribe::Participant { participant: "p".parse().unwrap(), tracks: None, effects: false }),
@@ -136,6 +136,15 @@ fn verbs_are_read() {
             r#"{"type":"effects","participant":"p","effects":[]}"#,
             Verb::Effects { of: Some(EffectsOf::Participant("p".parse().unwrap())), chain: vec![] },
         ),
+        (
+            r#"{"type":"layer","track":"t","rid":"h"}"#,
+            Verb::Layer { track: "t".parse().unwrap(), layer: LayerChoice::Named("h".into()) },
+        ),
+        (
+            r#"{"type":"layer","track":"t","height":180}"#,
+            Verb::Layer { track: "t".parse().unwrap(), layer: LayerChoice::Height(180) },
+        ),
+        (r#"{"type":"layer","track":"t"}"#, Verb::Layer { track: "t".parse().unwrap(), layer: LayerChoice::Largest }),
         (r#"{"type":"leave"}"#, Verb::Leave),
     ];
     for (text, expected) in all {
@@ -168,6 +177,8 @@ fn each_fault_of_a_frame_is_told_apart() {
         (r#"{"type":"Leave"}"#, ("unknown_type", Some("type"))),
         (r#"{"type":"rename","name":null}"#, ("missing_field", Some("name"))),
         (r#"{"type":"mute","track":"t","muted":"yes"}"#, ("bad_field", Some("muted"))),
+        (r#"{"type":"layer","track":"t","height":-1}"#, ("bad_field", Some("height"))),
+        (r#"{"type":"layer","track":"t","height":9,"rid":"h"}"#, ("bad_field", Some("height"))),
         (r#"{"type":"create","room":"r","linger_s":-1}"#, ("bad_field", Some("linger_s"))),
         (r#"{"type":"create","room":"r","codecs":["H263"]}"#, ("bad_field", Some("codecs"))),
         (r#"{"type":"subscribe"}"#, ("missing_field", Some("participant"))),
@@ -320,10 +331,11 @@ fn events_look_as_documented() {
                     codec: CodecName::H264,
                     muted: false,
                     effects: Vec::new(),
+                    layers: vec!["h".into(), "f".into()],
                 },
             },
             json!({ "type": "track-published", "participant": "p_1", "track": { "id": "t_1", "connection": "cam",
-                    "kind": "video", "source": "camera", "codec": "H264", "muted": false } }),
+                    "kind": "video", "source": "camera", "codec": "H264", "muted": false, "layers": ["h", "f"] } }),
         ),
     ] {
         assert_eq!(sorted(session.event(&event)).0, [expected]);

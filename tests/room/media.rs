@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use salon::{
     media::{
-        AudioLevel, CodecName, IceCandidate, Kind, LayoutError, LayoutKind, LayoutSpec, MediaError, MediaEvent, Scene,
+        AudioLevel, CodecName, IceCandidate, Kind, LayerChoice, LayoutError, LayoutKind, LayoutSpec, MediaError,
+        MediaEvent, Scene,
         fake::{Call, made_up_offer},
         negotiation::NegotiationError,
     },
@@ -607,4 +608,29 @@ async fn a_subscription_that_looks_for_other_paths_is_offered_again() {
         b.room.restart(b.id.clone(), connection.clone()).await.unwrap();
         assert_eq!(b.take_offer().await, connection, "the same one");
     }
+}
+
+#[tokio::test]
+async fn who_watches_a_track_in_layers_may_have_another_one() {
+    let mut house = house();
+    let (a, mut b, c) = (house.guest("r", "a").await, house.guest("r", "b").await, house.guest("r", "c").await);
+    let layers = "a=extmap:9 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id\r\na=rid:h send\r\na=rid:f send\r\n\
+                  a=simulcast:send h;f\r\n";
+    let published = a.try_publish("cam", &(offer() + layers)).await.unwrap();
+    let [audio, video] = [&published.tracks[0].track, &published.tracks[1].track];
+    assert_eq!((audio.layers.len(), &video.layers[..]), (0, &["h".to_owned(), "f".to_owned()][..]));
+    b.subscribe_all().await;
+    b.take_offer().await;
+    let named = |rid: &str| LayerChoice::Named(rid.into());
+    let layer = |who: &Guest, track: &TrackId, choice| who.room.layer(who.id.clone(), track.clone(), choice);
+    assert_eq!(layer(&b, &video.id, named("h")).await, Ok(()));
+    let asked = house.calls.made().into_iter().find_map(|call| match call {
+        Call::SetLayer(connection, track, choice) => Some((connection.participant, track, choice)),
+        _ => None,
+    });
+    assert_eq!(asked, Some((b.id.clone(), video.id.clone(), named("h"))));
+    assert_eq!(layer(&b, &video.id, named("q")).await, Err(ChangeError::NoSuchLayer));
+    assert_eq!(layer(&b, &audio.id, named("h")).await, Err(ChangeError::NoSuchLayer));
+    assert_eq!(layer(&b, &TrackId::random(), LayerChoice::Largest).await, Err(ChangeError::NoSuchTrack));
+    assert_eq!(layer(&c, &video.id, LayerChoice::Largest).await, Err(ChangeError::NoSuchTrack), "he watches nothing");
 }

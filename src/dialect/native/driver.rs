@@ -265,6 +265,7 @@ impl<'a> Driver<'a> {
             | Verb::Restart(_)
             | Verb::Candidate { .. }
             | Verb::Mute { .. }
+            | Verb::Layer { .. }
             | Verb::Rename(_)
             | Verb::Signal { .. }
             | Verb::Record(_)
@@ -334,6 +335,7 @@ fn start_inside(room: &RoomHandle, me: ParticipantId, verb: Verb) -> BoxFuture<'
             answer(room.candidate(me, connection, candidate).map(Reply::Connection))
         }
         Verb::Mute { track, muted } => answer(room.mute(caller, track, muted).map(Reply::Changed)),
+        Verb::Layer { track, layer } => answer(room.layer(me, track, layer).map(Reply::Changed)),
         Verb::Rename(name) => answer(room.rename(me, name).map(Reply::Changed)),
         Verb::Signal { kind, to, data } => answer(room.signal(me, kind, to, data).map(Reply::Changed)),
         Verb::Record(spec) => answer(room.record(caller, *spec).map(Reply::Recording)),

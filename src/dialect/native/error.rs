@@ -179,6 +179,7 @@ impl From<ChangeError> for Refusal {
             ChangeError::Name(ref name) => nickname(name, &error),
             ChangeError::NoSuchParticipant => Self::new("no_such_participant", error),
             ChangeError::NoSuchTrack => Self::of("track", "no_such_track", error),
+            ChangeError::NoSuchLayer => Self::of("rid", "no_such_layer", error),
             ChangeError::NotAllowed => Self::new("not_allowed", error),
             ChangeError::TooFast => Self::new("too_fast", error),
             ChangeError::TooLong { what, .. } => Self::of(what, "too_long", error),

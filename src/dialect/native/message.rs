@@ -26,7 +26,7 @@ use serde_json::{Map, Value};
 use super::error::Refusal;
 use crate::{
     effect::EffectRequest,
-    media::{IceCandidate, LayoutChoice, LayoutSpec, RecordingSpec},
+    media::{IceCandidate, LayerChoice, LayoutChoice, LayoutSpec, RecordingSpec},
     room::{
         guests::Address,
         id::{ConnectionName, ParticipantId, RecordingId, ResumeToken, TrackId},
@@ -88,6 +88,8 @@ pub enum Verb {
     Candidate { connection: ConnectionName, candidate: IceCandidate },
     /// Mark a track muted or not.
     Mute { track: TrackId, muted: bool },
+    /// Have another layer of a track.
+    Layer { track: TrackId, layer: LayerChoice },
     /// Take another nickname.
     Rename(String),
     /// A message.
@@ -184,6 +186,7 @@ impl Fields {
             "restart" => Ok(Verb::Restart(self.connection()?)),
             "candidate" => self.candidate(),
             "mute" => Ok(Verb::Mute { track: self.required("track")?, muted: self.required("muted")? }),
+            "layer" => self.layer(),
             "rename" => Ok(Verb::Rename(self.required("name")?)),
             "signal" => self.signal(),
             "record" => self.record(),
@@ -253,6 +256,18 @@ impl Fields {
             }
             (_, None) => Err(Refusal::missing_field("participant")),
         }
+    }
+
+    fn layer(&mut self) -> Result<Verb, Refusal> {
+        let track = self.required("track")?;
+        let (rid, height): (Option<String>, Option<u32>) = (self.optional("rid")?, self.optional("height")?);
+        let layer = match (rid, height) {
+            (None, None) => LayerChoice::Largest,
+            (Some(rid), None) => LayerChoice::Named(rid),
+            (None, Some(height)) => LayerChoice::Height(height),
+            (Some(_), Some(_)) => return Err(Refusal::bad_field("height", "does not go with `rid`")),
+        };
+        Ok(Verb::Layer { track, layer })
     }
 
     fn unsubscribe(&mut self) -> Result<Verb, Refusal> {

@@ -222,6 +222,12 @@ impl Viewer {
         self.closing.inbox.push(Item::Answer(self.closing.key, sdp));
     }
 
+    /// Of a track that he was offered he is to have what comes from another source: one of the same codec, with other
+    /// numbers. He has it from its next keyframe on, under the numbers he knows.
+    pub fn switch(&self, track: TrackId, source: Arc<Source>) {
+        self.closing.inbox.push(Item::Switch(self.closing.key, track, source));
+    }
+
     /// Other paths are to be found, on the same session. → [`MediaEvent::Offered`] if we offered it; if he did,
     /// `theirs` are his new credentials → [`MediaEvent::Restarted`].
     pub fn restart_ice(&self, theirs: Option<IceCredentials>) {

@@ -10,9 +10,9 @@ use std::{
 use super::{
     demux::PeerKey,
     peer::Opening,
-    source::{Packet, SourceKey},
+    source::{Packet, Source, SourceKey},
 };
-use crate::media::IceCredentials;
+use crate::{media::IceCredentials, room::id::TrackId};
 
 /// Packets of tracks that may wait: of some hundred tracks, for a tenth of a second.
 const MAX_PACKETS: usize = 4_096;
@@ -30,6 +30,8 @@ pub(super) enum Item {
     Answer(PeerKey, String),
     /// He is to find other paths; if he offered the connection, with his new credentials.
     Restart(PeerKey, Option<IceCredentials>),
+    /// Of that track he is to have what comes from that source.
+    Switch(PeerKey, TrackId, Arc<Source>),
     /// A publisher is to send a keyframe in the section of that index.
     Keyframe(PeerKey, usize),
     /// The room lets him go.

@@ -354,10 +354,26 @@ impl Peer {
 
     /// Writes a packet of one of his tracks; true if it is on its way. [`tick`](Self::tick) and
     /// [`drain`](Self::drain) send it.
-    pub(super) fn write(&mut self, source: &Source, packet: &Packet, rejoins: bool, now: Instant) -> bool {
+    /// `inbox`: of the thread that does this.
+    pub(super) fn write(
+        &mut self,
+        source: &Source,
+        packet: &Packet,
+        rejoins: bool,
+        now: Instant,
+        inbox: &Arc<Inbox>,
+    ) -> bool {
         self.newest = self.newest.max(packet.captured);
         match &mut self.role {
-            Role::Watches(watching) => watching.write(&mut self.rtc, source, packet, rejoins, now),
+            Role::Watches(watching) => watching.write(&mut self.rtc, source, packet, rejoins, now, inbox),
+            Role::Publishes(_) => false,
+        }
+    }
+
+    /// Of that track he is to have what comes from `source`; true if that is new to him.
+    pub(super) fn switch(&mut self, track: &TrackId, source: &Arc<Source>, inbox: &Arc<Inbox>) -> bool {
+        match &mut self.role {
+            Role::Watches(watching) => watching.switch(track, source, inbox),
             Role::Publishes(_) => false,
         }
     }

@@ -11,6 +11,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use rtp_types::RtpPacket;
+use str0m::rtp::Vp8Descriptor;
 
 use super::{
     counters,
@@ -36,12 +37,30 @@ pub(super) struct Packet {
     /// RTP timestamp.
     pub(super) timestamp: u32,
     pub(super) marker: bool,
+    /// Numbers of the picture and of its base layer, where VP8 has them.
+    pub(super) picture: Option<Picture>,
     pub(super) level: Option<AudioLevel>,
     /// A decoder can begin here.
     pub(super) starts_keyframe: bool,
     /// When it was captured, or, if that is not known, when it came.
     pub(super) captured: Instant,
     pub(super) payload: Arc<[u8]>,
+}
+
+/// What VP8 numbers its pictures by, beside the packets' own numbers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Picture {
+    pub(super) descriptor: Vp8Descriptor,
+    pub(super) number: u16,
+    pub(super) base: u8,
+}
+
+impl Picture {
+    fn read(codec: CodecName, payload: &[u8]) -> Option<Self> {
+        let descriptor = (codec == CodecName::Vp8).then(|| Vp8Descriptor::parse(payload).ok()).flatten()?;
+        let base = descriptor.tl0_pic_idx().unwrap_or_default();
+        Some(Self { descriptor, number: descriptor.picture_id()?, base })
+    }
 }
 
 /// Where a source's packets come from, and what the edge tells it. Called on media threads: must not wait.
@@ -169,6 +188,7 @@ impl Source {
             sequence,
             timestamp: packet.timestamp(),
             marker: packet.marker_bit(),
+            picture: Picture::read(self.codec, packet.payload()),
             level: rtp::level(&packet),
             starts_keyframe,
             captured,

@@ -9,7 +9,7 @@ use str0m::{
     Rtc,
     change::SdpOffer,
     media::{Direction, MediaKind, Mid, Pt},
-    rtp::{ExtensionValues, RtpWrite, Ssrc},
+    rtp::{ExtensionValues, RtpWrite, Ssrc, Vp8Patch, Vp8PatchBuilder},
 };
 
 use super::{
@@ -19,13 +19,15 @@ use super::{
     inbox::Inbox,
     numbering::Numbering,
     peer::{Described, Identity, Role, Told},
-    source::{Packet, Source},
+    source::{Packet, Picture, Source},
 };
 use crate::{
     media::{Kind, MediaError, MediaEvent, description, graph::Stage, negotiation::AcceptedSection},
     room::id::TrackId,
 };
 
+/// A keyframe to change over at that did not come is asked for again after this time.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long a packet is kept to be sent again: a viewer asks ten times, a round trip apart.
 const RESEND_AGE: Duration = Duration::from_secs(1);
 /// Packets kept to be sent again at most: a second of 5 Mbit/s.
@@ -46,11 +48,43 @@ pub(super) struct Line {
     /// Its name, if we offered it.
     track: Option<TrackId>,
     source: Arc<Source>,
+    /// What he is to have instead, from its next keyframe on, and when one was asked for last.
+    next: Option<(Arc<Source>, Instant)>,
+    /// All that he has had of the track.
+    known: Vec<Arc<Source>>,
     mid: Mid,
     /// Under which number we know its codec.
     number: Pt,
     /// Once he is connected, if he takes it.
     sending: Option<Sending>,
+}
+
+impl Line {
+    fn new(track: Option<TrackId>, source: Arc<Source>, mid: Mid, number: Pt) -> Self {
+        Self { track, known: vec![source.clone()], source, next: None, mid, number, sending: None }
+    }
+
+    /// If the packet is of what he is to have instead: whether he has it from now on.
+    fn changes_over(&mut self, source: &Source, packet: &Packet, now: Instant, inbox: &Arc<Inbox>) -> bool {
+        let Some((next, asked)) = &mut self.next else { return false };
+        if next.key != source.key {
+            return false;
+        }
+        if !packet.starts_keyframe {
+            if now.saturating_duration_since(*asked) >= ASK_AGAIN_AFTER {
+                *asked = now;
+                next.request_keyframe();
+            }
+            return false;
+        }
+        let before = std::mem::replace(&mut self.source, next.clone());
+        before.detach(inbox);
+        self.next = None;
+        if let Some(sending) = &mut self.sending {
+            sending.change_over(packet, self.source.codec.clock_rate(), now);
+        }
+        true
+    }
 }
 
 #[derive(Debug)]
@@ -62,6 +96,26 @@ struct Sending {
     numbering: Numbering,
     /// The track's numbers below this he has.
     from: u64,
+    /// Added to the source's other numbers, as he had another one before.
+    offsets: Offsets,
+    last: Option<Last>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Offsets {
+    timestamp: u32,
+    picture: u16,
+    base: u8,
+}
+
+/// What he was sent last.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    number: u64,
+    timestamp: u32,
+    captured: Instant,
+    picture: u16,
+    base: u8,
 }
 
 pub(super) fn offer(
@@ -80,7 +134,7 @@ pub(super) fn offer(
         let kind = if source.kind() == Kind::Video { MediaKind::Video } else { MediaKind::Audio };
         // One stream: browsers play in step what is in one.
         let mid = changes.add_media(kind, Direction::SendOnly, Some(stream.clone()), Some(track.to_string()), None);
-        lines.push(Line { track: Some(track), source, mid, number, sending: None });
+        lines.push(Line::new(Some(track), source, mid, number));
     }
     let (offer, pending) =
         changes.apply().ok_or_else(|| MediaError::Description("there is nothing to offer".into()))?;
@@ -106,7 +160,7 @@ pub(super) fn answer(
     let (sections, sources): (Vec<_>, Vec<_>) = media.into_iter().unzip();
     let mids = sections.iter().map(|section| Mid::from(section.mid.as_str()));
     let lines = mids.zip(sources).zip(numbers);
-    let lines = lines.map(|((mid, source), number)| Line { track: None, source, mid, number, sending: None });
+    let lines = lines.map(|((mid, source), number)| Line::new(None, source, mid, number));
     let lines: Vec<Line> = lines.collect();
     let reduced = description::reduced_offer(offer, &sections).map_err(|error| refused(error.to_string()))?;
     let reduced = with_parameters(&without_candidates(&reduced), parameters(&lines));
@@ -140,12 +194,36 @@ impl Watching {
 
     /// The tracks he was offered.
     pub(super) fn sources(&self) -> impl Iterator<Item = &Arc<Source>> {
-        self.lines.iter().map(|line| &line.source)
+        self.lines.iter().flat_map(|line| &line.known)
     }
 
     /// The tracks that are written to him.
     pub(super) fn attached(&self) -> impl Iterator<Item = &Arc<Source>> {
-        self.lines.iter().filter(|line| line.sending.is_some()).map(|line| &line.source)
+        let sending = self.lines.iter().filter(|line| line.sending.is_some());
+        sending.flat_map(|line| [&line.source].into_iter().chain(line.next.iter().map(|(source, _)| source)))
+    }
+
+    /// Of that track he is to have what comes from `source`; true if that is new to him.
+    pub(super) fn switch(&mut self, track: &TrackId, source: &Arc<Source>, inbox: &Arc<Inbox>) -> bool {
+        let Some(line) = self.lines.iter_mut().find(|line| line.track.as_ref() == Some(track)) else { return false };
+        if source.codec != line.source.codec || line.next.as_ref().is_some_and(|(next, _)| next.key == source.key) {
+            return false;
+        }
+        if let Some((other, _)) = line.next.take() {
+            other.detach(inbox);
+        }
+        if line.sending.is_none() {
+            line.source = source.clone();
+        } else if line.source.key != source.key {
+            // It has a keyframe asked for.
+            source.attach(inbox);
+            line.next = Some((source.clone(), Instant::now()));
+        }
+        let is_new = line.known.iter().all(|known| known.key != source.key);
+        if is_new {
+            line.known.push(source.clone());
+        }
+        is_new
     }
 
     /// The event of an offer of ours, which tells what each of its sections is.
@@ -173,7 +251,15 @@ impl Watching {
             let Some(stream) = direct.stream_tx_by_mid(line.mid, None) else { continue };
             stream.set_rtx_cache(RESEND_PACKETS, RESEND_AGE, Some(RESEND_SHARE));
             let gate = Gate::new(line.source.kind(), Instant::now());
-            let mut sending = Sending { ssrc: stream.ssrc(), payload, gate, numbering: Numbering::new(), from: 0 };
+            let mut sending = Sending {
+                ssrc: stream.ssrc(),
+                payload,
+                gate,
+                numbering: Numbering::new(),
+                from: 0,
+                offsets: Offsets::default(),
+                last: None,
+            };
             for packet in line.source.attach(inbox) {
                 if matches!(sending.gate.pass(packet.starts_keyframe, Instant::now()), Passage::Pass | Passage::First) {
                     sending.write(rtc, &packet, false);
@@ -185,6 +271,7 @@ impl Watching {
     }
 
     /// Writes a packet of one of his tracks; true if it is on its way.
+    /// `inbox`: of the thread that does this.
     pub(super) fn write(
         &mut self,
         rtc: &mut Rtc,
@@ -192,12 +279,17 @@ impl Watching {
         packet: &Packet,
         rejoins: bool,
         now: Instant,
+        inbox: &Arc<Inbox>,
     ) -> bool {
         let mut written = false;
-        for line in self.lines.iter_mut().filter(|line| line.source.key == source.key) {
+        for line in &mut self.lines {
+            let changes_over = line.changes_over(source, packet, now, inbox);
+            if line.source.key != source.key {
+                continue;
+            }
             let Some(sending) = &mut line.sending else { continue };
             let first = match sending.gate.pass(packet.starts_keyframe, now) {
-                Passage::Pass => rejoins,
+                Passage::Pass => rejoins || changes_over,
                 Passage::First => true,
                 Passage::Skip => continue,
                 Passage::Ask => {
@@ -212,6 +304,45 @@ impl Watching {
 }
 
 impl Sending {
+    /// What comes next is of another source, with a keyframe first: it goes on with the next numbers, and as much
+    /// later as it was captured later.
+    fn change_over(&mut self, packet: &Packet, clock_rate: u32, now: Instant) {
+        self.gate = Gate::new(self.gate.kind(), now);
+        self.from = 0;
+        let Some(last) = self.last else { return };
+        let later = packet.captured.saturating_duration_since(last.captured).as_micros() * u128::from(clock_rate);
+        // No two pictures have one time.
+        let later = ((later / 1_000_000) as u32).max(clock_rate / 1_000);
+        let (picture, base) = packet.picture.map_or((0, 0), |picture| (picture.number, picture.base));
+        self.offsets = Offsets {
+            timestamp: last.timestamp.wrapping_add(later).wrapping_sub(packet.timestamp),
+            picture: last.picture.wrapping_add(1).wrapping_sub(picture),
+            base: last.base.wrapping_add(1).wrapping_sub(base),
+        };
+    }
+
+    /// The picture's numbers as he is to see them.
+    fn picture(&self, packet: &Packet) -> (u16, u8) {
+        let (picture, base) = packet.picture.map_or((0, 0), |picture| (picture.number, picture.base));
+        (picture.wrapping_add(self.offsets.picture) & 0x7FFF, base.wrapping_add(self.offsets.base))
+    }
+
+    /// What is to be changed in the payload, which others have as it is.
+    fn patch(&self, packet: &Packet) -> Option<Vp8Patch> {
+        let Picture { descriptor, .. } = packet.picture?;
+        if self.offsets.picture == 0 && self.offsets.base == 0 {
+            return None;
+        }
+        let (picture, base) = self.picture(packet);
+        let patch = |builder: Vp8PatchBuilder| match descriptor.tl0_pic_idx() {
+            Some(_) => builder.tl0_pic_idx(base).build().ok(),
+            None => builder.build().ok(),
+        };
+        // One with numbers of seven bits takes no larger ones.
+        let long = patch(descriptor.patch().picture_id(picture));
+        long.or_else(|| patch(descriptor.patch().picture_id(picture & 0x7F)))
+    }
+
     /// Writes a packet; false if he has it, or is not to have it any more. `rejoins`: numbers go on behind
     /// the last one.
     fn write(&mut self, rtc: &mut Rtc, packet: &Packet, rejoins: bool) -> bool {
@@ -227,8 +358,17 @@ impl Sending {
             ..Default::default()
         };
         let payload = packet.payload.clone();
-        let write = RtpWrite::new(self.payload, sequence.into(), packet.timestamp, packet.captured, payload);
-        stream.write_rtp(write.marker(packet.marker).ext_vals(values).nackable(self.gate.kind() == Kind::Video));
+        let timestamp = packet.timestamp.wrapping_add(self.offsets.timestamp);
+        let write = RtpWrite::new(self.payload, sequence.into(), timestamp, packet.captured, payload);
+        let write = write.marker(packet.marker).ext_vals(values).nackable(self.gate.kind() == Kind::Video);
+        stream.write_rtp(match self.patch(packet) {
+            Some(patch) => write.vp8_patch(patch),
+            None => write,
+        });
+        if self.last.is_none_or(|last| last.number < sequence) {
+            let (picture, base) = self.picture(packet);
+            self.last = Some(Last { number: sequence, timestamp, captured: packet.captured, picture, base });
+        }
         true
     }
 }

@@ -17,7 +17,7 @@ use super::{
     sockets::Sockets,
     source::{Packet, Source, SourceKey},
 };
-use crate::media::MediaError;
+use crate::{media::MediaError, room::id::TrackId};
 
 /// The longest sleep; nothing needs more, and a deadline that was missed is met then.
 const IDLE: Duration = Duration::from_secs(1);
@@ -71,6 +71,7 @@ impl Worker {
                         self.with(key.id, |peer| peer.restart_ice(theirs));
                         self.note_user(key.id);
                     }
+                    Item::Switch(key, track, source) => self.switch(key.id, &track, &source),
                     Item::Keyframe(key, section) => {
                         let now = Instant::now();
                         self.with(key.id, |peer| peer.request_keyframe(section, now));
@@ -99,13 +100,17 @@ impl Worker {
         };
         self.demux.add_user(peer.user().to_owned(), key);
         for source in peer.sources() {
-            let (_, viewers) = self.viewers.entry(source.key).or_insert_with(|| (source.clone(), Vec::new()));
-            if !viewers.contains(&key.id) {
-                viewers.push(key.id);
-            }
+            add_viewer(&mut self.viewers, source, key.id);
         }
         self.peers.insert(key.id, peer);
         self.with(key.id, |_| Ok(()));
+    }
+
+    fn switch(&mut self, id: u64, track: &TrackId, source: &Arc<Source>) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.switch(track, source, &self.inbox) {
+            add_viewer(&mut self.viewers, source, id);
+        }
     }
 
     fn receive(&mut self, key: PeerKey, datagram: &Datagram) {
@@ -144,7 +149,7 @@ impl Worker {
         let mut broken = Vec::new();
         for id in viewers {
             let Some(peer) = self.peers.get_mut(id) else { continue };
-            match catch_unwind(AssertUnwindSafe(|| peer.write(source, packet, rejoins, now))) {
+            match catch_unwind(AssertUnwindSafe(|| peer.write(source, packet, rejoins, now, &self.inbox))) {
                 Ok(true) => {
                     written.insert(*id);
                     count += 1;
@@ -238,6 +243,13 @@ impl Worker {
             self.close(id);
         }
         self.sockets.send(&mut self.transmits);
+    }
+}
+
+fn add_viewer(viewers: &mut HashMap<SourceKey, (Arc<Source>, Vec<u64>)>, source: &Arc<Source>, id: u64) {
+    let (_, viewers) = viewers.entry(source.key).or_insert_with(|| (source.clone(), Vec::new()));
+    if !viewers.contains(&id) {
+        viewers.push(id);
     }
 }
 

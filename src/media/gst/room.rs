@@ -30,8 +30,8 @@ use super::{
 use crate::{
     effect::Applied,
     media::{
-        self, EffectCost, IceCandidate, IceCredentials, MediaError, MediaEvent, MediaRoom, MixListener, MixTracks,
-        Publication, PublishedMedia, RecordingSpec, Scene, SubscriberOffer,
+        self, EffectCost, IceCandidate, IceCredentials, LayerChoice, MediaError, MediaEvent, MediaRoom, MixListener,
+        MixTracks, Publication, PublishedMedia, RecordingSpec, Scene, SubscriberOffer,
         fanout::{self, Viewer},
         graph::{Edge, Graph, Node, NodeKind, Stage},
         ingest::{Ingest, IngestFigures, IngestState, IngestStatus},
@@ -78,6 +78,8 @@ pub(super) struct GstRoom {
 struct Connected {
     peer: Link,
     tracks: Vec<TrackId>,
+    /// What he reads of them.
+    lane: Lane,
 }
 
 /// Through which edge a connection goes. The room does not care.
@@ -168,7 +170,7 @@ impl GstRoom {
             }
             None => Link::Webrtcbin(subscriber::spawn(self.context(connection.clone()), tracks, lane)),
         };
-        self.subscribers.insert(connection, Connected { peer, tracks: ids });
+        self.subscribers.insert(connection, Connected { peer, tracks: ids, lane });
     }
 
     /// The fan-out edge, if it is to receive this publication: webrtcbin knows no simulcast.
@@ -257,7 +259,7 @@ impl MediaRoom for GstRoom {
             .iter()
             .map(|PublishedMedia { track, section }| {
                 let (codec, fmtp) = (section.codec, section.fmtp.as_deref());
-                Track::layered(track.clone(), codec, fmtp, &self.clock, section.layers.len())
+                Track::layered(track.clone(), codec, fmtp, &self.clock, &section.layers)
             })
             .collect();
         self.tracks.extend(tracks.iter().map(|track| (track.id.clone(), track.clone())));
@@ -267,7 +269,7 @@ impl MediaRoom for GstRoom {
             Some(edge) => Link::Inlet(inlet::spawn(context, edge, publication, tracks)),
             None => Link::Webrtcbin(publisher::spawn(context, publication, tracks)),
         };
-        self.publishers.insert(connection, Connected { peer, tracks: ids });
+        self.publishers.insert(connection, Connected { peer, tracks: ids, lane: Lane::Clean });
     }
 
     fn subscribe(&mut self, connection: ConnectionId, tracks: Vec<TrackId>, effects: bool) {
@@ -312,7 +314,7 @@ impl MediaRoom for GstRoom {
                 Link::Webrtcbin(subscriber::spawn_answering(self.context(connection.clone()), found, sdp, sections))
             }
         };
-        self.subscribers.insert(connection, Connected { peer, tracks: ids });
+        self.subscribers.insert(connection, Connected { peer, tracks: ids, lane: Lane::Effected });
     }
 
     fn set_mix_without(&mut self, connection: &ConnectionId, without: Vec<TrackId>) {
@@ -330,6 +332,16 @@ impl MediaRoom for GstRoom {
     fn restart_ice(&mut self, connection: &ConnectionId, theirs: Option<IceCredentials>) {
         if let Some(Link::Fanout(viewer)) = self.link(connection) {
             viewer.restart_ice(theirs);
+        }
+    }
+
+    fn set_layer(&mut self, connection: &ConnectionId, track: &TrackId, layer: LayerChoice) {
+        let Some(Connected { peer: Link::Fanout(viewer), lane: Lane::Effected, .. }) = self.subscribers.get(connection)
+        else {
+            return;
+        };
+        if let Some(found) = self.tracks.get(track) {
+            viewer.switch(track.clone(), found.layer_source(&layer).clone());
         }
     }
 

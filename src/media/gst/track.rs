@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, Weak,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     media::{
-        CodecName, Kind,
+        CodecName, Kind, LayerChoice,
         fanout::{Earlier, Source, Upstream},
         negotiation::AUDIO_LEVEL,
         rtp::{self, Lane, Splice},
@@ -68,6 +68,8 @@ pub struct Track {
     shown: Shown,
     /// The same for those who are not to have more than one of its layers, one for each.
     levels: Vec<Shown>,
+    /// The levels' rids, and their heights once they are known.
+    layers: Vec<(String, AtomicU32)>,
     /// They have it as it was published.
     clean: Audience,
     has_had_effects: AtomicBool,
@@ -116,11 +118,17 @@ impl Track {
     /// Put [`appsink`](Self::appsink) into the publishing pipeline, behind the jitter buffer, and act
     /// on [`keyframe_requested`](Self::keyframe_requested).
     pub fn new(id: TrackId, codec: CodecName, fmtp: Option<&str>, clock: &RoomClock) -> Arc<Self> {
-        Self::layered(id, codec, fmtp, clock, 0)
+        Self::layered(id, codec, fmtp, clock, &[])
     }
 
-    /// The same, for a publisher who sends so many layers.
-    pub fn layered(id: TrackId, codec: CodecName, fmtp: Option<&str>, clock: &RoomClock, layers: usize) -> Arc<Self> {
+    /// The same, for a publisher who sends layers of these rids.
+    pub fn layered(
+        id: TrackId,
+        codec: CodecName,
+        fmtp: Option<&str>,
+        clock: &RoomClock,
+        layers: &[String],
+    ) -> Arc<Self> {
         Arc::new_cyclic(|track| Self::build(id, codec, fmtp, clock, layers, None, track.clone()))
     }
 
@@ -128,7 +136,7 @@ impl Track {
     /// group of pictures is given all of it first.
     pub fn remembering(id: TrackId, codec: CodecName, fmtp: Option<&str>, clock: &RoomClock) -> Arc<Self> {
         let recent = (codec.kind() == Kind::Video).then(Mutex::default);
-        Arc::new_cyclic(|track| Self::build(id, codec, fmtp, clock, 0, recent, track.clone()))
+        Arc::new_cyclic(|track| Self::build(id, codec, fmtp, clock, &[], recent, track.clone()))
     }
 
     fn build(
@@ -136,7 +144,7 @@ impl Track {
         codec: CodecName,
         fmtp: Option<&str>,
         clock: &RoomClock,
-        layers: usize,
+        layers: &[String],
         recent: Option<Mutex<Recent>>,
         track: Weak<Self>,
     ) -> Self {
@@ -171,7 +179,8 @@ impl Track {
             keyframe_came,
             capture_times: ArcSwapOption::empty(),
             shown: shown(),
-            levels: (0..layers).map(|_| shown()).collect(),
+            levels: layers.iter().map(|_| shown()).collect(),
+            layers: layers.iter().map(|rid| (rid.clone(), AtomicU32::new(0))).collect(),
             clean: audience(Lane::Clean),
             has_had_effects: AtomicBool::new(false),
             lane: watch::Sender::new(Lane::Clean),
@@ -273,6 +282,29 @@ impl Track {
         if let Some(packet) = spliced(&mut level.splice(), Lane::Clean, packet) {
             self.give(&level.audience, &packet);
         }
+    }
+
+    /// The pictures of that layer are so high.
+    pub fn set_layer_height(&self, layer: usize, height: u32) {
+        if let Some((_, known)) = self.layers.get(layer) {
+            known.store(height, Relaxed);
+        }
+    }
+
+    /// For viewers on the fan-out edge who see effects: the packets of that layer.
+    pub fn layer_source(&self, choice: &LayerChoice) -> &Arc<Source> {
+        let level = match choice {
+            LayerChoice::Largest => None,
+            LayerChoice::Named(rid) => self.layers.iter().position(|(known, _)| known == rid),
+            LayerChoice::Height(height) => {
+                let heights = self.layers.iter().map(|(_, known)| known.load(Relaxed)).enumerate();
+                // A little larger than it is hurts less than twice the rate.
+                let fits = heights.filter(|(_, known)| u64::from(*known) * 10 >= u64::from(*height) * 9 && *known > 0);
+                fits.min_by_key(|(_, known)| *known).map(|(level, _)| level)
+            }
+        };
+        let level = level.and_then(|level| self.levels.get(level));
+        &level.unwrap_or(&self.shown).audience.source
     }
 
     /// Somebody reads that level.

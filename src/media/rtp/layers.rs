@@ -41,11 +41,6 @@ impl Layers {
         }
     }
 
-    /// Their sizes, as far as they are known.
-    pub fn sizes(&self) -> impl Iterator<Item = Option<(u32, u32)>> {
-        self.0.iter().map(|layer| layer.size)
-    }
-
     /// The largest that comes and is not larger than `limit`; if none is so small, the smallest that comes.
     pub fn best(&self, limit: Option<usize>) -> Option<usize> {
         let newest = self.0.iter().filter_map(|layer| layer.heard).max()?;
