@@ -9,7 +9,13 @@ use salon::{
     media::{
         CodecName, EffectReport, LayoutSpec, MediaEvent, RecordingSpec, Scene,
         graph::{Graph, NodeKind},
-        gst::{MixBudget, effect::EffectedTrack, mixes::Mixes, preset::Presets},
+        gst::{
+            MixBudget,
+            effect::{EffectedTrack, live_chains},
+            live_pipelines,
+            mixes::Mixes,
+            preset::Presets,
+        },
     },
     room::id::ParticipantId,
 };
@@ -226,6 +232,7 @@ async fn effects_that_break_in_a_running_mix_are_taken_off_and_no_frame_is_lost(
     let (mut studio, mut told) = studio_of(&presets).await;
     let (red, tone) = (studio.colour(CodecName::Vp8, RED, 640, 360).await, studio.tone(440.0).await);
     let shown = scene(vec![tile(&ParticipantId::random(), "", Some(&red))], &[&tone]);
+    let (pipelines, chains) = (live_pipelines(), live_chains());
     let begin = studio.now();
     let mut take = studio.record(&RecordingSpec { width: 640, height: 360, ..Default::default() }, &shown);
     take.started().await;
@@ -249,6 +256,8 @@ async fn effects_that_break_in_a_running_mix_are_taken_off_and_no_frame_is_lost(
     studio.wait(2.0).await;
     times.push(studio.now() - begin);
     let file = take.stop().await;
+    studio.settle(pipelines).await;
+    assert_eq!(live_chains(), chains, "none is left behind");
     assert!(told.try_recv().is_err(), "each is told once, and of the clock nothing");
     let content = Content::read(&studio.finalise(&file).0);
     is_whole(&content);
