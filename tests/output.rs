@@ -8,6 +8,7 @@ mod common;
 mod content;
 
 use std::{
+    net::SocketAddr,
     path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -20,8 +21,9 @@ use common::{
     usage::{Usage, settles_within},
 };
 use content::Content;
+use rustls_pki_types::pem::PemObject;
 use salon::{
-    ingest::IngestUri,
+    ingest::{IngestUri, tls::Fingerprint},
     media::{
         CodecName, MediaEvent, Scene, Tile,
         hls::Segmenter,
@@ -29,8 +31,10 @@ use salon::{
         ts::TsChunk,
     },
     room::id::ParticipantId,
+    server::tls::{Certificate, PemFiles},
 };
 use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
 
 /// A room in which somebody is red and sounds at 440 Hz.
 async fn red_room() -> (Hall, Attendee) {
@@ -171,7 +175,7 @@ async fn is_pushed(target: &str, called: &str, options: &[&str]) {
     let mut events = hall.events();
     let (uri, credentials) = IngestUri::parse(target).unwrap();
     let connection = new_connection("push");
-    let target = Target { uri, credentials, allow: "127.0.0.0/8".parse().unwrap() };
+    let target = Target { uri, credentials, allow: "127.0.0.0/8".parse().unwrap(), fingerprint: None };
     hall.room(|room| room.push(connection.clone(), target));
     let status = until(&mut events, "a refusal", |status| status.state == PushState::Waiting).await;
     assert_eq!(status.reason, Some("unreachable"), "{status:?}");
@@ -208,4 +212,57 @@ async fn the_mix_is_pushed_over_rtmp_and_again_after_an_outage() {
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let target = format!("rtmp://{address}/live/s3cret");
     is_pushed(&target, &target, &["-listen", "1"]).await;
+}
+
+/// TLS in front of `address`, with a certificate of its own: where it is, and its fingerprint.
+async fn tls_before(address: String, folder: &Path) -> (SocketAddr, Fingerprint) {
+    let files = PemFiles::self_signed(folder).unwrap();
+    let pem = std::fs::read(&files.cert).unwrap();
+    let certificate = rustls_pki_types::CertificateDer::from_pem_slice(&pem).unwrap();
+    let acceptor = TlsAcceptor::from(Certificate::load(files).unwrap().server_config().unwrap());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            // A handshake that the other side breaks off is what one of the tests is about.
+            let Ok(mut near) = acceptor.accept(stream).await else { continue };
+            let Ok(mut far) = tokio::net::TcpStream::connect(&address).await else { continue };
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
+        }
+    });
+    (at, Fingerprint::of(&certificate))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_mix_is_pushed_over_rtmps_to_who_has_the_right_certificate_and_to_nobody_else() {
+    let (hall, _alice) = red_room().await;
+    let mut first = watch(&hall);
+    take(&mut first, 2).await;
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (at, its) = tls_before(address.to_string(), folder.path()).await;
+    let file = folder.path().join("got.ts");
+    let mut receiver = receiver(&format!("rtmp://{address}/live/s3cret"), &["-listen", "1"], &file);
+    let mut events = hall.events();
+    let other = Fingerprint::of(b"another");
+    for (pinned, said) in [(None, its.to_string()), (Some(other), format!("another fingerprint: {its}"))] {
+        let connection = new_connection("refused");
+        let (uri, credentials) = IngestUri::parse(&format!("rtmps://{at}/live/s3cret")).unwrap();
+        let target = Target { uri, credentials, allow: "127.0.0.0/8".parse().unwrap(), fingerprint: pinned };
+        hall.room(|room| room.push(connection.clone(), target));
+        let status = until(&mut events, "a refusal", |status| status.state == PushState::Waiting).await;
+        assert_eq!(status.reason, Some("tls"), "{status:?}");
+        assert!(status.detail.as_ref().unwrap().contains(&said), "{status:?}");
+        hall.room(|room| room.close(&connection));
+    }
+    let connection = new_connection("push");
+    let (uri, credentials) = IngestUri::parse(&format!("rtmps://{at}/live/s3cret")).unwrap();
+    let target = Target { uri, credentials, allow: "127.0.0.0/8".parse().unwrap(), fingerprint: Some(its) };
+    hall.room(|room| room.push(connection.clone(), target));
+    until(&mut events, "life", |status| status.state == PushState::Live).await;
+    let ended = soon("three seconds of it", receiver.wait()).await.unwrap();
+    assert!(ended.success(), "{ended:?}");
+    is_red(std::fs::read(&file).unwrap()).await;
+    hall.room(|room| room.close(&connection));
+    hall.shut().await;
 }

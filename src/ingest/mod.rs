@@ -6,6 +6,8 @@ pub mod backoff;
 pub mod http;
 pub mod rtsp;
 pub mod tls;
+#[cfg_attr(not(feature = "gstreamer"), expect(dead_code, reason = "the engine's outputs go through it"))]
+pub(crate) mod tunnel;
 pub mod uri;
 
 pub use address::{AllowList, DialError};

@@ -27,6 +27,8 @@ pub enum Scheme {
     Srt,
     /// Adobe's.
     Rtmp,
+    /// The same within TLS; outwards only.
+    Rtmps,
     /// A file of the folder that is set aside for it.
     File,
 }
@@ -80,6 +82,7 @@ impl Scheme {
             Self::Https => "https",
             Self::Srt => "srt",
             Self::Rtmp => "rtmp",
+            Self::Rtmps => "rtmps",
             Self::File => "file",
         }
     }
@@ -97,6 +100,7 @@ impl Scheme {
             Self::Https => 443,
             Self::Srt => 9710,
             Self::Rtmp => 1935,
+            Self::Rtmps => 443,
             Self::File => 0,
         }
     }
@@ -120,6 +124,7 @@ impl IngestUri {
             "https" => Scheme::Https,
             "srt" => Scheme::Srt,
             "rtmp" => Scheme::Rtmp,
+            "rtmps" => Scheme::Rtmps,
             "file" => return Self::of_file(&url),
             other => return Err(UriError::Scheme(other.chars().take(16).collect())),
         };
@@ -173,9 +178,9 @@ impl fmt::Display for IngestUri {
         match self.scheme {
             Scheme::File => return write!(f, "file://{path}"),
             // The stream's name is its password, as a rule.
-            Scheme::Rtmp => {
+            Scheme::Rtmp | Scheme::Rtmps => {
                 let application = path.split('/').nth(1).unwrap_or_default();
-                return write!(f, "rtmp://{}:{}/{application}/…", self.host, self.port);
+                return write!(f, "{}://{}:{}/{application}/…", self.scheme.name(), self.host, self.port);
             }
             _ => {}
         }

@@ -3,9 +3,9 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::ingest::{AllowList, Credentials, IngestUri};
+use crate::ingest::{AllowList, Credentials, IngestUri, tls::Fingerprint};
 
-/// Somebody who takes the room's mix: `rtmp://` or `srt://`, called by us.
+/// Somebody who takes the room's mix: `rtmp://`, `rtmps://` or `srt://`, called by us.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     /// Where it is.
@@ -14,6 +14,8 @@ pub struct Target {
     pub credentials: Option<Credentials>,
     /// What may be dialled.
     pub allow: AllowList,
+    /// Its certificate (`rtmps://`), if nobody vouches for it.
+    pub fingerprint: Option<Fingerprint>,
 }
 
 impl Target {
@@ -39,7 +41,7 @@ impl Target {
 pub struct PushStatus {
     /// Whether the receiver takes it.
     pub state: PushState,
-    /// Why not, in a word: `unreachable`, `refused`, `unresolved`, `lost`, `stalled`, `mix_unavailable`.
+    /// Why not, in a word: `unreachable`, `refused`, `unresolved`, `tls`, `lost`, `stalled`, `mix_unavailable`.
     pub reason: Option<&'static str>,
     /// Why not, in a sentence.
     pub detail: Option<String>,
@@ -70,7 +72,7 @@ mod tests {
     fn keys_and_passwords_are_taken_out_of_what_elements_say() {
         let target = |text: &str| {
             let (uri, credentials) = IngestUri::parse(text).unwrap();
-            Target { uri, credentials, allow: AllowList::default() }
+            Target { uri, credentials, allow: AllowList::default(), fingerprint: None }
         };
         for (uri, said, told) in [
             (

@@ -240,6 +240,13 @@ pub(super) async fn room_of(services: &Services, call: &Call) -> Result<(RoomHan
 
 fn checked(services: &Services, new: NewIngest) -> Result<IngestRequest, Problem> {
     let (uri, from_uri) = IngestUri::parse(&new.uri)?;
+    if uri.scheme == Scheme::Rtmps {
+        return Err(Problem::bad_request(
+            "bad_uri",
+            "`uri` has the scheme `rtmps`, which is pushed to, and not fetched",
+        )
+        .field("uri"));
+    }
     let setting = |setting, problem: &str| {
         Err(Problem::bad_request("bad_setting", format!("`{setting}` {problem}")).field(setting))
     };

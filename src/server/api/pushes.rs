@@ -12,7 +12,7 @@ use super::{
     json,
 };
 use crate::{
-    ingest::{IngestUri, Scheme},
+    ingest::{IngestUri, Scheme, tls::Fingerprint},
     media::push::Target,
     room::{error::OutputError, id::OutputId, model::OutputDetails},
     server::{Services, problem::Problem, request::Call},
@@ -22,14 +22,16 @@ use crate::{
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewOutput {
-    /// `rtmp://host/app/key`, or `srt://host:port` with `?streamid=…&passphrase=…` as its receiver wants it.
+    /// `rtmp://host/app/key`, the same with `rtmps`, or `srt://host:port` with `?streamid=…&passphrase=…` as its receiver wants it.
     #[serde(default)]
     uri: String,
     /// What the receiver asks for; may stand in `uri` instead. Shown nowhere.
     credentials: Option<NewCredentials>,
+    /// The SHA-256 of the receiver's certificate (`rtmps`), if nobody vouches for it.
+    fingerprint: Option<String>,
 }
 
-/// Send a room's mix (H.264 and AAC) to a receiver elsewhere, over RTMP or SRT, and go on until it is removed or the
+/// Send a room's mix (H.264 and AAC) to a receiver elsewhere, over RTMP (in TLS or not) or SRT, and go on until it is removed or the
 /// room ends. All share one encode with the room's other outputs. A receiver that is lost is called again.
 #[utoipa::path(
     post, path = "/api/rooms/{room}/outputs", tag = "outputs",
@@ -44,18 +46,21 @@ pub struct NewOutput {
     ),
 )]
 pub async fn add(services: &Services, mut call: Call) -> Result<Response, Problem> {
-    let NewOutput { uri, credentials: given } = call.json().await?;
+    let NewOutput { uri, credentials: given, fingerprint } = call.json().await?;
     let (uri, from_uri) = IngestUri::parse(&uri)?;
-    if !matches!(uri.scheme, Scheme::Rtmp | Scheme::Srt) {
-        let detail = format!("`uri` has the scheme `{}`; rtmp and srt can be pushed to", uri.scheme.name());
+    if !matches!(uri.scheme, Scheme::Rtmp | Scheme::Rtmps | Scheme::Srt) {
+        let detail = format!("`uri` has the scheme `{}`; rtmp, rtmps and srt can be pushed to", uri.scheme.name());
         return Err(Problem::bad_request("bad_uri", detail).field("uri"));
     }
     let credentials = credentials(given)?.or(from_uri);
+    let fingerprint = fingerprint.as_deref().map(str::parse::<Fingerprint>).transpose().map_err(|problem| {
+        Problem::bad_request("bad_setting", format!("`fingerprint` {problem}")).field("fingerprint")
+    })?;
     let (room, caller) = room_of(services, &call).await?;
     // Whoever may not add one is not told what may be dialled either.
     room.pushes(caller.clone()).await?;
     check_address(services, &uri).await?;
-    let target = Target { uri, credentials, allow: services.ingest_allow.clone() };
+    let target = Target { uri, credentials, allow: services.ingest_allow.clone(), fingerprint };
     json(StatusCode::CREATED, &room.add_push(caller, target).await?)
 }
 

@@ -167,6 +167,7 @@ async fn origin(source: &Source) -> Result<(Origin, Option<Web>), RtspError> {
             let path = source.allow.file(uri.target())?;
             (element("filesrc", vec![("location", path.to_string_lossy().into_owned())]), None)
         }
+        Scheme::Rtmps => return Err(RtspError::Protocol("rtmps is pushed to, and not fetched".into())),
         Scheme::Rtsp | Scheme::Rtsps => return Err(RtspError::Protocol("it is RTSP".into())),
     })
 }

@@ -2,6 +2,7 @@
 //! receiver, and begins again when it is lost.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -22,7 +23,7 @@ use super::{
     TransportStream,
 };
 use crate::{
-    ingest::{DialError, Scheme, backoff::Backoff},
+    ingest::{DialError, Scheme, backoff::Backoff, rtsp::RtspError, tunnel::Tunnel},
     media::{
         MediaError, MediaEvent,
         graph::{Graph, NodeKind},
@@ -158,6 +159,21 @@ impl From<DialError> for Failure {
     }
 }
 
+/// How a receiver is reached.
+enum Way {
+    Direct(SocketAddr),
+    Tunnel(Tunnel),
+}
+
+impl Way {
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::Direct(address) => *address,
+            Self::Tunnel(tunnel) => tunnel.address,
+        }
+    }
+}
+
 struct Push {
     clock: RoomClock,
     stream: TransportStream,
@@ -198,11 +214,11 @@ impl Push {
     /// One connection, from calling to its end; `None`: the room wants no more.
     async fn connect(&self) -> Option<Failure> {
         let uri = &self.target.uri;
-        let found = match self.target.allow.resolve(&uri.host, uri.port).await {
-            Ok(found) => found,
-            Err(error) => return Some(error.into()),
+        let way = match self.way().await {
+            Ok(way) => way,
+            Err(failure) => return Some(failure),
         };
-        let address = found.first().copied()?;
+        let address = way.address();
         let (reader, chunks) = mpsc::channel(QUEUE);
         if let Err(error) = self.stream.watch(&reader) {
             return Some(Failure::new("mix_unavailable", error));
@@ -223,6 +239,20 @@ impl Push {
         // A deadline that passes is logged there.
         let _ = sender.pipeline.shutdown(SHUTDOWN_DEADLINE).await;
         failure
+    }
+
+    /// Where the element is to call.
+    async fn way(&self) -> Result<Way, Failure> {
+        let Target { uri, allow, fingerprint, .. } = &self.target;
+        if uri.scheme == Scheme::Rtmps {
+            let opened = Tunnel::open(allow, uri, *fingerprint, OPEN_LIMIT).await;
+            return opened.map(Way::Tunnel).map_err(|error| match error {
+                RtspError::Dial(error) => error.into(),
+                error => Failure::new("tls", error),
+            });
+        }
+        let found = allow.resolve(&uri.host, uri.port).await?;
+        found.first().copied().map(Way::Direct).ok_or_else(|| Failure::new("unresolved", "it has no address"))
     }
 
     /// Passes the stream on until that is over.
