@@ -68,9 +68,10 @@ async fn an_address_that_is_not_allowed_is_refused_with_the_line_that_allows_it(
 async fn what_is_no_camera_is_refused() {
     let server = TestServer::start().await;
     let long = "x".repeat(257);
-    let table: [(Value, &str, &str); 11] = [
+    let table: [(Value, &str, &str); 12] = [
         (json!({}), "bad_uri", "uri"),
         (json!({"uri": "ftp://192.168.7.9/x"}), "bad_uri", "uri"),
+        (json!({"uri": "rtmps://192.168.7.9/x/y"}), "bad_uri", "uri"),
         (json!({"uri": "rtsp://"}), "bad_uri", "uri"),
         (json!({"uri": "rtsp://192.168.7.9/\r\nX: y"}), "bad_uri", "uri"),
         (json!({"uri": "rtsp://192.168.7.9/", "latency_ms": 5001}), "bad_setting", "latency_ms"),

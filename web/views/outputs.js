@@ -12,6 +12,7 @@ const REASONS = {
   unreachable: 'outputs.reason.unreachable',
   unresolved: 'outputs.reason.unresolved',
   refused: 'outputs.reason.refused',
+  tls: 'outputs.reason.tls',
   lost: 'outputs.reason.lost',
   stalled: 'outputs.reason.stalled',
   mix_unavailable: 'outputs.reason.mix_unavailable',
@@ -70,7 +71,7 @@ function row(session, { id, uri, state, reason, detail, reconnects }, done) {
 function addForm(session, done) {
   const uri = el('input', {
     id: 'output-uri', required: true, maxlength: '2048', inputmode: 'url', spellcheck: 'false', autocomplete: 'off',
-    pattern: '\\s*(rtmp|srt)://.+', testid: 'output-uri', on: { input: check },
+    pattern: '\\s*(rtmps?|srt)://.+', testid: 'output-uri', on: { input: check },
   });
   uri.placeholder = 'rtmp://live.example.com/app/key';
   const problem = el('p', { class: 'form-error', role: 'alert', testid: 'output-error', hidden: true });
