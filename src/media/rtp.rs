@@ -11,6 +11,7 @@ use rtp_types::{RtpPacket, RtpPacketBuilder};
 
 use super::{AudioLevel, CodecName};
 
+mod floor;
 mod keyframe;
 mod layers;
 mod resequencer;

@@ -106,6 +106,7 @@ impl LayeredTrack {
             }
             for (level, choice) in state.levels.iter_mut().enumerate() {
                 if !self.track.level_is_watched(level) {
+                    choice.rest();
                     continue;
                 }
                 let chosen = choice.pass(&state.layers, packet);

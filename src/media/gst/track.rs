@@ -261,8 +261,10 @@ impl Track {
         }
         if packet.starts_keyframe && self.kind() == Kind::Video {
             self.keyframe_came.is_now();
-            // It serves all who asked before it came.
-            let _ = self.keyframe_wanted.notified().now_or_never();
+            // It serves all who asked before it came; a reader of a smaller layer waits for another.
+            if self.levels.iter().all(|level| level.audience.len() == 0) {
+                let _ = self.keyframe_wanted.notified().now_or_never();
+            }
         }
         // Who goes back to the track as it was published does so even if nobody watches.
         if self.subscribers() == 0 && !self.has_had_effects.load(Relaxed) {
@@ -279,8 +281,15 @@ impl Track {
     /// on the publisher's streaming thread; never waits.
     pub fn forward_level(&self, level: usize, packet: Packet) {
         let Some(level) = self.levels.get(level) else { return };
-        if let Some(packet) = spliced(&mut level.splice(), Lane::Clean, packet) {
-            self.give(&level.audience, &packet);
+        let mut splice = level.splice();
+        let packet = spliced(&mut splice, Lane::Clean, packet);
+        let waits = splice.waits_for(Lane::Clean);
+        drop(splice);
+        match packet {
+            Some(packet) => self.give(&level.audience, &packet),
+            // Its keyframe was lost.
+            None if waits => self.request_keyframe(),
+            None => {}
         }
     }
 
@@ -355,11 +364,10 @@ impl Track {
         let mut splice = self.shown.splice();
         let before = splice.shown();
         let packet = spliced(&mut splice, lane, packet);
-        let now = splice.shown();
-        drop(splice);
-        if now != before {
-            self.lane.send_replace(now);
+        if splice.shown() != before {
+            self.lane.send_replace(splice.shown());
         }
+        drop(splice);
         if let Some(packet) = packet {
             self.give(&self.shown.audience, &packet);
         }

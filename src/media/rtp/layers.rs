@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use rtp_types::RtpPacket;
 
-use super::vp8;
+use super::{floor::Floor, vp8};
 use crate::media::{CodecName, h264};
 
-/// A layer of which nothing came for so long while others did is at rest: senders stop the largest when the network
-/// does not bear it.
+/// A layer of which nothing came for so long while others sent pictures is at rest: senders stop the largest when the
+/// network does not bear it.
 const AT_REST_AFTER: Duration = Duration::from_secs(1);
+/// So many pictures; a source of one picture a second sends its layers one after the other.
+const AT_REST_PICTURES: u32 = 4;
+/// Packets of one layer that are so far apart are of two pictures.
+const PICTURE_GAP: Duration = Duration::from_millis(5);
 /// A keyframe to change over at that did not come is asked for again after this time.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -25,6 +29,15 @@ struct Layer {
     /// Width and height, once a keyframe was there.
     size: Option<(u32, u32)>,
     heard: Option<Duration>,
+    /// Pictures of others since.
+    missed: u32,
+}
+
+impl Layer {
+    fn rests(&self, newest: Duration) -> bool {
+        let Some(heard) = self.heard else { return true };
+        self.missed >= AT_REST_PICTURES && heard + AT_REST_AFTER <= newest
+    }
 }
 
 impl Layers {
@@ -35,16 +48,19 @@ impl Layers {
 
     /// A packet of that layer came; `size`, if it said so.
     pub fn heard(&mut self, layer: usize, size: Option<(u32, u32)>, now: Duration) {
-        if let Some(layer) = self.0.get_mut(layer) {
-            layer.size = size.or(layer.size);
-            layer.heard = Some(now);
+        let Some(heard) = self.0.get_mut(layer) else { return };
+        let begins_picture = heard.heard.is_none_or(|heard| heard + PICTURE_GAP <= now);
+        *heard = Layer { size: size.or(heard.size), heard: Some(now), missed: 0 };
+        if begins_picture {
+            let others = self.0.iter_mut().enumerate().filter(|(index, _)| *index != layer);
+            others.for_each(|(_, other)| other.missed = other.missed.saturating_add(1));
         }
     }
 
     /// The largest that comes and is not larger than `limit`; if none is so small, the smallest that comes.
     pub fn best(&self, limit: Option<usize>) -> Option<usize> {
         let newest = self.0.iter().filter_map(|layer| layer.heard).max()?;
-        let comes = |index: &usize| self.0[*index].heard.is_some_and(|heard| heard + AT_REST_AFTER > newest);
+        let comes = |index: &usize| !self.0[*index].rests(newest);
         let coming = || (0..self.0.len()).filter(comes);
         let limit = limit.map(|limit| self.rank(limit));
         let fits = coming().filter(|index| limit.is_none_or(|limit| self.rank(*index) <= limit));
@@ -92,8 +108,8 @@ pub struct Choice {
     shown: Option<usize>,
     /// Added to the numbers of the layer that is shown.
     offsets: Offsets,
-    /// The layer's first sequence number since it is shown, if another was before.
-    first: Option<u16>,
+    /// Where the layer begins since it is shown, if another was before.
+    floor: Option<Floor>,
     last: Option<Last>,
     /// When a keyframe to change over at was asked for last.
     asked: Option<Duration>,
@@ -131,12 +147,17 @@ pub struct Chosen {
 impl Choice {
     /// `limit`: a layer that it is not to be larger than.
     pub fn new(codec: CodecName, limit: Option<usize>) -> Self {
-        Self { codec, limit, shown: None, offsets: Offsets::default(), first: None, last: None, asked: None }
+        Self { codec, limit, shown: None, offsets: Offsets::default(), floor: None, last: None, asked: None }
     }
 
     /// The layer that is shown.
     pub fn shown(&self) -> Option<usize> {
         self.shown
+    }
+
+    /// Nobody reads it: it shows nothing until the next packet that is passed, and then goes on with its numbers.
+    pub fn rest(&mut self) {
+        (self.shown, self.asked) = (None, None);
     }
 
     /// A timestamp of the layer that is shown, in the stream's numbers.
@@ -181,14 +202,14 @@ impl Choice {
             picture: last.picture.wrapping_add(1).wrapping_sub(picture),
             base: last.base.wrapping_add(1).wrapping_sub(base),
         };
-        self.first = Some(rtp.sequence_number());
+        self.floor = Some(Floor::new(rtp.sequence_number()));
         Some(())
     }
 
     fn renumbered(&mut self, packet: LayerPacket<'_>) -> Option<Vec<u8>> {
         let rtp = RtpPacket::parse(packet.bytes).ok()?;
         let is_older = |than: u16, sequence: u16| (sequence.wrapping_sub(than) as i16) < 0;
-        if self.first.is_some_and(|first| is_older(first, rtp.sequence_number())) {
+        if self.floor.as_mut().is_some_and(|floor| !floor.admits(rtp.sequence_number())) {
             return None;
         }
         let (picture, base) = self.pictures(rtp.payload());
@@ -276,7 +297,9 @@ mod tests {
         let shown = stream.pass(1, 7_001, false, 45).bytes.unwrap();
         assert_eq!(numbers(&shown), (102, 100 * 3_600 + 450 + 3_600, 102, 102));
         // It rests.
-        assert_eq!(stream.pass(0, 102, false, 1_000), Chosen::default());
+        for (number, ms) in [(101, 80), (102, 500), (102, 1_000)] {
+            assert_eq!(stream.pass(0, number, false, ms), Chosen::default());
+        }
         let asks: Vec<bool> = [1_100, 1_900, 2_100].map(|ms| stream.pass(0, 103, false, ms).wants_keyframe).into();
         assert_eq!(asks, [true, false, true]);
         let chosen = stream.pass(0, 104, true, 2_145);
@@ -286,6 +309,44 @@ mod tests {
         assert!(stream.pass(1, 7_300, true, 2_200).changed);
         assert_eq!(stream.choice.shown(), Some(1));
         assert_eq!(stream.pass(1, 7_299, false, 2_201).bytes, None, "from before the change");
+    }
+
+    #[test]
+    fn a_picture_a_second_changes_over_once() {
+        let mut stream = Stream::new(None);
+        let mut asks = 0;
+        for second in 0..20u16 {
+            for (layer, late_ms) in [(0, 0), (1, 20)] {
+                let chosen = stream.pass(layer, second, second == 0, u32::from(second) * 1_000 + late_ms);
+                asks += u32::from(chosen.wants_keyframe);
+                assert!(second == 0 || !chosen.changed, "{second}");
+            }
+        }
+        assert_eq!((asks, stream.choice.shown()), (0, Some(1)));
+    }
+
+    #[test]
+    fn a_layer_is_shown_for_as_long_as_it_comes() {
+        let mut stream = Stream::new(None);
+        assert!(stream.pass(0, 100, true, 0).bytes.is_some());
+        let mut expected = 101u16;
+        for count in 0..140_000u32 {
+            let chosen = stream.pass(1, 7_000u16.wrapping_add(count as u16), count == 0, 5 + count * 4);
+            let bytes = chosen.bytes.unwrap_or_else(|| panic!("packet {count}"));
+            assert_eq!(numbers(&bytes).0, expected);
+            expected = expected.wrapping_add(1);
+        }
+    }
+
+    #[test]
+    fn a_stream_that_nobody_read_begins_at_a_keyframe_with_the_next_numbers() {
+        let mut stream = Stream::new(Some(0));
+        assert!(stream.pass(0, 100, true, 0).bytes.is_some());
+        stream.choice.rest();
+        let chosen = stream.pass(0, 40_100, false, 90_000);
+        assert!(chosen.bytes.is_none() && chosen.wants_keyframe);
+        let chosen = stream.pass(0, 40_101, true, 90_040);
+        assert_eq!(numbers(&chosen.bytes.unwrap()).0, 101);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::floor::Floor;
+
 /// Where a packet comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
@@ -20,8 +22,8 @@ pub struct Splice {
     wanted: Lane,
     /// Added to what comes in on the lane that is shown.
     offsets: (u16, u32),
-    /// The first sequence number of that lane since it is shown; `None` before the first change.
-    first: Option<u16>,
+    /// Where that lane begins since it is shown; `None` before the first change.
+    floor: Option<Floor>,
     last: Option<Last>,
 }
 
@@ -37,12 +39,17 @@ struct Last {
 impl Splice {
     /// Shows the clean lane, with the numbers it has.
     pub fn new(clock_rate: u32) -> Self {
-        Self { clock_rate, shown: Lane::Clean, wanted: Lane::Clean, offsets: (0, 0), first: None, last: None }
+        Self { clock_rate, shown: Lane::Clean, wanted: Lane::Clean, offsets: (0, 0), floor: None, last: None }
     }
 
     /// Which lane goes out.
     pub fn shown(&self) -> Lane {
         self.shown
+    }
+
+    /// It waits for a keyframe of `lane` to change over at.
+    pub fn waits_for(&self, lane: Lane) -> bool {
+        self.wanted == lane && self.shown != lane
     }
 
     /// Changes over with the next keyframe of `lane`.
@@ -65,7 +72,7 @@ impl Splice {
             }
             self.change_over(lane, sequence, timestamp, time);
         }
-        if self.first.is_some_and(|first| is_before(sequence, first)) {
+        if self.floor.as_mut().is_some_and(|floor| !floor.admits(sequence)) {
             // It is older than what is shown since the change.
             return None;
         }
@@ -88,7 +95,7 @@ impl Splice {
             last.sequence.wrapping_add(1).wrapping_sub(sequence),
             last.timestamp.wrapping_add(later).wrapping_sub(timestamp),
         );
-        self.first = Some(sequence);
+        self.floor = Some(Floor::new(sequence));
     }
 }
 
@@ -130,6 +137,17 @@ mod tests {
         assert_eq!(splice.pass(Lane::Clean, (2, 910_800), false, 1_160 * MS), None, "older than what is shown");
         assert_eq!(splice.pass(Lane::Clean, (5, 918_000), false, 1_200 * MS), Some((6, 920_790)), "a gap stays one");
         assert_eq!(splice.shown(), Lane::Clean);
+    }
+
+    #[test]
+    fn a_lane_is_shown_for_as_long_as_it_comes() {
+        let mut splice = Splice::new(48_000);
+        splice.pass(Lane::Clean, (7, 9_000), true, MS);
+        splice.want(Lane::Effected);
+        for count in 0..140_000u32 {
+            let shown = splice.pass(Lane::Effected, (count as u16, count * 960), true, count * 20 * MS);
+            assert_eq!(shown.map(|(sequence, _)| sequence), Some((count + 8) as u16), "packet {count}");
+        }
     }
 
     #[test]
