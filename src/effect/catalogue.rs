@@ -32,8 +32,7 @@ pub struct Effect {
     pub preview: Option<String>,
     /// What it costs.
     pub cost: Cost,
-    /// What it tells the room of, as events of that name. Such effects do not go on the mix: they tell of
-    /// one person.
+    /// What it tells the room of, as events of that name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<EffectEvent>,
     /// What may be said of it.

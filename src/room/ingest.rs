@@ -143,6 +143,10 @@ impl Room {
             self.tell_all(RoomEvent::TrackPublished { participant: media.participant.clone(), track });
         }
         self.record_first_publication();
+        // Somebody may have wanted them before the camera was there.
+        if self.participant(&media.participant).is_some_and(|camera| !camera.effects.is_empty()) {
+            self.put_effects_on(&media.participant.clone());
+        }
         self.offer_to_followers(media);
     }
 

@@ -5,12 +5,13 @@
 use std::time::Duration;
 
 use salon::{
+    effect::EffectRequest,
     ingest::{
         AllowList, IngestUri,
         rtsp::{Source, Transport},
     },
     media::{
-        Kind, MediaEvent,
+        CodecName, Kind, MediaEvent,
         fake::Call,
         ingest::{IngestState, IngestStatus},
     },
@@ -19,7 +20,7 @@ use salon::{
         command::Caller,
         error::{IngestError, NameError},
         event::{LeaveReason, RoomEvent},
-        model::{IngestRequest, Role, Subscribe},
+        model::{EffectsOf, IngestRequest, Role, Subscribe},
     },
 };
 
@@ -156,4 +157,26 @@ async fn moderators_add_cameras_and_others_do_not() {
     }
     let one_more = room.add_ingest(Caller::Owner, camera("Door")).await;
     assert_eq!(one_more, Err(IngestError::TooMany { most: 16 }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn effects_that_are_put_on_a_camera_before_it_opens_are_on_when_it_does() {
+    let mut house = house();
+    let room = room(&house).await;
+    house.engine.set_silent(true);
+    let added = room.add_ingest(Caller::Owner, camera("Door")).await.unwrap();
+    let blur = EffectRequest { name: "blur".into(), ..Default::default() };
+    room.set_effects(Caller::Owner, EffectsOf::Participant(added.id), vec![blur]).await.unwrap();
+    let opened = house.calls.find(|call| match call {
+        Call::Ingest(connection, ingest) => Some((connection, ingest.video.unwrap())),
+        _ => None,
+    });
+    let (connection, track) = opened.await;
+    let tracks = vec![(track.clone(), CodecName::H264)];
+    house.engine.tell("math", MediaEvent::IngestOpened { connection, tracks }).await;
+    let effected = house.calls.find(|call| match call {
+        Call::SetEffects(track, chain) if !chain.is_empty() => Some(track),
+        _ => None,
+    });
+    assert_eq!(effected.await, track);
 }

@@ -168,7 +168,7 @@ export function effectsView(session) {
   function follow() {
     const { model } = session;
     const theirs = model.effectsOf(of);
-    if (pushing.busy || same(theirs, chain)) return false;
+    if (pushing.isBusy(of) || same(theirs, chain)) return false;
     const isSameRow = theirs.length === chain.length && theirs.every(({ name }, index) => name === chain[index].name);
     chain = theirs.map((one, index) => ({ ...one, key: isSameRow ? chain[index].key : ++lastKey }));
     if (!isSameRow) active = null;
@@ -177,8 +177,8 @@ export function effectsView(session) {
 
   function refresh(whole = false) {
     if (!isOpen) return;
-    showScope();
-    if (follow() || whole) render();
+    const isAnother = showScope();
+    if (follow() || isAnother || whole) render();
     showMarker();
     preview.show(of);
   }
@@ -196,7 +196,8 @@ export function effectsView(session) {
     }
   }
 
-  // Whoever else may be chosen: everybody for a moderator, cameras too; and screens, while they are shared.
+  // Whoever else may be chosen: everybody for a moderator, cameras too; and screens, while they are shared. True if
+  // what was chosen is there no more.
   function showScope() {
     const { model } = session;
     const others = model.isModerator ? model.others.filter(({ role }) => role !== 'viewer') : [];
@@ -207,7 +208,8 @@ export function effectsView(session) {
       ...(model.isModerator ? [['mix', ['effects.of.room']]] : []),
       ...others.flatMap((one) => [[one.id, ['effects.of.other', { name: one.name }]], ...screensOf(one, ['effects.of.screen', { name: one.name }])]),
     ];
-    if (!options.some(([id]) => id === of)) {
+    const isGone = !options.some(([id]) => id === of);
+    if (isGone) {
       of = model.selfId;
       chain = [];
     }
@@ -219,9 +221,11 @@ export function effectsView(session) {
     whose.value = of;
     const other = others.find(({ id }) => id === of);
     cleanRow.hidden = !other;
-    if (!other) return;
-    say(cleanName, 'effects.clean', { name: other.name });
-    clean.checked = session.subscriptions.isClean(of);
+    if (other) {
+      say(cleanName, 'effects.clean', { name: other.name });
+      clean.checked = session.subscriptions.isClean(of);
+    }
+    return isGone;
   }
 
   function render() {
@@ -287,6 +291,7 @@ export function effectsView(session) {
 function pusher(send, failed, done) {
   const waiting = new Map();
   let busy = false;
+  let sending = null;
 
   async function push(of, effects) {
     waiting.set(of, effects);
@@ -296,14 +301,16 @@ function pusher(send, failed, done) {
     while (waiting.size) {
       const [[whom, newest]] = waiting;
       waiting.delete(whom);
+      sending = whom;
       const pause = new Promise((resolve) => { setTimeout(resolve, LEAST_BETWEEN_MS); });
       await send(whom, newest).catch((error) => errors.push(error));
       await pause;
     }
     busy = false;
+    sending = null;
     errors.forEach(failed);
     done();
   }
 
-  return { push, get busy() { return busy; } };
+  return { push, isBusy: (of) => sending === of || waiting.has(of) };
 }
