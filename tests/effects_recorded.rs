@@ -177,7 +177,7 @@ async fn nothing_is_lost_or_moved_when_effects_come_and_go() {
     studio.close().await;
 }
 
-/// Effects that only these tests have: some that break after so many frames, and one that takes its time.
+/// Effects that only these tests have: some that break after so many frames, and some that take their time.
 fn made_up() -> (tempfile::TempDir, Arc<Presets>) {
     gst::init().unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -192,10 +192,11 @@ fn made_up() -> (tempfile::TempDir, Arc<Presets>) {
     file("breaks", "video", "videobalance saturation=0 ! identity error-after=50");
     file("breaks-sound", "audio", "volume volume=0.1 ! identity error-after=100");
     file("slow", "video", "identity sleep-time=70000");
+    file("slower", "video", "videobalance saturation=0 ! identity sleep-time=250000");
     // In the place of the layout's.
     file("clock", "video", "identity error-after=25");
     let presets = Presets::load(Some(folder.path()));
-    let found = ["breaks", "breaks-sound", "slow", "clock"].iter().all(|name| presets.effect(name).is_ok());
+    let found = ["breaks", "breaks-sound", "slow", "slower", "clock"].iter().all(|name| presets.effect(name).is_ok());
     assert!(found, "{:?}", presets.unavailable());
     (folder, Arc::new(presets))
 }
@@ -307,6 +308,58 @@ async fn a_mix_whose_effects_are_slow_shows_fewer_pictures_and_loses_no_frame() 
     is_whole(&content);
     assert!(costs[0].frames < content.frames() as u64, "{costs:?}");
     flash.end().await;
+    studio.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn effects_much_too_slow_for_a_mix_are_taken_off_by_hand_and_by_themselves_and_it_goes_on() {
+    let (_folder, presets) = made_up();
+    let (mut studio, mut told) = studio_of(&presets).await;
+    let red = studio.colour(CodecName::Vp8, RED, 640, 360).await;
+    let shown = scene(vec![tile(&ParticipantId::random(), "", Some(&red))], &[]);
+    let chain = vec![effect("slower", &[])];
+    let slower = Scene { effects: chain.clone(), ..shown.clone() };
+    let (pipelines, chains) = (live_pipelines(), live_chains());
+    let begin = studio.now();
+    let mut take = studio.record(&RecordingSpec { width: 640, height: 360, ..Default::default() }, &shown);
+    take.started().await;
+    // A picture is in them most of the time.
+    studio.show(&slower);
+    let until_costs = |what: &'static str, is_it: fn(u64) -> bool| {
+        let (mixes, clock) = (studio.mixes.clone(), studio.clock.clone());
+        async move {
+            let begun = clock.running_time();
+            while !is_it(mixes.effect_costs().iter().map(|cost| cost.frames).sum()) {
+                assert!(clock.running_time() < begun + gst::ClockTime::from_seconds(15), "{what}");
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        }
+    };
+    until_costs("nothing goes through them", |frames| frames >= 3).await;
+    studio.show(&shown);
+    until_costs("they are not taken off", |frames| frames == 0).await;
+    assert!(told.try_recv().is_err(), "they were taken off before they failed");
+    let off = studio.now() - begin;
+    studio.show(&slower);
+    let event =
+        until(&mut told, "effects that are too slow", |event| matches!(event, MediaEvent::MixEffectsFailed { .. }));
+    let MediaEvent::MixEffectsFailed { chain: failed, error } = event.await else { unreachable!() };
+    assert_eq!(failed, chain, "{error}");
+    assert!(error.to_string().contains("too slow"), "{error}");
+    let failed = studio.now() - begin;
+    studio.wait(1.0).await;
+    let end = studio.now() - begin;
+    let file = take.stop().await;
+    studio.settle(pipelines).await;
+    assert_eq!(live_chains(), chains, "none is left behind");
+    let content = Content::read(&studio.finalise(&file).0);
+    println!("off at {off:.2}, failed at {failed:.2}, {} frames in {:?}", content.frames(), content.duration);
+    is_whole(&content);
+    assert!((content.duration.as_secs_f64() - end).abs() < 1.0, "{:?} of {end:.2} s", content.duration);
+    let grey = |time: &f64| (content.colour(*time, TILE)[1] - 128.0).abs() < 16.0;
+    assert!(content.times().filter(grey).count() >= 3);
+    assert_colour(content.colour(end - 0.5, TILE), RED_YUV, "after");
+    red.end().await;
     studio.close().await;
 }
 

@@ -1,6 +1,6 @@
 //! Keeps a stream that nothing is to harm from the effects in it. Frames go past a chain that fails, the one
 //! it failed at first; and a chain that takes longer than pictures come is given fewer of them, while as many
-//! come out as before.
+//! come out as before. One that is too slow for that, too, has failed.
 
 use std::{
     sync::{
@@ -29,6 +29,8 @@ struct Inner {
     every: Arc<AtomicU32>,
     /// Rings when a chain has failed.
     alarm: Arc<Notify>,
+    /// Held while a frame is in the chain, and while what frames go through is changed from another thread.
+    passing: Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -56,12 +58,11 @@ impl Guard {
         every: Arc<AtomicU32>,
         alarm: Arc<Notify>,
     ) -> Self {
-        let (state, pad) = (Mutex::default(), before.static_pad("src"));
-        let guard =
-            Self(Arc::new(Inner { kind, before: before.downgrade(), after: after.downgrade(), every, alarm, state }));
-        let at_pad = guard.clone();
-        pad.into_iter().for_each(|pad| {
-            let guard = at_pad.clone();
+        let (before_pad, passing, state) = (before.static_pad("src"), Mutex::default(), Mutex::default());
+        let (before, after) = (before.downgrade(), after.downgrade());
+        let guard = Self(Arc::new(Inner { kind, before, after, every, alarm, passing, state }));
+        before_pad.into_iter().for_each(|pad| {
+            let guard = guard.clone();
             pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| guard.pass(pad, info));
         });
         guard
@@ -113,6 +114,11 @@ impl Guard {
         self.state().failure.clone()
     }
 
+    /// No frame is in the chain until this is dropped; `None` if one is.
+    pub(super) fn hold(&self) -> Option<MutexGuard<'_, ()>> {
+        self.0.passing.try_lock().ok()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().expect("nothing panics under this lock")
     }
@@ -130,18 +136,22 @@ impl Guard {
     /// A frame is there, and what follows knows the stream's events: who relinks here has them sent again, and the
     /// frame behind them.
     fn pass(&self, pad: &gst::Pad, info: &mut gst::PadProbeInfo<'_>) -> gst::PadProbeReturn {
+        let _passing = self.0.passing.lock().expect("nothing panics under this lock");
         let (Some(chain), Some(frame)) = (self.linked(), info.buffer().cloned()) else {
             return gst::PadProbeReturn::Ok;
         };
         if self.failure().is_some() {
             return self.go_past(&chain);
         }
+        // Without a segment it was linked a moment ago, after GStreamer had sent the events.
+        let Some(into) = pad.peer().filter(|into| into.sticky_event::<gst::event::Segment>(0).is_some()) else {
+            return gst::PadProbeReturn::Ok;
+        };
         if let Some(again) = self.left_out(&frame) {
             let after = self.0.after.upgrade().and_then(|after| after.static_pad("sink"));
             info.flow_res = after.map_or(Err(gst::FlowError::NotLinked), |after| after.chain(again));
             return gst::PadProbeReturn::Handled;
         }
-        let Some(into) = pad.peer() else { return gst::PadProbeReturn::Ok };
         info.flow_res = into.chain(frame);
         if info.flow_res.is_ok() || !self.blames_chain(&chain, info.flow_res) {
             return gst::PadProbeReturn::Handled;
@@ -185,6 +195,13 @@ impl Guard {
             tracing::info!(every, "effects on a mix get another share of the pictures");
         }
         state.last = (state.pace.every() > 1).then(|| picture.clone());
+        if state.pace.is_too_slow()
+            && let Some(chain) = state.chain.clone()
+        {
+            drop(state);
+            let message = "too slow for this mix".to_owned();
+            self.failed(&chain, MediaError::Element { element: "effects".into(), message });
+        }
     }
 
     /// Whether it was the chain, and not what follows it: an element that fails says so before it returns, but for

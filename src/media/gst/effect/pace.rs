@@ -1,5 +1,6 @@
 //! How many pictures of a track go through its effects: all of them, or, while effects take longer than
-//! pictures come, every second, third or fourth, evenly, so that nobody is kept waiting. Pure.
+//! pictures come, every second, third or fourth, evenly, so that nobody is kept waiting. Those that are too slow
+//! even for that are told, as a stream behind them would fall back without end. Pure.
 
 use std::time::Duration;
 
@@ -24,11 +25,12 @@ pub(super) struct Pace {
     last: Option<Duration>,
     slow: u32,
     easy: u32,
+    is_too_slow: bool,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { every: 1, count: 0, took: 0.0, interval: 0.0, last: None, slow: 0, easy: 0 }
+        Self { every: 1, count: 0, took: 0.0, interval: 0.0, last: None, slow: 0, easy: 0, is_too_slow: false }
     }
 }
 
@@ -57,12 +59,25 @@ impl Pace {
         self.slow = if is_slow { self.slow + 1 } else { 0 };
         self.easy = if is_easy { self.easy + 1 } else { 0 };
         let every = match () {
-            () if self.slow >= SLOW_FOR => (self.every + 1).min(MOST),
+            () if self.slow >= SLOW_FOR && self.every == MOST => {
+                self.is_too_slow = true;
+                return false;
+            }
+            // At once what it needs: the stream falls back with each picture.
+            () if self.slow >= SLOW_FOR => {
+                let needed = (self.took / (FULL * self.interval)).ceil() as u32;
+                needed.clamp(self.every + 1, MOST)
+            }
             () if self.easy >= EASY_FOR => self.every - 1,
             () => return false,
         };
         (self.slow, self.easy) = (0, 0);
         std::mem::replace(&mut self.every, every) != every
+    }
+
+    /// The smallest share of the pictures has been too many, for a while.
+    pub(super) fn is_too_slow(&self) -> bool {
+        self.is_too_slow
     }
 
     /// Every so many go through.
@@ -94,10 +109,23 @@ mod tests {
         // 70 ms a picture of 40: every second.
         play(&mut pace, 100, 100, 70);
         assert_eq!((pace.every(), play(&mut pace, 200, 100, 70)), (2, 50));
-        play(&mut pace, 300, 300, 1_000);
-        assert_eq!((pace.every(), play(&mut pace, 600, 100, 1_000)), (4, 25), "never fewer");
+        play(&mut pace, 300, 300, 140);
+        assert_eq!((pace.every(), play(&mut pace, 600, 100, 140)), (4, 25));
+        assert!(!pace.is_too_slow());
         play(&mut pace, 700, 2_000, 10);
         assert_eq!((pace.every(), play(&mut pace, 2_700, 100, 10)), (1, 100));
+    }
+
+    #[test]
+    fn effects_too_slow_for_every_fourth_are_told_soon_and_a_slow_start_is_not() {
+        let mut pace = Pace::default();
+        play(&mut pace, 0, 3, 1_000);
+        play(&mut pace, 3, 2_000, 10);
+        assert_eq!((pace.every(), pace.is_too_slow()), (1, false));
+        play(&mut pace, 2_003, 20, 1_000);
+        assert_eq!((pace.every(), pace.is_too_slow()), (4, false));
+        play(&mut pace, 2_023, 60, 1_000);
+        assert!(pace.is_too_slow());
     }
 
     #[test]

@@ -113,7 +113,10 @@ impl Slot {
         if let Some(next) = &next {
             pipeline.add(next.element()).map_err(|error| failed(&error))?;
             self.guard.iter().for_each(|guard| guard.watch(next.element()));
-            next.element().sync_state_with_parent().map_err(|error| failed(&error))?;
+            if let Err(error) = next.element().sync_state_with_parent() {
+                take_out(&pipeline, next.element());
+                return Err(failed(&error));
+            }
         }
         let relinked = self.relink(next.as_ref());
         let gone = match relinked {
@@ -161,7 +164,7 @@ impl Slot {
                 // On another thread it is that of the stream, which goes on after all: within the push of an event,
                 // perhaps, that it would note as known to the new elements.
                 if thread::current().id() == here {
-                    when_idle.make();
+                    when_idle.make_between_frames();
                 }
                 gst::PadProbeReturn::Remove
             });
@@ -191,6 +194,15 @@ impl Swap {
         if let Some(done) = self.take() {
             // Whoever made it waits for this.
             let _ = done.send(self.relink());
+        }
+    }
+
+    /// Not while the guard's probe has a frame in the chain: GStreamer takes a pad for idle until its probes are through.
+    fn make_between_frames(&self) {
+        match self.guard.as_ref().map(Guard::hold) {
+            Some(None) => {}
+            Some(Some(_held)) => self.make(),
+            None => self.make(),
         }
     }
 
