@@ -48,11 +48,15 @@ pub fn sender_reports(mut compound: &[u8]) -> Vec<SenderReport> {
     reports
 }
 
-/// A wallclock as sender reports have it, in nanoseconds since 1900; `None` if it is from before 1970 or no time.
+/// A wallclock as sender reports have it, in nanoseconds since 1900; `None` if it is no time after 1970. Senders
+/// without a wallclock write 0 or count from their start (RFC 3550 §4), which str0m reads as the first moment of 1970.
 pub fn since_1900(time: SystemTime) -> Option<i64> {
     /// Seconds from 1900 to 1970.
     const TO_1970: i64 = 2_208_988_800;
     let since_1970 = i64::try_from(time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_nanos()).ok()?;
+    if since_1970 == 0 {
+        return None;
+    }
     since_1970.checked_add(TO_1970 * 1_000_000_000)
 }
 
@@ -189,7 +193,14 @@ mod tests {
             assert_eq!(&sdes[10..10 + cname.len()], cname.as_bytes());
             assert_eq!(sdes.last(), Some(&0));
         }
-        assert_eq!(since_1900(SystemTime::UNIX_EPOCH), Some(2_208_988_800_000_000_000));
+    }
+
+    #[test]
+    fn what_is_no_wallclock_is_no_time() {
+        let one_second = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+        assert_eq!(since_1900(one_second), Some(2_208_988_801_000_000_000));
+        assert_eq!(since_1900(SystemTime::UNIX_EPOCH), None);
+        assert_eq!(since_1900(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), None);
     }
 
     #[test]
