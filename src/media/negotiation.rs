@@ -190,6 +190,18 @@ pub fn is_of_gstreamer<'a>(sections: impl IntoIterator<Item = &'a AcceptedSectio
     })
 }
 
+/// Whether the fan-out edge can tell by its packets what is of which section: it knows sections by names of letters,
+/// digits and `_`, and sources by the MID extension or as `a=ssrc` of the offer. Others it would drop without a word.
+pub fn suits_fanout<'a>(sdp: &str, sections: impl IntoIterator<Item = &'a AcceptedSection>) -> bool {
+    let Ok(session) = parse(sdp) else { return false };
+    sections.into_iter().all(|section| {
+        let is_known = section.mid.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let says_mid = section.extensions.iter().any(|(_, uri)| uri == MID);
+        let media = session.medias.get(section.line as usize);
+        is_known && (says_mid || media.is_some_and(|media| media.has_attribute("ssrc")))
+    })
+}
+
 /// Checks an answer: size, and that it is SDP as WebRTC needs it.
 ///
 /// # Errors
@@ -371,10 +383,12 @@ fn accept_section(
 }
 
 /// The rids of the layers that the client means to send, in codecs whose layers we can tell apart and exchange; none
-/// if there are fewer than two, or packets would not say of which they are.
+/// if there are fewer than two, packets would not say of which they are, or one is not as RFC 8851 §10 has it and
+/// of at most 8 characters: it would be answered under another name.
 fn layers(session: &Session, media: &Media, codec: CodecName) -> Vec<String> {
-    let says_rid = extensions(session, media, true).iter().any(|(_, uri)| uri == RID);
-    if !says_rid || !matches!(codec, CodecName::Vp8 | CodecName::H264) {
+    let offered = extensions(session, media, true);
+    let says = |wanted: &str| offered.iter().any(|(_, uri)| uri == wanted);
+    if !says(RID) || !says(MID) || !matches!(codec, CodecName::Vp8 | CodecName::H264) {
         return Vec::new();
     }
     let simulcast = media.get_first_attribute_value("simulcast").flatten().unwrap_or_default();
@@ -391,8 +405,10 @@ fn layers(session: &Session, media: &Media, codec: CodecName) -> Vec<String> {
     let rids = sent.split(';').filter_map(|layer| layer.split(',').next()).map(|rid| rid.trim_start_matches('~'));
     let mut layers: Vec<String> = Vec::new();
     for rid in rids {
-        let is_one =
-            rid.len() <= 16 && token(rid) && declared.contains(rid) && !layers.iter().any(|known| known == rid);
+        if !(1..=8).contains(&rid.len()) || !rid.chars().all(|c| c.is_ascii_alphanumeric()) {
+            return Vec::new();
+        }
+        let is_one = declared.contains(rid) && !layers.iter().any(|known| known == rid);
         if is_one && layers.len() < MAX_LAYERS {
             layers.push(rid.to_owned());
         }

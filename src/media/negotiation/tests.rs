@@ -160,6 +160,35 @@ fn takes_the_first_common_codec_of_each_section() {
 }
 
 #[test]
+fn layers_are_taken_only_where_their_packets_are_told_apart() {
+    let layers = |video: &str| accept(&offer(&[video]), &CodecName::ALL).unwrap()[0].layers.clone();
+    let named =
+        |rid: &str| VIDEO.replace("a=rid:h ", &format!("a=rid:{rid} ")).replace("send h;", &format!("send {rid};"));
+    assert_eq!(layers(&named("Highest8")), ["Highest8", "l"]);
+    for rid in ["Highest_9", "too9chars", "hi-gh", "h_1", "h.1"] {
+        assert_eq!(layers(&named(rid)), [""; 0], "{rid}");
+    }
+    for needed in [MID, RID] {
+        assert_eq!(layers(&VIDEO.replace(&format!("{needed}\n"), "urn:x\n")), [""; 0], "{needed}");
+    }
+}
+
+#[test]
+fn the_fan_out_edge_is_given_what_it_can_tell_apart() {
+    let suits = |sdp: &str| suits_fanout(sdp, &accept(sdp, &CodecName::ALL).unwrap());
+    let both = offer(&[AUDIO, VIDEO]);
+    assert!(suits(&both));
+    assert!(suits(&both.replace("a=mid:1", "a=mid:Cam_1").replace("BUNDLE 0 1", "BUNDLE 0 Cam_1")));
+    for mid in ["cam-1", "cam.1", "cam+1"] {
+        let named = both.replace("a=mid:1", &format!("a=mid:{mid}")).replace("BUNDLE 0 1", &format!("BUNDLE 0 {mid}"));
+        assert!(!suits(&named), "{mid}");
+    }
+    let silent = both.replace(MID, "urn:x");
+    assert!(!suits(&silent), "nothing tells of the picture");
+    assert!(suits(&silent.replace("a=rid:h send", "a=ssrc:2 cname:x")), "both name their sources");
+}
+
+#[test]
 fn of_h264_takes_constrained_baseline_in_fragments() {
     let section = &accept(&offer(&[VIDEO]), &[CodecName::H264]).unwrap()[0];
     assert_eq!((section.codec, section.payload, section.rtx), (CodecName::H264, 109, Some(114)));
