@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -17,7 +18,7 @@ use super::{
     demux::{Demux, PeerKey},
     inbox::{Datagram, Inbox, Item},
     peer::{Identity, Opening, Wants},
-    publishing::Publication,
+    publishing::{self, Publication},
     sockets::Sockets,
     source::Source,
     worker::Worker,
@@ -49,6 +50,7 @@ pub struct Edge {
     workers: Vec<Worked>,
     sockets: Arc<Sockets>,
     demux: Arc<Demux>,
+    identity: Identity,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -76,6 +78,7 @@ impl Edge {
             workers: inboxes.iter().map(|inbox| Worked { inbox: inbox.clone(), viewers: Arc::default() }).collect(),
             sockets: sockets.clone(),
             demux: demux.clone(),
+            identity: identity.clone(),
             stop: stop.clone(),
             threads: Vec::new(),
         };
@@ -121,6 +124,20 @@ impl Edge {
         events: mpsc::Sender<MediaEvent>,
     ) -> Viewer {
         self.open(connection, Wants::Answer { offer, media }, events)
+    }
+
+    /// Whether [`publish`](Self::publish) has an answer to that offer: str0m refuses some that others take.
+    pub fn takes(&self, offer: &str, sections: &[AcceptedSection]) -> bool {
+        // As the media threads do with what str0m does not bear.
+        let checked = catch_unwind(AssertUnwindSafe(|| publishing::check(offer, sections, &self.identity)));
+        match checked {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::debug!("an offer is not for the fan-out edge: {error}");
+                false
+            }
+            Err(_) => false,
+        }
     }
 
     /// Answers a publisher's offer, and gives what he sends to its [`Downstream`](super::Downstream), until he is

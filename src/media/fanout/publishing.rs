@@ -7,7 +7,7 @@ use str0m::{
     Rtc,
     change::SdpOffer,
     media::{KeyframeRequestKind, Mid, Rid, SenderFeedback},
-    rtp::{ExtensionValues, RtpPacket},
+    rtp::{ExtensionValues, RtpHeader, RtpPacket},
 };
 
 use super::{
@@ -53,6 +53,41 @@ pub(super) struct Publishing {
     downstream: Arc<dyn Downstream>,
 }
 
+/// A session that has an answer to his offer.
+struct Begun {
+    rtc: Rtc,
+    /// The offer without what is not taken.
+    reduced: String,
+    answer: String,
+}
+
+fn begin(offer: &str, sections: &[AcceptedSection], identity: &Identity, now: Instant) -> Result<Begun, MediaError> {
+    let refused = |error: String| MediaError::Description(error);
+    if sections.is_empty() {
+        return Err(refused("there is nothing to receive".into()));
+    }
+    let mut config = receiving(identity.crypto.clone(), identity.certificate.clone(), sections);
+    receive_codecs(config.codec_config(), sections);
+    let mut rtc = identity.build(config, now);
+    let reduced = description::reduced_offer(offer, sections).map_err(|error| refused(error.to_string()))?;
+    let reduced = without_candidates(&reduced);
+    let taken = SdpOffer::from_sdp_string(&reduced).map_err(|error| refused(error.to_string()))?;
+    let answer = rtc.sdp_api().accept_offer(taken).map_err(|error| refused(error.to_string()))?;
+    // He is answered with the parameters that he offered.
+    let his = sections.iter().map(|section| (section.payload, section.fmtp.as_deref()));
+    let answer = with_parameters(&answer.to_sdp_string(), his);
+    let answer = description::full_answer(&answer, offer, sections).map_err(|error| refused(error.to_string()))?;
+    Ok(Begun { rtc, reduced, answer })
+}
+
+/// Whether there is an answer to that offer.
+///
+/// # Errors
+/// Why there is none.
+pub(super) fn check(offer: &str, sections: &[AcceptedSection], identity: &Identity) -> Result<(), MediaError> {
+    begin(offer, sections, identity, Instant::now()).map(drop)
+}
+
 pub(super) fn answer(
     told: &Told,
     publication: Publication,
@@ -60,42 +95,34 @@ pub(super) fn answer(
     now: Instant,
 ) -> Result<Described, MediaError> {
     let Publication { offer, sections, downstream, .. } = publication;
-    let refused = |error: String| MediaError::Description(error);
-    if sections.is_empty() {
-        return Err(refused("there is nothing to receive".into()));
-    }
-    let mut config = receiving(identity.crypto.clone(), identity.certificate.clone(), &sections);
-    receive_codecs(config.codec_config(), &sections);
-    let mut rtc = identity.build(config, now);
+    let Begun { rtc, reduced, answer } = begin(&offer, &sections, identity, now)?;
     let rids = |section: &AcceptedSection| section.layers.iter().map(|rid| Rid::from(rid.as_str())).collect();
     let known = sections.iter().map(|section| (Mid::from(section.mid.as_str()), rids(section))).collect();
-    let reduced = description::reduced_offer(&offer, &sections).map_err(|error| refused(error.to_string()))?;
-    let reduced = without_candidates(&reduced);
-    let taken = SdpOffer::from_sdp_string(&reduced).map_err(|error| refused(error.to_string()))?;
-    let answer = rtc.sdp_api().accept_offer(taken).map_err(|error| refused(error.to_string()))?;
-    // He is answered with the parameters that he offered.
-    let his = sections.iter().map(|section| (section.payload, section.fmtp.as_deref()));
-    let answer = with_parameters(&answer.to_sdp_string(), his);
-    let sdp = description::full_answer(&answer, &offer, &sections).map_err(|error| refused(error.to_string()))?;
     told.stage.send_replace(Stage::Connecting);
-    told.tell(MediaEvent::Answered { connection: told.connection.clone(), sdp });
+    told.tell(MediaEvent::Answered { connection: told.connection.clone(), sdp: answer });
     let role = Role::Publishes(Publishing { sections: known, downstream });
     Ok(Described { rtc, pending: None, offered: reduced, role })
 }
 
 impl Publishing {
-    /// Takes a packet of his.
-    pub(super) fn take(&mut self, rtc: &mut Rtc, packet: &RtpPacket) {
-        // Padding, sent to feel for a higher rate.
-        if packet.payload.is_empty() {
-            return;
-        }
+    /// Takes a packet of his; gives the sources that it proves to be his: its own, and that of what is sent again.
+    pub(super) fn take(&mut self, rtc: &mut Rtc, packet: &RtpPacket) -> impl Iterator<Item = u32> + use<> {
         let mut direct = rtc.direct_api();
-        let Some(stream) = direct.stream_rx(&packet.header.ssrc) else { return };
-        let Some((section, layer)) = self.place(stream.mid(), stream.rid()) else { return };
-        if let Some(bytes) = written(packet) {
+        let found = direct.stream_rx(&packet.header.ssrc).map(|stream| (stream.mid(), stream.rid(), stream.rtx()));
+        if let Some((section, layer)) = found.and_then(|(mid, rid, _)| self.place(mid, rid))
+            && !(packet.payload.is_empty() && self.has_layers(section))
+            && let Some(bytes) = written(&packet.header, &packet.payload)
+        {
             self.downstream.packet(section, layer, &bytes);
         }
+        let again = found.and_then(|(_, _, rtx)| rtx);
+        [Some(packet.header.ssrc), again].into_iter().flatten().map(|ssrc| *ssrc)
+    }
+
+    /// Padding, sent to feel for a higher rate, has a number like what is lost, and goes on; of a layer it would be
+    /// taken for a picture.
+    fn has_layers(&self, section: usize) -> bool {
+        self.sections.get(section).is_some_and(|(_, rids)| !rids.is_empty())
     }
 
     /// Takes a report of his.
@@ -135,8 +162,7 @@ impl Publishing {
 }
 
 /// The packet as it would be on the wire without encryption and without what only the session needs.
-fn written(packet: &RtpPacket) -> Option<Vec<u8>> {
-    let header = &packet.header;
+fn written(header: &RtpHeader, payload: &[u8]) -> Option<Vec<u8>> {
     let extension = level(&header.ext_vals).map(rtp::level_extension);
     let mut builder = RtpPacketBuilder::new()
         .payload_type(*header.payload_type)
@@ -144,7 +170,7 @@ fn written(packet: &RtpPacket) -> Option<Vec<u8>> {
         .sequence_number(header.sequence_number)
         .timestamp(header.timestamp)
         .marker_bit(header.marker)
-        .payload(&packet.payload[..]);
+        .payload(payload);
     if let Some(extension) = &extension {
         builder = builder.extension(rtp::ONE_BYTE_PROFILE, extension.as_slice());
     }
@@ -154,4 +180,46 @@ fn written(packet: &RtpPacket) -> Option<Vec<u8>> {
 fn level(values: &ExtensionValues) -> Option<AudioLevel> {
     let peak_db = values.audio_level?;
     Some(AudioLevel { peak_db, voice: values.voice_activity.unwrap_or_default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::media::{CodecName, negotiation};
+
+    const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n\
+        m=video 9 UDP/TLS/RTP/SAVPF 96\r\nc=IN IP4 0.0.0.0\r\na=mid:0\r\na=sendonly\r\na=setup:actpass\r\n\
+        a=ice-ufrag:Gp9o\r\na=ice-pwd:VH1Zb3lTsrh9LT0KfDaDeX8u\r\na=rtcp-mux\r\na=rtpmap:96 VP8/90000\r\n\
+        a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\n\
+        a=extmap:5 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id\r\n\
+        a=rid:l send\r\na=rid:h send\r\na=simulcast:send l;h\r\n\
+        a=fingerprint:sha-256 5A:0F:10:6B:F4:55:0B:E5:38:C3:7E:5F:9A:E7:26:2B:27:5B:9E:8C:65:59:1F:9C:F7:E7:6A:2E:1B:6F:8B:51\r\n";
+
+    #[test]
+    fn it_is_known_beforehand_which_offers_are_answered() {
+        let identity = Identity::new(Vec::new(), Duration::from_secs(1)).unwrap();
+        let check = |offer: &str| {
+            let sections = negotiation::accept(offer, &CodecName::ALL).unwrap();
+            assert_eq!(sections[0].layers, ["l", "h"]);
+            check(offer, &sections, &identity)
+        };
+        assert_eq!(check(OFFER).map_err(|error| error.to_string()), Ok(()));
+        // That is `sendrecv` (RFC 8866 §6.7), which str0m wants to read.
+        let refused = check(&OFFER.replace("a=sendonly\r\n", ""));
+        assert!(matches!(refused, Err(MediaError::Description(_))), "{refused:?}");
+    }
+
+    #[test]
+    fn padding_alone_goes_on_under_its_number() {
+        let header = RtpHeader { sequence_number: 9, timestamp: 90, ssrc: 7.into(), ..Default::default() };
+        let header = RtpHeader { payload_type: 96.into(), has_padding: true, ..header };
+        let bytes = written(&header, &[]).unwrap();
+        for codec in [CodecName::Vp8, CodecName::H264] {
+            let normalised = rtp::Ingress::new(codec, 5, None).accept(&bytes, Duration::ZERO).unwrap();
+            assert_eq!((normalised.sequence, normalised.starts_keyframe), (9, false));
+            assert_eq!(normalised.bytes.len(), 12);
+        }
+    }
 }

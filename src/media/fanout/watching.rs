@@ -366,7 +366,11 @@ impl Sending {
             None => write,
         });
         if self.last.is_none_or(|last| last.number < sequence) {
-            let (picture, base) = self.picture(packet);
+            let (picture, base) = match (packet.picture, self.last) {
+                // Padding alone says nothing of pictures.
+                (None, Some(last)) => (last.picture, last.base),
+                _ => self.picture(packet),
+            };
             self.last = Some(Last { number: sequence, timestamp, captured: packet.captured, picture, base });
         }
         true

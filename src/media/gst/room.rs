@@ -173,13 +173,15 @@ impl GstRoom {
         self.subscribers.insert(connection, Connected { peer, tracks: ids, lane });
     }
 
-    /// The fan-out edge, if it is to receive this publication: webrtcbin knows no simulcast.
+    /// The fan-out edge, if it is to receive this publication and can: webrtcbin knows no simulcast, but takes offers
+    /// that the edge would refuse or not tell the packets of.
     fn fanout_receives(&self, connection: &ConnectionId, publication: &Publication) -> Option<Arc<fanout::Edge>> {
-        let sections = || publication.media.iter().map(|media| &media.section);
-        let has_layers = sections().any(|section| !section.layers.is_empty());
+        let Publication { sdp, media, .. } = publication;
+        let sections: Vec<_> = media.iter().map(|media| media.section.clone()).collect();
+        let has_layers = sections.iter().any(|section| !section.layers.is_empty());
         let wanted = has_layers || self.settings.edge.publishers_fan_out();
-        let wanted = wanted && !negotiation::is_of_gstreamer(sections());
-        self.fanout_for(connection).filter(|_| wanted).cloned()
+        let edge = self.fanout_for(connection).filter(|_| wanted && !negotiation::is_of_gstreamer(&sections))?;
+        (negotiation::suits_fanout(sdp, &sections) && edge.takes(sdp, &sections)).then(|| edge.clone())
     }
 
     fn fanout_for(&self, connection: &ConnectionId) -> Option<&Arc<fanout::Edge>> {
