@@ -3,7 +3,6 @@
 //! asks for.
 
 use std::{
-    collections::HashSet,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -15,8 +14,10 @@ const REPORTS_PER_SECOND: f64 = 6_000.0;
 /// Addresses that checks may come from; further ones one a second.
 const MOST_ADDRESSES: usize = 16;
 const FURTHER_ADDRESS: Duration = Duration::from_secs(1);
-/// Sources (SSRCs) of media: a browser has two for each section and layer, and new ones now and then.
+/// Sources (SSRCs) of media: a browser has two for each section and layer, and new ones now and then. Further ones,
+/// which anybody may invent, one a second.
 const MOST_SOURCES: usize = 96;
+const FURTHER_SOURCE: Duration = Duration::from_secs(1);
 
 /// One session's bounds.
 #[derive(Debug)]
@@ -27,13 +28,26 @@ pub(super) struct Admission {
     addresses: Vec<SocketAddr>,
     newest: Instant,
     /// Of media, if it sends some.
-    sources: Option<HashSet<u32>>,
+    sources: Option<Sources>,
+}
+
+#[derive(Debug)]
+struct Sources {
+    known: Vec<Source>,
+    newest: Instant,
+}
+
+#[derive(Debug)]
+struct Source {
+    ssrc: u32,
+    /// When a packet of it was found to be his last, if one was.
+    proven: Option<Instant>,
 }
 
 impl Admission {
     /// `publishes`: media may come.
     pub(super) fn new(now: Instant, publishes: bool) -> Self {
-        let sources = publishes.then(HashSet::new);
+        let sources = publishes.then(|| Sources { known: Vec::new(), newest: now });
         Self { reports: MOST_REPORTS, counted: now, addresses: Vec::new(), newest: now, sources }
     }
 
@@ -43,17 +57,39 @@ impl Admission {
             [0, 1, ..] => self.takes_check(source, now),
             [0..=3 | 20..=63, ..] => true,
             [128..=191, 192..=223, ..] => self.takes_report(datagram.len(), now),
-            [128..=191, ..] => self.takes_media(datagram),
+            [128..=191, ..] => self.takes_media(datagram, now),
             _ => false,
         }
     }
 
-    fn takes_media(&mut self, datagram: &[u8]) -> bool {
+    /// A packet of that source was decrypted: it is his, and goes last when others come.
+    pub(super) fn prove(&mut self, ssrc: u32, now: Instant) {
+        let sources = self.sources.iter_mut().flat_map(|sources| &mut sources.known);
+        if let Some(source) = sources.into_iter().find(|source| source.ssrc == ssrc) {
+            source.proven = Some(now);
+        }
+    }
+
+    fn takes_media(&mut self, datagram: &[u8], now: Instant) -> bool {
         // A viewer has none to send.
-        let Some(sources) = &mut self.sources else { return false };
-        let Some(source) = datagram.get(8..).and_then(|rest| rest.first_chunk()) else { return false };
-        let source = u32::from_be_bytes(*source);
-        sources.contains(&source) || (sources.len() < MOST_SOURCES && sources.insert(source))
+        let Some(Sources { known, newest }) = &mut self.sources else { return false };
+        let Some(ssrc) = datagram.get(8..).and_then(|rest| rest.first_chunk()) else { return false };
+        let ssrc = u32::from_be_bytes(*ssrc);
+        if known.iter().any(|source| source.ssrc == ssrc) {
+            return true;
+        }
+        if known.len() >= MOST_SOURCES {
+            if now.saturating_duration_since(*newest) < FURTHER_SOURCE {
+                return false;
+            }
+            // The oldest that was never proven, or else the one that was not for the longest time.
+            if let Some((oldest, _)) = known.iter().enumerate().min_by_key(|(_, source)| source.proven) {
+                known.remove(oldest);
+            }
+        }
+        *newest = now;
+        known.push(Source { ssrc, proven: None });
+        true
     }
 
     fn takes_check(&mut self, source: SocketAddr, now: Instant) -> bool {
@@ -116,6 +152,31 @@ mod tests {
         assert_eq!(taken, MOST_SOURCES);
         assert!(admission.takes(address(1), &media(0), start), "one that is known");
         assert!(!admission.takes(address(1), &[0x80, 96, 0, 1], start), "cut off");
+    }
+
+    #[test]
+    fn invented_sources_do_not_keep_his_out() {
+        let start = Instant::now();
+        let mut admission = Admission::new(start, true);
+        let mut takes = |source: u32, now: Instant, is_his: bool| {
+            let media = [&[0x80, 96, 0, 1, 0, 0, 0, 0][..], &source.to_be_bytes(), &[7]].concat();
+            let taken = admission.takes(address(1), &media, now);
+            if taken && is_his {
+                admission.prove(source, now);
+            }
+            taken
+        };
+        assert!(takes(7, start, true));
+        assert!((1_000..1_200).filter(|source| takes(*source, start, false)).count() < 100);
+        assert!(!takes(8, start, true), "there are too many at the moment");
+        let mut now = start;
+        for invented in 2_000..2_200 {
+            now += FURTHER_SOURCE;
+            assert!(takes(invented, now, false));
+        }
+        assert!(takes(8, now + FURTHER_SOURCE, true), "a new one of his");
+        assert!(takes(7, now + FURTHER_SOURCE, true), "he never left");
+        assert_eq!(admission.sources.unwrap().known.len(), MOST_SOURCES);
     }
 
     #[test]

@@ -484,7 +484,9 @@ impl Peer {
             }
             Event::RtpPacket(packet) => {
                 if let Role::Publishes(publishing) = &mut self.role {
-                    publishing.take(&mut self.rtc, &packet);
+                    for ssrc in publishing.take(&mut self.rtc, &packet) {
+                        self.admission.prove(ssrc, self.newest);
+                    }
                 }
             }
             Event::SenderFeedback(report) => {
