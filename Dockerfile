@@ -35,7 +35,9 @@ USER salon
 WORKDIR /var/lib/salon
 # Recordings, the catalogue beside them, and the self-signed certificate if no other is given.
 VOLUME /var/lib/salon
-ENV SALON_DATA_DIR=/var/lib/salon \
+# Threads come and go all the time: the C library is not to keep freed memory for each of them apart.
+ENV MALLOC_ARENA_MAX=2 \
+    SALON_DATA_DIR=/var/lib/salon \
     SALON_RECORDINGS_DIR=/var/lib/salon/recordings \
     SALON_HTTPS_LISTEN=0.0.0.0:4443 \
     SALON_RTSP_LISTEN=0.0.0.0:8554 \
