@@ -290,6 +290,9 @@ impl Mixer {
     /// # Errors
     /// As [`MixEffects::set`], of the scene's effects: all else is as the scene says, and the effects are as before.
     pub fn set_scene(&mut self, scene: &Scene, tracks: &TrackTable, from: gst::ClockTime) -> Result<(), MediaError> {
+        let chain: &[Applied] = if self.with_effects { &scene.effects } else { &[] };
+        // Nobody is seen or heard without the effects that come with him, nor when those go that go with him.
+        let put_on = if chain.is_empty() { Ok(()) } else { self.effects.set(chain) };
         let mut has_clock = false;
         if let Some(video) = &mut self.video {
             match self.presets.resolve(self.layout.as_ref(), &scene.layout) {
@@ -305,7 +308,7 @@ impl Mixer {
             audio.set_tracks(&audible, tracks);
         }
         self.effects.show_clock(has_clock);
-        self.effects.set(if self.with_effects { &scene.effects } else { &[] })
+        if chain.is_empty() { self.effects.set(chain) } else { put_on }
     }
 
     /// As [`MixEffects::mend`]: after the alarm of its [`EffectLines`].
