@@ -313,8 +313,9 @@ mod tests {
     #[test]
     fn layers_are_accepted_where_packets_say_of_which_they_are() {
         let rid = format!("a=extmap:10 {}\r\na=extmap:11 {}\r\n", negotiation::RID, negotiation::REPAIRED_RID);
+        let mid = format!("a=extmap:12 {}\r\n", negotiation::MID);
         let layers = format!(
-            "{rid}a=rid:q send max-width=9\r\na=rid:f send\r\na=rid:x recv\r\na=simulcast:send ~q;h;x;q,f;f\r\n"
+            "{mid}{rid}a=rid:q send max-width=9\r\na=rid:f send\r\na=rid:x recv\r\na=simulcast:send ~q;h;x;q,f;f\r\n"
         );
         let offer = OFFER.replace("a=rid:h send\r\na=simulcast:send h\r\n", &layers);
         let offer = offer.replace("a=rid:q", "a=rid:h send\r\na=rid:q");

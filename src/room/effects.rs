@@ -63,22 +63,26 @@ impl Room {
 
     /// What was over the budget before is let be: taking effects off always goes.
     fn check_effects_budget(&self, of: &EffectsOf, chain: &[Applied]) -> Result<(), EffectError> {
-        let stays = |participant: &Participant, track: Option<&TrackView>| match (of, track) {
-            (EffectsOf::Participant(id), Some(track)) => *id != participant.id || track.source == Source::Screen,
-            (EffectsOf::Participant(id), None) => *id != participant.id,
-            (EffectsOf::Track(id), Some(track)) => *id != track.id,
-            (EffectsOf::Track(_), None) | (EffectsOf::Mix, _) => true,
-        };
+        let catalogue = &self.capabilities.effects;
         let of_participant = |participant: &Participant| {
-            let own = if stays(participant, None) { self.points(&participant.effects) } else { 0 };
-            let tracks = participant.tracks().filter(|track| stays(participant, Some(track)));
-            own + tracks.map(|track| self.points(&track.effects)).sum::<u32>()
+            let is_his = matches!(of, EffectsOf::Participant(id) if *id == participant.id);
+            let effects = if is_his { chain } else { &participant.effects };
+            let of_track = |track: &TrackView| match of {
+                EffectsOf::Track(id) if *id == track.id => self.points(chain),
+                // His chain takes the place of what his tracks had, but for screens.
+                _ if is_his && track.source != Source::Screen => self.points(&of_kind(chain, track.kind, catalogue)),
+                _ => self.points(&chain_of(track, effects, catalogue)),
+            };
+            let (screens, others): (Vec<_>, Vec<_>) =
+                participant.tracks().partition(|track| track.source == Source::Screen);
+            let sum = |tracks: Vec<&TrackView>| tracks.into_iter().map(of_track).sum::<u32>();
+            // A chain runs once for each track. Who publishes nothing yet is going to.
+            sum(screens) + sum(others).max(self.points(effects))
         };
-        let others: u32 = self.participants.iter().map(of_participant).sum();
-        let mix = if *of == EffectsOf::Mix { 0 } else { self.points(&self.effects) };
-        let own = self.points(chain);
-        let (would, most) = (own + others + mix, self.policy.max_effect_points);
-        if own > 0 && would > most {
+        let people: u32 = self.participants.iter().map(of_participant).sum();
+        let mix = self.points(if *of == EffectsOf::Mix { chain } else { &self.effects });
+        let (would, most) = (people + mix, self.policy.max_effect_points);
+        if self.points(chain) > 0 && would > most {
             return Err(EffectError::OverBudget { would, most });
         }
         Ok(())

@@ -284,6 +284,18 @@ async fn a_tracks_own_effects_count_and_are_taken_off_alone_when_they_fail() {
     assert_eq!((me.effects, &me.tracks[0].effects), (vec![applied("blur")], &vec![]));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_chain_counts_for_each_track_that_it_runs_on() {
+    let house = house_with(RoomPolicy { max_effect_points: 20, ..RoomPolicy::default() });
+    let a = house.guest("r", "a").await;
+    a.publish("cam").await;
+    a.publish("other").await;
+    put(&a, &a, &["blur"]).await.expect("two cameras");
+    let over = |would| Err(EffectError::OverBudget { would, most: 20 }.into());
+    assert_eq!(put(&a, &a, &["blur", "echo"]).await, over(40), "two microphones more");
+    assert_eq!(put_on_mix(&a, &["blur"]).await, over(30));
+}
+
 fn see(
     viewer: &Guest,
     whom: &Guest,

@@ -614,7 +614,8 @@ async fn a_subscription_that_looks_for_other_paths_is_offered_again() {
 async fn who_watches_a_track_in_layers_may_have_another_one() {
     let mut house = house();
     let (a, mut b, c) = (house.guest("r", "a").await, house.guest("r", "b").await, house.guest("r", "c").await);
-    let layers = "a=extmap:9 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id\r\na=rid:h send\r\na=rid:f send\r\n\
+    let layers = "a=extmap:8 urn:ietf:params:rtp-hdrext:sdes:mid\r\n\
+                  a=extmap:9 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id\r\na=rid:h send\r\na=rid:f send\r\n\
                   a=simulcast:send h;f\r\n";
     let published = a.try_publish("cam", &(offer() + layers)).await.unwrap();
     let [audio, video] = [&published.tracks[0].track, &published.tracks[1].track];
