@@ -9,7 +9,7 @@ use std::{
     net::{SocketAddr, UdpSocket},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -18,7 +18,7 @@ use rand::{RngCore, SeedableRng, rngs::StdRng};
 use rtp_types::RtpPacketBuilder;
 use salon::{
     media::{
-        CodecName, IceCredentials, MediaError, MediaEvent,
+        CodecName, IceCredentials, LayerChoice, MediaError, MediaEvent,
         fanout::{Earlier, Edge, EdgeSettings, Source, Upstream, Viewer as Watching},
         negotiation,
     },
@@ -192,7 +192,9 @@ async fn who_is_given_another_source_has_it_from_its_keyframe_on_in_one_numberin
     let (sender, mut events) = mpsc::channel(16);
     let track = TrackId::random();
     let other = Source::new(CodecName::Vp8, None, Box::new(Asked(stage.asked.clone())));
-    let watching = stage.edge.subscribe(connection(), vec![(track.clone(), stage.video.clone())], sender);
+    let layers = vec![("l".to_owned(), other.clone())];
+    let video = Source::layered(CodecName::Vp8, None, Box::new(Asked(stage.asked.clone())), layers);
+    let watching = stage.edge.subscribe(connection(), vec![(track.clone(), video.clone())], sender);
     let Some(MediaEvent::Offered { sdp, .. }) = soon(events.recv()).await else { panic!("no offer") };
     let (viewer, answer) = Viewer::answer(&sdp);
     watching.answer(answer);
@@ -206,23 +208,23 @@ async fn who_is_given_another_source_has_it_from_its_keyframe_on_in_one_numberin
         source.forward(&packet, Instant::now(), is_keyframe);
     };
     for number in 100..110 {
-        picture(&stage.video, number, number == 100, 1);
+        picture(&video, number, number == 100, 1);
     }
     viewer.until("the first source", |seen| seen.packets.len() == 10);
-    watching.switch(track.clone(), other.clone());
+    watching.set_layer(track.clone(), LayerChoice::Named("l".into()));
     let deadline = Instant::now() + Duration::from_secs(40);
     while other.viewers() == 0 {
         assert!(Instant::now() < deadline, "nobody reads the other source");
         tokio::task::yield_now().await;
     }
     picture(&other, 20_000, false, 2);
-    picture(&stage.video, 110, false, 1);
+    picture(&video, 110, false, 1);
     for number in 20_001..20_011 {
         picture(&other, number, number == 20_001, 2);
     }
     viewer.until("the other source", |seen| seen.packets.len() == 21);
     goes_on_in_one_numbering(&viewer.seen());
-    assert_eq!((stage.video.viewers(), other.viewers()), (0, 1));
+    assert_eq!((video.viewers(), other.viewers()), (0, 1));
     soon(watching.close()).await.unwrap();
     assert_eq!(other.viewers(), 0);
 }
@@ -237,6 +239,94 @@ fn goes_on_in_one_numbering(seen: &viewer::Seen) {
         let number = |index: usize| u16::from_be_bytes([pair[index].payload[2], pair[index].payload[3]]);
         assert_eq!(number(1), number(0) + 1);
     }
+}
+
+/// Two layers of a picture, of 100 and 800 kbit/s, and a sound, on a thread of its own.
+struct Layered {
+    track: Arc<Source>,
+    audio: Arc<Source>,
+    stop: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+/// Bytes of the payloads of the small layer, and of the large one.
+const SIZES: [usize; 2] = [125, 1_000];
+
+impl Layered {
+    fn play(audio: &Arc<Source>) -> Self {
+        let asked = Arc::<AtomicUsize>::default();
+        let new = |layers| Source::layered(CodecName::Vp8, None, Box::new(Asked(asked.clone())), layers);
+        let (small, large) = (new(Vec::new()), new(Vec::new()));
+        let track = new(vec![("l".to_owned(), small.clone()), ("h".to_owned(), large.clone())]);
+        let stop = Arc::<AtomicBool>::default();
+        let (sources, stopped) = ((track.clone(), [small, large], audio.clone()), stop.clone());
+        let thread = std::thread::spawn(move || {
+            let (track, layers, audio) = sources;
+            let begun = Instant::now();
+            for number in 0u16.. {
+                if stopped.load(Relaxed) {
+                    return;
+                }
+                let is_keyframe = asked.swap(0, Relaxed) > 0;
+                for (layer, size) in SIZES.into_iter().enumerate() {
+                    track.heard(layer, size, Some([180, 360][layer]), Instant::now());
+                    let mut payload = vec![0; size];
+                    payload[..2].copy_from_slice(&[0x10, u8::from(!is_keyframe)]);
+                    forward(&layers[layer], VIDEO, number, &payload, is_keyframe);
+                    if layer == 1 {
+                        forward(&track, VIDEO, number, &payload, is_keyframe);
+                    }
+                }
+                forward(&audio, 111, number, &[7; 40], true);
+                let next = begun + Duration::from_millis(10) * (u32::from(number) + 1);
+                std::thread::park_timeout(next.saturating_duration_since(Instant::now()));
+            }
+        });
+        Self { track, audio: audio.clone(), stop, thread }
+    }
+
+    fn stop(self) {
+        self.stop.store(true, Relaxed);
+        self.thread.join().unwrap();
+    }
+}
+
+fn forward(source: &Source, payload_type: u8, number: u16, payload: &[u8], starts_keyframe: bool) {
+    let builder = RtpPacketBuilder::new().payload_type(payload_type).sequence_number(number).marker_bit(true);
+    let packet = builder.timestamp(u32::from(number) * 900).payload(payload).write_vec().unwrap();
+    source.forward(&packet, Instant::now(), starts_keyframe);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_less_bandwidth_has_a_smaller_layer_and_the_larger_one_again_with_more() {
+    let stage = Stage::new();
+    let playing = Layered::play(&stage.audio);
+    let tracks = [&playing.track, &playing.audio].map(|source| (TrackId::random(), source.clone()));
+    let (sender, mut events) = mpsc::channel(16);
+    let watching = stage.edge.subscribe(connection(), tracks.into(), sender);
+    let Some(MediaEvent::Offered { sdp, .. }) = soon(events.recv()).await else { panic!("no offer") };
+    let (viewer, answer) = Viewer::answer(&sdp);
+    watching.answer(answer);
+    assert!(matches!(soon(events.recv()).await, Some(MediaEvent::Connected { .. })));
+    let has = |what: &str, size: usize| {
+        viewer.seen().packets.clear();
+        viewer.until(what, |seen| {
+            let pictures = seen.packets.iter().rev().filter(|packet| *packet.header.payload_type == VIDEO);
+            let last: Vec<usize> = pictures.take(100).map(|packet| packet.payload.len()).collect();
+            last.len() == 100 && last.iter().all(|length| *length == size)
+        });
+        let seen = viewer.seen();
+        let sounds = seen.packets.iter().filter(|packet| *packet.header.payload_type != VIDEO);
+        (sounds.count(), seen.packets.len())
+    };
+    has("the large layer", SIZES[1]);
+    viewer.limit(400);
+    let (sounds, all) = has("the small layer", SIZES[0]);
+    assert!(sounds > 90, "sound went on: {sounds} of {all}");
+    viewer.limit(0);
+    let (sounds, all) = has("the large layer again", SIZES[1]);
+    assert!(sounds * 5 > all * 2, "sound went on: {sounds} of {all}");
+    playing.stop();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

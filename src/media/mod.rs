@@ -344,6 +344,15 @@ pub enum MediaEvent {
         /// How it stands now.
         status: push::PushStatus,
     },
+    /// A subscriber's network does not bear a picture, which rests meanwhile, or bears it again.
+    TrackPaused {
+        /// On which connection.
+        connection: ConnectionId,
+        /// Which.
+        track: TrackId,
+        /// It rests.
+        paused: bool,
+    },
     /// A player outside the page is gone, or what he was shown.
     OutputEnded {
         /// Which.

@@ -11,13 +11,17 @@ use rtp_types::{RtpPacket, RtpPacketBuilder};
 
 use super::{AudioLevel, CodecName};
 
+mod disposable;
 mod floor;
+mod gaps;
 mod keyframe;
 mod layers;
 mod resequencer;
 mod splice;
 mod vp8;
 
+pub use disposable::is_disposable;
+pub use gaps::Gaps;
 pub use keyframe::starts_keyframe;
 pub use layers::{Choice, Chosen, LayerPacket, Layers, size};
 pub use resequencer::{Released, Resequencer};

@@ -322,6 +322,7 @@ impl Room {
             MediaEvent::IngestOpened { connection, tracks } => self.on_ingest_opened(&connection, &tracks),
             MediaEvent::IngestChanged { connection, status } => self.on_ingest_changed(&connection, status),
             MediaEvent::PushChanged { connection, status } => self.on_push_changed(&connection, status),
+            MediaEvent::TrackPaused { connection, track, paused } => self.on_track_paused(&connection, track, paused),
             MediaEvent::OutputEnded { connection } => self.on_output_ended(&connection),
             MediaEvent::AudioLevels(levels) => self.on_audio_levels(&levels),
             MediaEvent::EffectsFailed { track, chain, error } => self.on_effects_failed(&track, &chain, &error),

@@ -97,6 +97,15 @@ pub enum RoomEvent {
         /// Why, in a sentence.
         reason: String,
     },
+    /// Your network does not bear a picture that you watch, which rests meanwhile, or bears it again.
+    TrackPaused {
+        /// Whose.
+        participant: ParticipantId,
+        /// Which.
+        track: TrackId,
+        /// It rests.
+        paused: bool,
+    },
     /// An effect read a barcode or QR code.
     Barcode {
         /// On whose picture; `None`: the mix's.

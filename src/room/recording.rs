@@ -251,6 +251,7 @@ impl Recordings {
             | MediaEvent::IngestChanged { .. }
             | MediaEvent::OutputEnded { .. }
             | MediaEvent::PushChanged { .. }
+            | MediaEvent::TrackPaused { .. }
             | MediaEvent::EffectsFailed { .. }
             | MediaEvent::MixEffectsFailed { .. }
             | MediaEvent::EffectReported { .. }

@@ -64,6 +64,14 @@ impl Room {
         Ok(())
     }
 
+    pub(super) fn on_track_paused(&mut self, media: &ConnectionId, track: TrackId, paused: bool) {
+        let owner = self.participants.iter().find(|participant| participant.owns_track(&track));
+        let Some(owner) = owner.map(|owner| owner.id.clone()) else { return };
+        if let Some(subscriber) = self.participant(&media.participant) {
+            subscriber.tell(RoomEvent::TrackPaused { participant: owner, track, paused });
+        }
+    }
+
     pub(super) fn subscribe(
         &mut self,
         id: &ParticipantId,

@@ -4,7 +4,7 @@ use std::{
     net::{SocketAddr, UdpSocket},
     sync::{
         Arc, Condvar, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -37,6 +37,10 @@ struct Shared {
     /// The network is down.
     deaf: AtomicBool,
     keyframe: AtomicBool,
+    /// What its network bears, kbit/s; 0: all.
+    bears: AtomicU32,
+    /// Bytes that may still come, and as of when.
+    bucket: Mutex<(f64, Instant)>,
     socket: Mutex<UdpSocket>,
     /// To be done with the session by its thread.
     deed: Mutex<Option<Deed>>,
@@ -107,6 +111,8 @@ impl Viewer {
             stop: AtomicBool::new(false),
             deaf: AtomicBool::new(false),
             keyframe: AtomicBool::new(false),
+            bears: AtomicU32::new(0),
+            bucket: Mutex::new((0.0, Instant::now())),
             socket: Mutex::new(socket),
             deed: Mutex::default(),
         });
@@ -127,6 +133,11 @@ impl Viewer {
     /// From now on nothing comes from it, and nothing gets there.
     pub fn lose_network(&self) {
         self.shared.deaf.store(true, Relaxed);
+    }
+
+    /// From now on its network loses what is more than that, in kbit/s; 0: nothing.
+    pub fn limit(&self, kbps: u32) {
+        self.shared.bears.store(kbps, Relaxed);
     }
 
     /// The network is back, somewhere else: a phone that found another one.
@@ -202,6 +213,17 @@ impl Shared {
         self.saw.notify_all();
     }
 
+    /// A fifth of a second may come at once.
+    fn bears(&self, bytes: usize) -> bool {
+        let rate = f64::from(self.bears.load(Relaxed)) * 125.0;
+        let (left, at) = &mut *self.bucket.lock().unwrap();
+        *left = (*left + at.elapsed().as_secs_f64() * rate).min(rate / 5.0);
+        *at = Instant::now();
+        let bears = rate == 0.0 || *left >= bytes as f64;
+        *left -= if bears { bytes as f64 } else { 0.0 };
+        bears
+    }
+
     fn step(&self, rtc: &mut Rtc, address: SocketAddr) {
         let deaf = self.deaf.load(Relaxed);
         if let Some(deed) = self.deed.lock().unwrap().take() {
@@ -232,6 +254,7 @@ impl Shared {
         let mut buffer = [0; 2000];
         let received = self.socket.lock().unwrap().recv_from(&mut buffer);
         match received {
+            Ok((length, _)) if !self.bears(length) => {}
             Ok((length, source)) if !deaf => {
                 let Ok(receive) = Receive::new(Protocol::Udp, source, address, &buffer[..length]) else { return };
                 // What is not for it is passed over.

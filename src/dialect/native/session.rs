@@ -179,6 +179,7 @@ impl Session {
             | RoomEvent::Layout { .. }
             | RoomEvent::Effects { .. }
             | RoomEvent::EffectsFailed { .. }
+            | RoomEvent::TrackPaused { .. }
             | RoomEvent::Barcode { .. }
             | RoomEvent::Motion { .. }
             | RoomEvent::Face { .. }

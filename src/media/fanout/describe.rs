@@ -25,15 +25,22 @@ use crate::{
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// As in the track's own packets.
 const MID_ID: u8 = 4;
+const TRANSPORT_CC_ID: u8 = 3;
+/// A viewer's network is looked at so often.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// A check that is not answered is repeated so often; with its pauses, up to 3 s, that is 10 s.
 const CHECK_RETRIES: usize = 5;
 
-/// What all viewers' sessions have in common, without codecs.
-pub(super) fn configuration(crypto: Arc<CryptoProvider>, certificate: DtlsCert) -> RtcConfig {
+/// What all viewers' sessions have in common, without codecs. `feels`: what his network bears is to be found out,
+/// from what he tells of each packet (transport-wide congestion control), as [`Event::PeerStats`](str0m::Event).
+pub(super) fn configuration(crypto: Arc<CryptoProvider>, certificate: DtlsCert, feels: bool) -> RtcConfig {
     let mut extensions = ExtensionMap::empty();
     extensions.set(rtp::AUDIO_LEVEL_ID, Extension::AudioLevel);
     extensions.set(MID_ID, Extension::RtpMid);
-    session(crypto, certificate, extensions)
+    if feels {
+        extensions.set(TRANSPORT_CC_ID, Extension::TransportSequenceNumber);
+    }
+    session(crypto, certificate, extensions).set_stats_interval(feels.then_some(LOOK_INTERVAL))
 }
 
 /// For a publisher, with the header extensions that were accepted of his, under his numbers.
@@ -66,7 +73,7 @@ fn session(crypto: Arc<CryptoProvider>, certificate: DtlsCert, extensions: Exten
 }
 
 /// Offers each track's codec with its own parameters; gives the number of each.
-pub(super) fn offer_codecs(config: &mut CodecConfig, tracks: &[(TrackId, Arc<Source>)]) -> Vec<Pt> {
+pub(super) fn offer_codecs(config: &mut CodecConfig, tracks: &[(TrackId, Arc<Source>)], feels: bool) -> Vec<Pt> {
     let mut known: Vec<(&Source, Pt)> = Vec::new();
     // Other parameters of a codec that was there before; the numbers are free in `payload_number`.
     let mut further = (112..127u8).step_by(2);
@@ -82,7 +89,7 @@ pub(super) fn offer_codecs(config: &mut CodecConfig, tracks: &[(TrackId, Arc<Sou
         add_codec(config, number, resend, source.codec, source.fmtp.as_deref());
         known.push((source, Pt::from(number)));
     }
-    take_no_estimates(config);
+    take_feedback(config, feels);
     let number_of = |source: &Source| {
         let same = known.iter().find(|(other, _)| other.codec == source.codec && other.fmtp == source.fmtp);
         same.map_or(Pt::from(rtp::payload_number(source.codec)), |(_, number)| *number)
@@ -91,13 +98,17 @@ pub(super) fn offer_codecs(config: &mut CodecConfig, tracks: &[(TrackId, Arc<Sou
 }
 
 /// Answers with each track's codec, under the client's numbers; gives the number of each.
-pub(super) fn answer_codecs(config: &mut CodecConfig, media: &[(AcceptedSection, Arc<Source>)]) -> Vec<Pt> {
+pub(super) fn answer_codecs(
+    config: &mut CodecConfig,
+    media: &[(AcceptedSection, Arc<Source>)],
+    feels: bool,
+) -> Vec<Pt> {
     for (index, (section, source)) in media.iter().enumerate() {
         if media[..index].iter().all(|(other, _)| other.payload != section.payload) {
             add_codec(config, section.payload, section.rtx, source.codec, source.fmtp.as_deref());
         }
     }
-    take_no_estimates(config);
+    take_feedback(config, feels);
     media.iter().map(|(section, _)| Pt::from(section.payload)).collect()
 }
 
@@ -131,10 +142,10 @@ fn add_codec(config: &mut CodecConfig, number: u8, resend: Option<u8>, codec: Co
     config.add_config(Pt::from(number), resend.map(Pt::from), codec, rate, channels, format);
 }
 
-/// There is nothing to choose by an estimate: a track has one quality.
-fn take_no_estimates(config: &mut CodecConfig) {
+/// Where there is nothing to choose, what a network bears is of no use.
+fn take_feedback(config: &mut CodecConfig, feels: bool) {
     for params in config.iter_mut() {
-        params.set_fb_transport_cc(false);
+        params.set_fb_transport_cc(feels);
         params.set_fb_remb(false);
     }
 }

@@ -16,6 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     demux::{Demux, PeerKey},
+    downlink::Downlinks,
     inbox::{Datagram, Inbox, Item},
     peer::{Identity, Opening, Wants},
     publishing::{self, Publication},
@@ -24,7 +25,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    media::{IceCredentials, MediaError, MediaEvent, graph::Stage, negotiation::AcceptedSection},
+    media::{IceCredentials, LayerChoice, MediaError, MediaEvent, graph::Stage, negotiation::AcceptedSection},
     room::id::{ConnectionId, TrackId},
 };
 
@@ -51,6 +52,7 @@ pub struct Edge {
     sockets: Arc<Sockets>,
     demux: Arc<Demux>,
     identity: Identity,
+    downlinks: Downlinks,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -79,6 +81,7 @@ impl Edge {
             sockets: sockets.clone(),
             demux: demux.clone(),
             identity: identity.clone(),
+            downlinks: Downlinks::default(),
             stop: stop.clone(),
             threads: Vec::new(),
         };
@@ -157,16 +160,18 @@ impl Edge {
         let (index, worker) = fewest.expect("an edge has a thread at least");
         worker.viewers.fetch_add(1, Relaxed);
         let key = PeerKey { worker: index, id: NEXT.fetch_add(1, Relaxed) };
-        let (stage_sender, stage) = watch::channel(Stage::Negotiating);
+        let (stage_sender, stage_told) = watch::channel(Stage::Negotiating);
         let (sender, told) = mpsc::unbounded_channel();
-        let opening = Opening { key, connection, wants, events: sender, stage: stage_sender, opened: Instant::now() };
+        let downlink = self.downlinks.of(&connection.participant);
+        let (stage, opened) = (stage_sender, Instant::now());
+        let opening = Opening { key, connection, wants, downlink, events: sender, stage, opened };
         worker.inbox.push(Item::Open(Box::new(opening)));
         let closed = CancellationToken::new();
         let failed_handshake = Arc::<AtomicBool>::default();
         let task = tokio::spawn(pass_on(told, events, closed.clone(), failed_handshake.clone()));
         let (inbox, viewers) = (worker.inbox.clone(), worker.viewers.clone());
         let closing = Closing { key, inbox, viewers, _closed: closed.drop_guard() };
-        Viewer { closing, stage, failed_handshake, task }
+        Viewer { closing, stage: stage_told, failed_handshake, task }
     }
 }
 
@@ -239,10 +244,10 @@ impl Viewer {
         self.closing.inbox.push(Item::Answer(self.closing.key, sdp));
     }
 
-    /// Of a track that he was offered he is to have what comes from another source: one of the same codec, with other
-    /// numbers. He has it from its next keyframe on, under the numbers he knows.
-    pub fn switch(&self, track: TrackId, source: Arc<Source>) {
-        self.closing.inbox.push(Item::Switch(self.closing.key, track, source));
+    /// Of a track that he was offered he wants that layer. He has it, or what his network bears of it, from its next
+    /// keyframe on, under the numbers he knows.
+    pub fn set_layer(&self, track: TrackId, layer: LayerChoice) {
+        self.closing.inbox.push(Item::Layer(self.closing.key, track, layer));
     }
 
     /// Other paths are to be found, on the same session. → [`MediaEvent::Offered`] if we offered it; if he did,

@@ -10,9 +10,12 @@ use std::{
 use super::{
     demux::PeerKey,
     peer::Opening,
-    source::{Packet, Source, SourceKey},
+    source::{Packet, SourceKey},
 };
-use crate::{media::IceCredentials, room::id::TrackId};
+use crate::{
+    media::{IceCredentials, LayerChoice},
+    room::id::TrackId,
+};
 
 /// Packets of tracks that may wait: of some hundred tracks, for a tenth of a second.
 const MAX_PACKETS: usize = 4_096;
@@ -30,8 +33,8 @@ pub(super) enum Item {
     Answer(PeerKey, String),
     /// He is to find other paths; if he offered the connection, with his new credentials.
     Restart(PeerKey, Option<IceCredentials>),
-    /// Of that track he is to have what comes from that source.
-    Switch(PeerKey, TrackId, Arc<Source>),
+    /// Of that track he wants that layer.
+    Layer(PeerKey, TrackId, LayerChoice),
     /// A publisher is to send a keyframe in the section of that index.
     Keyframe(PeerKey, usize),
     /// The room lets him go.

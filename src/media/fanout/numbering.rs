@@ -2,6 +2,8 @@
 
 use rand::Rng;
 
+use crate::media::rtp::Gaps;
+
 /// Of the first packet: below 65,536, as a receiver takes the rollover counter of SRTP for 0 at first
 /// (RFC 3711 §3.3.1), and far enough below it that the first packets do not wrap around.
 const FIRST: std::ops::Range<u64> = 1_000..32_000;
@@ -20,12 +22,14 @@ pub(super) struct Numbering {
     first: u64,
     /// The highest that left.
     last: u64,
+    /// The track's packets after `base` that he does not get.
+    gaps: Gaps,
 }
 
 impl Numbering {
     pub(super) fn new() -> Self {
         let first = rand::rng().random_range(FIRST);
-        Self { base: None, first, last: first }
+        Self { base: None, first, last: first, gaps: Gaps::default() }
     }
 
     /// The viewer's number of the track's packet `sequence`; `None` if it is from before what the viewer
@@ -36,12 +40,20 @@ impl Numbering {
             before => {
                 self.first = if before.is_some() { self.last + 1 } else { self.first };
                 self.base = Some(sequence);
+                self.gaps = Gaps::default();
                 sequence
             }
         };
-        let number = self.first + sequence.checked_sub(base)?;
+        let number = self.first + sequence.checked_sub(base)? - self.gaps.before(sequence)?;
         self.last = self.last.max(number);
         Some(number)
+    }
+
+    /// He does not get that packet, and is to see no gap.
+    pub(super) fn leave_out(&mut self, sequence: u64) {
+        if self.base.is_some_and(|base| sequence > base) {
+            self.gaps.leave_out(sequence);
+        }
     }
 }
 
@@ -68,5 +80,11 @@ mod tests {
         assert_eq!(numbering.number(1_000_500, true), Some(first + 3), "it rejoins");
         assert_eq!(numbering.number(1_000_003, false), None, "from before it rejoined");
         assert_eq!(numbering.number(1_000_501, false), Some(first + 4));
+        numbering.leave_out(1_000_503);
+        numbering.leave_out(1_000_504);
+        assert_eq!(numbering.number(1_000_505, false), Some(first + 6));
+        assert_eq!(numbering.number(1_000_502, false), Some(first + 5), "late");
+        assert_eq!(numbering.number(1_000_503, false), None, "left out");
+        assert_eq!(numbering.number(1_000_900, true), Some(first + 7));
     }
 }

@@ -22,13 +22,15 @@ use super::{
     admission::Admission,
     demux::PeerKey,
     describe::{with_credentials, with_parameters, without_candidates},
+    downlink::SharedDownlink,
     inbox::{Datagram, Inbox},
+    network::Network,
     publishing::{self, Publication, Publishing},
     source::{Packet, Source},
     watching::{self, Watching},
 };
 use crate::{
-    media::{IceCredentials, MediaError, MediaEvent, graph::Stage, negotiation::AcceptedSection},
+    media::{IceCredentials, LayerChoice, MediaError, MediaEvent, graph::Stage, negotiation::AcceptedSection},
     room::id::{ConnectionId, TrackId},
 };
 
@@ -83,6 +85,7 @@ pub(super) struct Opening {
     pub(super) key: PeerKey,
     pub(super) connection: ConnectionId,
     pub(super) wants: Wants,
+    pub(super) downlink: SharedDownlink,
     pub(super) events: mpsc::UnboundedSender<MediaEvent>,
     pub(super) stage: watch::Sender<Stage>,
     pub(super) opened: Instant,
@@ -188,13 +191,15 @@ impl Peer {
     /// # Errors
     /// With the room's ear, to say so.
     pub(super) fn open(opening: Opening, identity: &Identity) -> Result<Self, (Told, MediaError)> {
-        let Opening { key, connection, wants, events, stage, opened } = opening;
+        let Opening { key, connection, wants, downlink, events, stage, opened } = opening;
         let told = Told { connection, events, stage };
         let publishes = matches!(wants, Wants::Publish(_));
         let alone = matches!(&wants, Wants::Publish(publication) if publication.alone).then_some(opened);
         let described = match wants {
-            Wants::Offer(tracks) => watching::offer(&told, tracks, identity, opened),
-            Wants::Answer { offer, media } => watching::answer(&told, &offer, media, identity, opened),
+            Wants::Offer(tracks) => watching::offer(&told, tracks, identity, Network::new(key.id, downlink), opened),
+            Wants::Answer { offer, media } => {
+                watching::answer(&told, &offer, media, identity, Network::new(key.id, downlink), opened)
+            }
             Wants::Publish(publication) => publishing::answer(&told, publication, identity, opened),
         };
         match described {
@@ -370,11 +375,24 @@ impl Peer {
         }
     }
 
-    /// Of that track he is to have what comes from `source`; true if that is new to him.
-    pub(super) fn switch(&mut self, track: &TrackId, source: &Arc<Source>, inbox: &Arc<Inbox>) -> bool {
+    /// Of that track he wants that layer. `inbox`: of the thread that does this.
+    pub(super) fn set_layer(
+        &mut self,
+        track: &TrackId,
+        layer: LayerChoice,
+        inbox: &Arc<Inbox>,
+    ) -> Result<(), MediaError> {
+        if let Role::Watches(watching) = &mut self.role {
+            watching.set_layer(&self.told, track, layer, inbox, Instant::now());
+        }
+        Ok(())
+    }
+
+    /// What he reads since this was asked that he did not read before.
+    pub(super) fn begun(&mut self) -> Vec<Arc<Source>> {
         match &mut self.role {
-            Role::Watches(watching) => watching.switch(track, source, inbox),
-            Role::Publishes(_) => false,
+            Role::Watches(watching) => watching.begun(),
+            Role::Publishes(_) => Vec::new(),
         }
     }
 
@@ -477,6 +495,11 @@ impl Peer {
                 self.lost_at.get_or_insert(self.newest + LOST_AFTER);
             }
             Event::Closed => return Err(MediaError::ConnectionLost),
+            Event::PeerStats(stats) => {
+                if let Role::Watches(watching) = &mut self.role {
+                    watching.look(&self.told, &stats, inbox);
+                }
+            }
             Event::KeyframeRequest(request) => {
                 if let Role::Watches(watching) = &self.role {
                     watching.request_keyframe(request.mid);

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Instant,
 };
@@ -17,9 +17,10 @@ use super::{
     counters,
     gate::{Gate, Passage},
     inbox::{Inbox, Item},
+    meter::Meter,
     numbering::extended,
 };
-use crate::media::{AudioLevel, CodecName, Kind, rtp};
+use crate::media::{AudioLevel, CodecName, Kind, LayerChoice, rtp};
 
 /// Bytes of a packet's payload: with header, extensions and authentication, and the number that a packet
 /// which is sent again begins with, it must fit into the 2,000 that str0m has for it.
@@ -42,6 +43,8 @@ pub(super) struct Packet {
     pub(super) level: Option<AudioLevel>,
     /// A decoder can begin here.
     pub(super) starts_keyframe: bool,
+    /// Pictures that are kept do without it.
+    pub(super) is_disposable: bool,
     /// When it was captured, or, if that is not known, when it came.
     pub(super) captured: Instant,
     pub(super) payload: Arc<[u8]>,
@@ -97,9 +100,33 @@ pub struct Source {
     pub fmtp: Option<String>,
     upstream: Box<dyn Upstream>,
     newest: AtomicU64,
+    /// How much of it comes, while somebody watches.
+    meter: Meter,
+    /// Some of its pictures can be left out.
+    thins: AtomicBool,
+    /// If its publisher sends layers: for each, what those have who are to have no more than that.
+    ladder: Vec<Rung>,
     outlets: ArcSwap<Vec<Outlet>>,
     /// Taken to change `outlets`, never to read it.
     change: Mutex<()>,
+}
+
+/// A layer of a track.
+#[derive(Debug)]
+struct Rung {
+    rid: String,
+    source: Arc<Source>,
+    /// Of its pictures; 0 before the first.
+    height: AtomicU32,
+    /// All that comes of it, whether somebody has it or not.
+    meter: Meter,
+}
+
+/// What a viewer may have of a track, smallest first.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    pub(super) source: Arc<Source>,
+    pub(super) kbps: u32,
 }
 
 /// A media thread that has viewers of the track.
@@ -133,6 +160,18 @@ impl Outlet {
 impl Source {
     /// A track nobody watches yet.
     pub fn new(codec: CodecName, fmtp: Option<&str>, upstream: Box<dyn Upstream>) -> Arc<Self> {
+        Self::layered(codec, fmtp, upstream, Vec::new())
+    }
+
+    /// The same, of which there are `layers`: rids, and for each what those have who are to have no more than that.
+    /// Whoever feeds them says what comes: [`heard`](Self::heard).
+    pub fn layered(
+        codec: CodecName,
+        fmtp: Option<&str>,
+        upstream: Box<dyn Upstream>,
+        layers: Vec<(String, Arc<Self>)>,
+    ) -> Arc<Self> {
+        let rung = |(rid, source)| Rung { rid, source, height: AtomicU32::new(0), meter: Meter::new() };
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Arc::new(Self {
             key: SourceKey(NEXT.fetch_add(1, Relaxed)),
@@ -140,6 +179,9 @@ impl Source {
             fmtp: fmtp.map(str::to_owned),
             upstream,
             newest: AtomicU64::new(1 << 16),
+            meter: Meter::new(),
+            thins: AtomicBool::new(false),
+            ladder: layers.into_iter().map(rung).collect(),
             outlets: ArcSwap::default(),
             change: Mutex::default(),
         })
@@ -168,11 +210,69 @@ impl Source {
             return;
         }
         let Some(packet) = self.take_apart(packet, captured, starts_keyframe) else { return };
+        self.meter.count(packet.payload.len(), Instant::now());
+        if packet.is_disposable {
+            self.thins.store(true, Relaxed);
+        }
         for outlet in outlets.iter() {
             if outlet.push(self.key, &packet) {
                 self.request_keyframe();
             }
         }
+    }
+
+    /// A packet of that layer came, of so many bytes; if it says so, of a picture that is so high.
+    pub fn heard(&self, layer: usize, bytes: usize, height: Option<u32>, now: Instant) {
+        let Some(rung) = self.ladder.get(layer) else { return };
+        rung.meter.count(bytes, now);
+        if let Some(height) = height {
+            rung.height.store(height, Relaxed);
+        }
+    }
+
+    /// What a viewer may have who wants that: the layers that come, up to the one that he wants. Without layers, the
+    /// track.
+    pub(super) fn steps(self: &Arc<Self>, choice: &LayerChoice, now: Instant) -> Vec<Step> {
+        let mut rungs: Vec<_> = self.ladder.iter().map(|rung| (rung, rung.height.load(Relaxed))).collect();
+        rungs.sort_by_key(|(_, height)| *height);
+        let wanted = match choice {
+            LayerChoice::Largest => None,
+            LayerChoice::Named(rid) => rungs.iter().position(|(rung, _)| rung.rid == *rid),
+            // A little larger than it is hurts less than twice the rate.
+            LayerChoice::Height(height) => {
+                let fits = |known: u32| known > 0 && u64::from(known) * 10 >= u64::from(*height) * 9;
+                rungs.iter().position(|(rung, known)| fits(*known) && rung.meter.kbps(now) > 0)
+            }
+        };
+        let below = rungs.iter().take(wanted.map_or(rungs.len(), |wanted| wanted + 1));
+        let below = below.map(|(rung, _)| Step { source: rung.source.clone(), kbps: rung.meter.kbps(now) });
+        let mut steps: Vec<Step> = below.filter(|step| step.kbps > 0).collect();
+        match (wanted, steps.last_mut()) {
+            // The largest that comes is what everybody has who asks for none.
+            (None, Some(last)) => last.source = self.clone(),
+            (None, None) => steps.push(Step { source: self.clone(), kbps: self.meter.kbps(now) }),
+            (Some(_), Some(_)) => {}
+            (Some(wanted), None) => {
+                let source = rungs.get(wanted).map_or(self, |(rung, _)| &rung.source);
+                steps.push(Step { source: source.clone(), kbps: 1 });
+            }
+        }
+        steps
+    }
+
+    /// There is more than one of it.
+    pub(super) fn has_layers(&self) -> bool {
+        self.ladder.len() > 1
+    }
+
+    /// Some of its pictures can be left out.
+    pub(super) fn thins(&self) -> bool {
+        self.thins.load(Relaxed)
+    }
+
+    /// How much of it comes, in kbit/s.
+    pub(super) fn kbps(&self, now: Instant) -> u32 {
+        self.meter.kbps(now)
     }
 
     fn take_apart(&self, bytes: &[u8], captured: Instant, starts_keyframe: bool) -> Option<Arc<Packet>> {
@@ -191,6 +291,7 @@ impl Source {
             picture: Picture::read(self.codec, packet.payload()),
             level: rtp::level(&packet),
             starts_keyframe,
+            is_disposable: rtp::is_disposable(self.codec, packet.payload()),
             captured,
             payload: packet.payload().into(),
         }))
@@ -350,6 +451,37 @@ mod tests {
         source.forward(&packet(sequence + 1), later, true);
         source.forward(&packet(sequence + 2), later, false);
         assert_eq!(taken(&inbox), [(u64::from(sequence) + 1, true), (u64::from(sequence) + 2, false)]);
+    }
+
+    #[test]
+    fn a_viewer_may_have_what_comes_up_to_what_he_wants() {
+        let publisher = Publisher::default();
+        let layers: Vec<_> = ["l", "m", "h"].map(|rid| (rid.to_owned(), publisher.source())).into();
+        let sources: Vec<_> = layers.iter().map(|(_, source)| source.clone()).collect();
+        let track = Source::layered(CodecName::Vp8, None, Box::new(publisher.clone()), layers);
+        let now = Instant::now();
+        let steps = |choice: &LayerChoice, now| {
+            let steps = track.steps(choice, now).into_iter();
+            let name = |step: Step| sources.iter().position(|known| known.key == step.source.key);
+            steps.map(name).collect::<Vec<_>>()
+        };
+        assert_eq!(steps(&LayerChoice::Height(90), now), [None], "nothing came yet: whatever comes");
+        let later = now + Duration::from_millis(600);
+        for (layer, height) in [(0, 180), (1, 360), (2, 720)] {
+            track.heard(layer, 9_000, Some(height), later);
+        }
+        assert_eq!(steps(&LayerChoice::Largest, later), [Some(0), Some(1), None]);
+        assert_eq!(steps(&LayerChoice::Height(190), later), [Some(0)], "a little less is enough");
+        assert_eq!(steps(&LayerChoice::Height(300), later), [Some(0), Some(1)]);
+        assert_eq!(steps(&LayerChoice::Height(700), later), [Some(0), Some(1), Some(2)]);
+        assert_eq!(steps(&LayerChoice::Height(2_000), later), [Some(0), Some(1), None]);
+        assert_eq!(steps(&LayerChoice::Named("m".into()), later), [Some(0), Some(1)]);
+        // The largest rests.
+        let much_later = later + Duration::from_secs(3);
+        (0..2).for_each(|layer| track.heard(layer, 9_000, None, much_later));
+        assert_eq!(steps(&LayerChoice::Height(720), much_later), [Some(0), None]);
+        assert_eq!(steps(&LayerChoice::Named("h".into()), much_later), [Some(0), Some(1)]);
+        assert_eq!(steps(&LayerChoice::Named("m".into()), much_later + Duration::from_secs(9)), [Some(1)]);
     }
 
     #[test]

@@ -17,12 +17,13 @@ use super::{
     describe::{accepted_payload, answer_codecs, configuration, offer_codecs, with_parameters, without_candidates},
     gate::{Gate, Passage},
     inbox::Inbox,
+    network::{Network, Thinning},
     numbering::Numbering,
     peer::{Described, Identity, Role, Told},
     source::{Packet, Picture, Source},
 };
 use crate::{
-    media::{Kind, MediaError, MediaEvent, description, graph::Stage, negotiation::AcceptedSection},
+    media::{Kind, LayerChoice, MediaError, MediaEvent, description, graph::Stage, negotiation::AcceptedSection},
     room::id::TrackId,
 };
 
@@ -38,7 +39,8 @@ const RESEND_SHARE: f32 = 0.4;
 /// What a viewer is offered, and what he takes of it.
 #[derive(Debug)]
 pub(super) struct Watching {
-    lines: Vec<Line>,
+    pub(super) lines: Vec<Line>,
+    pub(super) network: Network,
     _counted: Counted,
 }
 
@@ -46,12 +48,21 @@ pub(super) struct Watching {
 #[derive(Debug)]
 pub(super) struct Line {
     /// Its name, if we offered it.
-    track: Option<TrackId>,
-    source: Arc<Source>,
+    pub(super) track: Option<TrackId>,
+    /// The track, of which there may be layers.
+    pub(super) offered: Arc<Source>,
+    /// Which he wants.
+    pub(super) wanted: LayerChoice,
+    /// What he has of it.
+    pub(super) source: Arc<Source>,
     /// What he is to have instead, from its next keyframe on, and when one was asked for last.
     next: Option<(Arc<Source>, Instant)>,
     /// All that he has had of the track.
     known: Vec<Arc<Source>>,
+    /// His network does not bear it.
+    pub(super) paused: bool,
+    /// His network does not bear all of its frames.
+    pub(super) thinning: Thinning,
     mid: Mid,
     /// Under which number we know its codec.
     number: Pt,
@@ -61,7 +72,54 @@ pub(super) struct Line {
 
 impl Line {
     fn new(track: Option<TrackId>, source: Arc<Source>, mid: Mid, number: Pt) -> Self {
-        Self { track, known: vec![source.clone()], source, next: None, mid, number, sending: None }
+        Self {
+            track,
+            offered: source.clone(),
+            wanted: LayerChoice::Largest,
+            known: vec![source.clone()],
+            source,
+            next: None,
+            paused: false,
+            thinning: Thinning::None,
+            mid,
+            number,
+            sending: None,
+        }
+    }
+
+    /// He takes it, and is connected.
+    pub(super) fn is_sent(&self) -> bool {
+        self.sending.is_some()
+    }
+
+    /// He is to have what comes from `source`, from its next keyframe on; true if that is new to him.
+    pub(super) fn switch(&mut self, source: &Arc<Source>, inbox: &Arc<Inbox>) -> bool {
+        if source.codec != self.source.codec || self.next.as_ref().is_some_and(|(next, _)| next.key == source.key) {
+            return false;
+        }
+        if let Some((other, _)) = self.next.take() {
+            other.detach(inbox);
+        }
+        if self.sending.is_none() {
+            self.source = source.clone();
+        } else if self.source.key != source.key {
+            // It has a keyframe asked for.
+            source.attach(inbox);
+            self.next = Some((source.clone(), Instant::now()));
+        }
+        let is_new = self.known.iter().all(|known| known.key != source.key);
+        if is_new {
+            self.known.push(source.clone());
+        }
+        is_new
+    }
+
+    /// He had nothing of it for a while: it goes on at a keyframe, which is asked for.
+    pub(super) fn resume(&mut self, now: Instant) {
+        if let Some(sending) = &mut self.sending {
+            sending.gate = Gate::new(sending.gate.kind(), now);
+            self.source.request_keyframe();
+        }
     }
 
     /// If the packet is of what he is to have instead: whether he has it from now on.
@@ -122,10 +180,12 @@ pub(super) fn offer(
     told: &Told,
     tracks: Vec<(TrackId, Arc<Source>)>,
     identity: &Identity,
+    mut network: Network,
     now: Instant,
 ) -> Result<Described, MediaError> {
-    let mut config = configuration(identity.crypto.clone(), identity.certificate.clone());
-    let numbers = offer_codecs(config.codec_config(), &tracks);
+    let feels = network.is_felt(tracks.iter().map(|(_, source)| source));
+    let mut config = configuration(identity.crypto.clone(), identity.certificate.clone(), feels);
+    let numbers = offer_codecs(config.codec_config(), &tracks, feels);
     let mut rtc = identity.build(config, now);
     let stream = told.connection.name.to_string();
     let mut changes = rtc.sdp_api();
@@ -140,7 +200,7 @@ pub(super) fn offer(
         changes.apply().ok_or_else(|| MediaError::Description("there is nothing to offer".into()))?;
     let sdp = with_parameters(&offer.to_sdp_string(), parameters(&lines));
     told.tell(offered(told, sdp, &lines));
-    Ok(Described { rtc, pending: Some(pending), offered: String::new(), role: Watching::role(lines) })
+    Ok(Described { rtc, pending: Some(pending), offered: String::new(), role: Watching::role(lines, network) })
 }
 
 pub(super) fn answer(
@@ -148,14 +208,16 @@ pub(super) fn answer(
     offer: &str,
     media: Vec<(AcceptedSection, Arc<Source>)>,
     identity: &Identity,
+    mut network: Network,
     now: Instant,
 ) -> Result<Described, MediaError> {
     let refused = |error: String| MediaError::Description(error);
     if media.is_empty() {
         return Err(refused("what was asked for is gone".into()));
     }
-    let mut config = configuration(identity.crypto.clone(), identity.certificate.clone());
-    let numbers = answer_codecs(config.codec_config(), &media);
+    let feels = network.is_felt(media.iter().map(|(_, source)| source));
+    let mut config = configuration(identity.crypto.clone(), identity.certificate.clone(), feels);
+    let numbers = answer_codecs(config.codec_config(), &media, feels);
     let mut rtc = identity.build(config, now);
     let (sections, sources): (Vec<_>, Vec<_>) = media.into_iter().unzip();
     let mids = sections.iter().map(|section| Mid::from(section.mid.as_str()));
@@ -173,7 +235,7 @@ pub(super) fn answer(
         .map_err(|error| refused(error.to_string()))?;
     told.stage.send_replace(Stage::Connecting);
     told.tell(MediaEvent::Answered { connection: told.connection.clone(), sdp });
-    Ok(Described { rtc, pending: None, offered: reduced, role: Watching::role(lines) })
+    Ok(Described { rtc, pending: None, offered: reduced, role: Watching::role(lines, network) })
 }
 
 /// Tells what each section of our offer is.
@@ -188,8 +250,8 @@ fn parameters(lines: &[Line]) -> impl Iterator<Item = (u8, Option<&str>)> {
 }
 
 impl Watching {
-    fn role(lines: Vec<Line>) -> Role {
-        Role::Watches(Self { lines, _counted: Counted::new() })
+    fn role(lines: Vec<Line>, network: Network) -> Role {
+        Role::Watches(Self { lines, network, _counted: Counted::new() })
     }
 
     /// The tracks he was offered.
@@ -201,29 +263,6 @@ impl Watching {
     pub(super) fn attached(&self) -> impl Iterator<Item = &Arc<Source>> {
         let sending = self.lines.iter().filter(|line| line.sending.is_some());
         sending.flat_map(|line| [&line.source].into_iter().chain(line.next.iter().map(|(source, _)| source)))
-    }
-
-    /// Of that track he is to have what comes from `source`; true if that is new to him.
-    pub(super) fn switch(&mut self, track: &TrackId, source: &Arc<Source>, inbox: &Arc<Inbox>) -> bool {
-        let Some(line) = self.lines.iter_mut().find(|line| line.track.as_ref() == Some(track)) else { return false };
-        if source.codec != line.source.codec || line.next.as_ref().is_some_and(|(next, _)| next.key == source.key) {
-            return false;
-        }
-        if let Some((other, _)) = line.next.take() {
-            other.detach(inbox);
-        }
-        if line.sending.is_none() {
-            line.source = source.clone();
-        } else if line.source.key != source.key {
-            // It has a keyframe asked for.
-            source.attach(inbox);
-            line.next = Some((source.clone(), Instant::now()));
-        }
-        let is_new = line.known.iter().all(|known| known.key != source.key);
-        if is_new {
-            line.known.push(source.clone());
-        }
-        is_new
     }
 
     /// The event of an offer of ours, which tells what each of its sections is.
@@ -288,6 +327,13 @@ impl Watching {
                 continue;
             }
             let Some(sending) = &mut line.sending else { continue };
+            if line.paused {
+                continue;
+            }
+            if line.thinning.leaves_out(packet) {
+                sending.numbering.leave_out(packet.sequence);
+                continue;
+            }
             let first = match sending.gate.pass(packet.starts_keyframe, now) {
                 Passage::Pass => rejoins || changes_over,
                 Passage::First => true,

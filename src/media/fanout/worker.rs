@@ -17,7 +17,7 @@ use super::{
     sockets::Sockets,
     source::{Packet, Source, SourceKey},
 };
-use crate::{media::MediaError, room::id::TrackId};
+use crate::media::MediaError;
 
 /// The longest sleep; nothing needs more, and a deadline that was missed is met then.
 const IDLE: Duration = Duration::from_secs(1);
@@ -71,7 +71,10 @@ impl Worker {
                         self.with(key.id, |peer| peer.restart_ice(theirs));
                         self.note_user(key.id);
                     }
-                    Item::Switch(key, track, source) => self.switch(key.id, &track, &source),
+                    Item::Layer(key, track, layer) => {
+                        let inbox = self.inbox.clone();
+                        self.with(key.id, |peer| peer.set_layer(&track, layer, &inbox));
+                    }
                     Item::Keyframe(key, section) => {
                         let now = Instant::now();
                         self.with(key.id, |peer| peer.request_keyframe(section, now));
@@ -104,13 +107,6 @@ impl Worker {
         }
         self.peers.insert(key.id, peer);
         self.with(key.id, |_| Ok(()));
-    }
-
-    fn switch(&mut self, id: u64, track: &TrackId, source: &Arc<Source>) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
-        if peer.switch(track, source, &self.inbox) {
-            add_viewer(&mut self.viewers, source, id);
-        }
     }
 
     fn receive(&mut self, key: PeerKey, datagram: &Datagram) {
@@ -190,6 +186,9 @@ impl Worker {
             act(peer)?;
             peer.drain(inbox, transmits)
         }));
+        for source in peer.begun() {
+            add_viewer(&mut self.viewers, &source, id);
+        }
         match result {
             Ok(Ok(())) => self.due = self.due.min(peer.due),
             Ok(Err(error)) => self.end(id, error),

@@ -84,9 +84,7 @@ impl LayeredTrack {
             let Ok(parsed) = RtpPacket::parse(&packet.bytes) else { continue };
             let size = if packet.starts_keyframe { rtp::size(self.track.codec, parsed.payload()) } else { None };
             state.layers.heard(layer, size, now.into());
-            if let Some((_, height)) = size {
-                self.track.set_layer_height(layer, height);
-            }
+            self.track.heard_layer(layer, parsed.payload().len(), size.map(|(_, height)| height));
             let Some(input) = state.inputs.get(layer) else { continue };
             let captured = input.times.as_ref().and_then(|times| times.of(parsed.timestamp(), now.into()));
             let captured = captured.unwrap_or(now.into());

@@ -342,9 +342,7 @@ impl MediaRoom for GstRoom {
         else {
             return;
         };
-        if let Some(found) = self.tracks.get(track) {
-            viewer.switch(track.clone(), found.layer_source(&layer).clone());
-        }
+        viewer.set_layer(track.clone(), layer);
     }
 
     fn candidate(&mut self, connection: &ConnectionId, candidate: IceCandidate) {

@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, Weak,
-        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     media::{
-        CodecName, Kind, LayerChoice,
+        CodecName, Kind,
         fanout::{Earlier, Source, Upstream},
         negotiation::AUDIO_LEVEL,
         rtp::{self, Lane, Splice},
@@ -68,8 +68,6 @@ pub struct Track {
     shown: Shown,
     /// The same for those who are not to have more than one of its layers, one for each.
     levels: Vec<Shown>,
-    /// The levels' rids, and their heights once they are known.
-    layers: Vec<(String, AtomicU32)>,
     /// They have it as it was published.
     clean: Audience,
     has_had_effects: AtomicBool,
@@ -162,12 +160,16 @@ impl Track {
         // Decoders that have seen an end decode no more; that a track is over is the room's to tell.
         let lost = (codec.kind() == Kind::Audio).then_some(gst::EventType::CustomDownstream);
         producer.set_forward_events([gst::EventType::Gap].into_iter().chain(lost));
-        let audience = |lane| {
+        let audience = |lane, layers| {
             let upstream = Published { track: track.clone(), lane };
-            Audience::new(Source::new(codec, fmtp, Box::new(upstream)))
+            Audience::new(Source::layered(codec, fmtp, Box::new(upstream), layers))
         };
-        let shown =
-            || Shown { audience: audience(Lane::Effected), splice: Mutex::new(Splice::new(codec.clock_rate())) };
+        let shown = |layers| Shown {
+            audience: audience(Lane::Effected, layers),
+            splice: Mutex::new(Splice::new(codec.clock_rate())),
+        };
+        let levels: Vec<Shown> = layers.iter().map(|_| shown(Vec::new())).collect();
+        let ladder = layers.iter().cloned().zip(levels.iter().map(|level| level.audience.source.clone())).collect();
         Self {
             id,
             codec,
@@ -178,10 +180,9 @@ impl Track {
             keyframe_wanted,
             keyframe_came,
             capture_times: ArcSwapOption::empty(),
-            shown: shown(),
-            levels: layers.iter().map(|_| shown()).collect(),
-            layers: layers.iter().map(|rid| (rid.clone(), AtomicU32::new(0))).collect(),
-            clean: audience(Lane::Clean),
+            shown: shown(ladder),
+            levels,
+            clean: audience(Lane::Clean, Vec::new()),
             has_had_effects: AtomicBool::new(false),
             lane: watch::Sender::new(Lane::Clean),
             effected_keyframe_wanted: Notify::new(),
@@ -293,27 +294,9 @@ impl Track {
         }
     }
 
-    /// The pictures of that layer are so high.
-    pub fn set_layer_height(&self, layer: usize, height: u32) {
-        if let Some((_, known)) = self.layers.get(layer) {
-            known.store(height, Relaxed);
-        }
-    }
-
-    /// For viewers on the fan-out edge who see effects: the packets of that layer.
-    pub fn layer_source(&self, choice: &LayerChoice) -> &Arc<Source> {
-        let level = match choice {
-            LayerChoice::Largest => None,
-            LayerChoice::Named(rid) => self.layers.iter().position(|(known, _)| known == rid),
-            LayerChoice::Height(height) => {
-                let heights = self.layers.iter().map(|(_, known)| known.load(Relaxed)).enumerate();
-                // A little larger than it is hurts less than twice the rate.
-                let fits = heights.filter(|(_, known)| u64::from(*known) * 10 >= u64::from(*height) * 9 && *known > 0);
-                fits.min_by_key(|(_, known)| *known).map(|(level, _)| level)
-            }
-        };
-        let level = level.and_then(|level| self.levels.get(level));
-        &level.unwrap_or(&self.shown).audience.source
+    /// A packet of that layer came, of so many bytes; if it says so, of a picture that is so high.
+    pub fn heard_layer(&self, layer: usize, bytes: usize, height: Option<u32>) {
+        self.shown.audience.source.heard(layer, bytes, height, Instant::now());
     }
 
     /// Somebody reads that level.

@@ -7,6 +7,8 @@ pub struct Descriptor {
     pub picture: Option<(usize, u16, bool)>,
     /// Place and value of TL0PICIDX, the number of the picture in the lowest temporal layer.
     pub base: Option<(usize, u8)>,
+    /// The picture's temporal layer; 0 where there are none.
+    pub temporal: u8,
     /// Width and height, where a keyframe begins.
     pub size: Option<(u32, u32)>,
 }
@@ -31,7 +33,11 @@ pub fn descriptor(payload: &[u8]) -> Option<Descriptor> {
             found.base = Some((at, *payload.get(at)?));
             at += 1;
         }
-        at += usize::from(flags & 0x30 != 0);
+        if flags & 0x30 != 0 {
+            let layer = *payload.get(at)? >> 6;
+            found.temporal = if flags & 0x20 != 0 { layer } else { 0 };
+            at += 1;
+        }
     }
     let frame = payload.get(at..)?;
     let starts_frame = first & 0x10 != 0 && first & 0x07 == 0;
@@ -76,7 +82,8 @@ mod tests {
     #[test]
     fn numbers_and_size_are_read_and_written() {
         let read = descriptor(&KEYFRAME).unwrap();
-        let expected = Descriptor { picture: Some((2, 300, true)), base: Some((4, 7)), size: Some((640, 360)) };
+        let picture = Some((2, 300, true));
+        let expected = Descriptor { picture, base: Some((4, 7)), temporal: 0, size: Some((640, 360)) };
         assert_eq!(read, expected);
         let mut payload = KEYFRAME;
         read.renumber(&mut payload, 0x7FFF - 299, 250);

@@ -1,0 +1,218 @@
+//! How much a viewer's network bears, from what it does with what is sent: a small controller by loss and delay.
+//!
+//! Pictures are sent as they come, without a pacer, and nothing is sent to feel for more: a higher layer is the
+//! feeler. So the estimate says nothing until something was too much; then it is a part of what arrived, and grows
+//! until it is too much again, after longer and longer pauses.
+
+use std::time::{Duration, Instant};
+
+/// So many lost, smoothed, are too many. Less is a bad network rather than a full one.
+const TOO_MANY_LOST: f64 = 0.15;
+/// The weight of a new share of loss.
+const LOSS_WEIGHT: f64 = 0.4;
+/// Packets wait so much longer than they had to: a queue has built up that does not go away.
+const QUEUE: Duration = Duration::from_millis(150);
+/// Round trips in a row that tell of a queue; a single one may be late by chance.
+const ROUND_TRIPS: usize = 3;
+/// The shortest round trip is of the last one or two of these.
+const FLOOR_WINDOW: Duration = Duration::from_secs(15);
+/// What is known so soon after a cut is of the time before it.
+const SETTLES: Duration = Duration::from_millis(1_500);
+/// Of what arrived, this much is taken for bearable.
+const CUT: f64 = 0.85;
+/// And so much while a queue that is so long goes away.
+const LONG_QUEUE: Duration = Duration::from_millis(400);
+const CUT_FOR_LONG_QUEUE: f64 = 0.6;
+/// It does not fall below this, kbit/s.
+const LEAST_KBPS: f64 = 30.0;
+/// Above this it says nothing any more.
+const MOST_KBPS: f64 = 20_000.0;
+/// In a second it grows to this much of itself.
+const GROWTH: f64 = 1.2;
+/// After a cut it does not grow for so long; twice as long if the cut came of growing.
+const HOLDS: Duration = Duration::from_secs(3);
+const HOLDS_AT_MOST: Duration = Duration::from_secs(48);
+
+/// What was seen within about half a second.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Observation {
+    pub(super) at: Instant,
+    pub(super) sent_kbps: f64,
+    /// 0 to 1, within the last second.
+    pub(super) loss: f64,
+    /// Of the last packet that was reported.
+    pub(super) round_trip: Option<Duration>,
+}
+
+/// The estimate.
+#[derive(Debug, Default)]
+pub(super) struct Estimate {
+    kbps: Option<f64>,
+    loss: f64,
+    round_trips: Vec<(Instant, Duration)>,
+    /// The shortest of this window, when it began, and the shortest of the one before.
+    floor: Option<(Duration, Instant, Duration)>,
+    cut_at: Option<Instant>,
+    holds: Duration,
+    /// It grew since the last cut.
+    grew: bool,
+    seen: Option<Instant>,
+}
+
+impl Estimate {
+    /// In kbit/s, payload alone; `None`: nothing was too much yet.
+    pub(super) fn kbps(&self) -> Option<f64> {
+        self.kbps
+    }
+
+    /// Takes an observation; true if it was too much.
+    pub(super) fn observe(&mut self, seen: Observation) -> bool {
+        let elapsed = self.seen.map_or(Duration::ZERO, |before| seen.at.saturating_duration_since(before));
+        self.seen = Some(seen.at);
+        let queue = self.queue(seen);
+        if self.cut_at.is_some_and(|cut| seen.at < cut + SETTLES) {
+            self.loss = 0.0;
+            return false;
+        }
+        self.loss += (seen.loss - self.loss) * LOSS_WEIGHT;
+        let grows = self.growth();
+        if self.loss > TOO_MANY_LOST || (queue > QUEUE && grows >= 0.0) {
+            self.cut(seen, queue, grows);
+            return true;
+        }
+        self.grow(seen.at, elapsed);
+        false
+    }
+
+    fn queue(&mut self, seen: Observation) -> Duration {
+        let Some(round_trip) = seen.round_trip else { return Duration::ZERO };
+        self.floor = Some(match self.floor {
+            None => (round_trip, seen.at, round_trip),
+            Some((shortest, began, _)) if seen.at > began + FLOOR_WINDOW => (round_trip, seen.at, shortest),
+            Some((shortest, began, before)) => (shortest.min(round_trip), began, before),
+        });
+        self.round_trips.push((seen.at, round_trip));
+        if self.round_trips.len() > ROUND_TRIPS {
+            self.round_trips.remove(0);
+        }
+        let floor = self.floor.map_or(Duration::ZERO, |(shortest, _, before)| shortest.min(before));
+        let stands = self
+            .round_trips
+            .iter()
+            .map(|(_, round_trip)| *round_trip)
+            .min()
+            .filter(|_| self.round_trips.len() == ROUND_TRIPS);
+        stands.map_or(Duration::ZERO, |shortest| shortest.saturating_sub(floor))
+    }
+
+    /// Seconds that the queue grows by in a second.
+    fn growth(&self) -> f64 {
+        let (Some((began, first)), Some((now, last))) = (self.round_trips.first(), self.round_trips.last()) else {
+            return 0.0;
+        };
+        let elapsed = now.saturating_duration_since(*began).as_secs_f64();
+        if elapsed > 0.0 { (last.as_secs_f64() - first.as_secs_f64()) / elapsed } else { 0.0 }
+    }
+
+    fn cut(&mut self, seen: Observation, queue: Duration, grows: f64) {
+        let arrived = seen.sent_kbps * (1.0 - seen.loss) / (1.0 + grows.max(0.0));
+        let kbps = self.kbps.map_or(arrived, |before| before.min(arrived));
+        let part = if queue > LONG_QUEUE { CUT_FOR_LONG_QUEUE } else { CUT };
+        self.kbps = Some((kbps * part).max(LEAST_KBPS));
+        // What has stood for long was no feeler.
+        let is_feeler = self.grew && self.cut_at.is_some_and(|cut| seen.at < cut + 3 * self.holds);
+        self.holds = if is_feeler { (self.holds * 2).min(HOLDS_AT_MOST) } else { HOLDS };
+        (self.cut_at, self.grew, self.loss) = (Some(seen.at), false, 0.0);
+        self.round_trips.clear();
+    }
+
+    fn grow(&mut self, now: Instant, elapsed: Duration) {
+        let Some(kbps) = &mut self.kbps else { return };
+        if self.cut_at.is_some_and(|cut| now < cut + self.holds) {
+            return;
+        }
+        *kbps *= GROWTH.powf(elapsed.as_secs_f64());
+        self.grew = true;
+        if *kbps > MOST_KBPS {
+            self.kbps = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A link and whoever sends as much as the estimate allows, or `wanted`.
+    struct Link {
+        estimate: Estimate,
+        now: Instant,
+        wanted: f64,
+        bears: f64,
+        queue: Duration,
+    }
+
+    impl Link {
+        fn new(wanted: f64, bears: f64) -> Self {
+            Self { estimate: Estimate::default(), now: Instant::now(), wanted, bears, queue: Duration::ZERO }
+        }
+
+        /// For that long; gives the rate that is sent then, and how often it was too much. `drops`: what is too much is
+        /// lost, or waits.
+        fn run(&mut self, seconds: u32, drops: bool) -> (f64, usize) {
+            let (mut sent, mut cuts) = (0.0, 0);
+            for _ in 0..seconds * 2 {
+                self.now += Duration::from_millis(500);
+                sent = self.estimate.kbps().unwrap_or(self.wanted).min(self.wanted);
+                let over = (sent - self.bears) / 2.0;
+                let waits = self.queue.as_secs_f64() + if drops { 0.0 } else { over / self.bears };
+                self.queue = Duration::from_secs_f64(waits.clamp(0.0, 2.0));
+                let loss = if drops { (over * 2.0 / sent).max(0.0) } else { 0.0 };
+                let round_trip = Some(Duration::from_millis(60) + self.queue);
+                cuts +=
+                    usize::from(self.estimate.observe(Observation { at: self.now, sent_kbps: sent, loss, round_trip }));
+            }
+            (sent, cuts)
+        }
+    }
+
+    #[test]
+    fn a_link_that_bears_all_is_not_limited() {
+        let mut link = Link::new(1_000.0, 1_200.0);
+        assert_eq!((link.run(60, true), link.estimate.kbps()), ((1_000.0, 0), None));
+    }
+
+    #[test]
+    fn what_is_too_much_is_cut_and_felt_for_less_and_less_often() {
+        for drops in [true, false] {
+            let mut link = Link::new(1_000.0, 500.0);
+            let (sent, cuts) = link.run(4, drops);
+            assert!(sent <= 520.0 && cuts >= 1, "{sent} {cuts}");
+            let early = link.run(60, drops).1;
+            let late = link.run(60, drops).1;
+            assert!(late <= 3 && late <= early, "{early} {late}");
+        }
+    }
+
+    #[test]
+    fn what_becomes_free_is_used() {
+        let mut link = Link::new(1_000.0, 300.0);
+        link.run(6, true);
+        link.bears = 2_000.0;
+        assert_eq!(link.run(15, true).0, 1_000.0);
+        link.run(40, true);
+        assert_eq!(link.estimate.kbps(), None);
+    }
+
+    #[test]
+    fn loss_by_chance_and_jitter_are_not_too_much() {
+        let mut estimate = Estimate::default();
+        let start = Instant::now();
+        for step in 0..200u64 {
+            let loss = 0.10 + (step % 5) as f64 * 0.02 - 0.04;
+            let round_trip = Some(Duration::from_millis(50 + step * 37 % 200));
+            let at = start + Duration::from_millis(step * 500);
+            assert!(!estimate.observe(Observation { at, sent_kbps: 800.0, loss, round_trip }), "{step}");
+        }
+    }
+}

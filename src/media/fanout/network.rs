@@ -1,0 +1,174 @@
+//! A viewer's session and his network: what he wants, what he sees of it, what he gets.
+
+use std::{sync::Arc, time::Instant};
+
+use str0m::stats::PeerStats;
+
+use super::{
+    downlink::{Demand, Grant, SharedDownlink},
+    estimate::Observation,
+    inbox::Inbox,
+    peer::Told,
+    source::{Packet, Source, Step},
+    watching::{Line, Watching},
+};
+use crate::{
+    media::{Kind, LayerChoice, MediaEvent},
+    room::id::TrackId,
+};
+
+/// A session's part in its viewer's network.
+#[derive(Debug)]
+pub(super) struct Network {
+    /// The session's number.
+    session: u64,
+    downlink: SharedDownlink,
+    joined: bool,
+    /// Bytes that were sent up to then.
+    sent: Option<(Instant, u64)>,
+    /// What he reads since somebody asked.
+    begun: Vec<Arc<Source>>,
+}
+
+impl Network {
+    pub(super) fn new(session: u64, downlink: SharedDownlink) -> Self {
+        Self { session, downlink, joined: false, sent: None, begun: Vec::new() }
+    }
+
+    /// Whether it is to be found out what the network bears: a number on each packet and reports of them cost
+    /// something, and are of use only where there is something to choose: layers, or which of several pictures.
+    pub(super) fn is_felt<'a>(&mut self, sources: impl Iterator<Item = &'a Arc<Source>>) -> bool {
+        let pictures: Vec<_> = sources.filter(|source| source.kind() == Kind::Video).collect();
+        if pictures.is_empty() {
+            return false;
+        }
+        self.joined = true;
+        let has_others = self.downlink.lock().join();
+        has_others || pictures.len() > 1 || pictures.iter().any(|source| source.has_layers())
+    }
+
+    /// What was sent and lost since the last time.
+    fn observed(&mut self, stats: &PeerStats) -> Option<Observation> {
+        let (at, bytes) = (stats.timestamp, stats.bytes_tx);
+        let (before, sent) = self.sent.replace((at, bytes))?;
+        let elapsed = at.saturating_duration_since(before).as_secs_f64();
+        let loss = stats.egress_loss_fraction?;
+        if elapsed <= 0.0 {
+            return None;
+        }
+        let sent_kbps = bytes.saturating_sub(sent) as f64 * 8.0 / 1_000.0 / elapsed;
+        Some(Observation { at, sent_kbps, loss: loss.into(), round_trip: stats.rtt })
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        if self.joined {
+            self.downlink.lock().leave(self.session);
+        }
+    }
+}
+
+/// Which frames are left out of a track.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Thinning {
+    /// None.
+    None,
+    /// Those that others do without.
+    Disposable,
+    /// The same until the next keyframe: those that come may refer to some that he has not.
+    UntilKeyframe,
+}
+
+impl Thinning {
+    pub(super) fn leaves_out(&mut self, packet: &Packet) -> bool {
+        if *self == Self::UntilKeyframe && packet.starts_keyframe {
+            *self = Self::None;
+        }
+        *self != Self::None && packet.is_disposable
+    }
+}
+
+impl Watching {
+    /// Of that track he wants that layer.
+    pub(super) fn set_layer(
+        &mut self,
+        told: &Told,
+        track: &TrackId,
+        layer: LayerChoice,
+        inbox: &Arc<Inbox>,
+        now: Instant,
+    ) {
+        let Some(line) = self.lines.iter_mut().find(|line| line.track.as_ref() == Some(track)) else { return };
+        line.wanted = layer;
+        self.apportion(told, None, inbox, now);
+    }
+
+    /// Looks at what became of what was sent, and at what there is: layers come and go.
+    pub(super) fn look(&mut self, told: &Told, stats: &PeerStats, inbox: &Arc<Inbox>) {
+        let seen = self.network.observed(stats);
+        self.apportion(told, seen, inbox, stats.timestamp);
+    }
+
+    /// What he reads since this was asked that he did not read before.
+    pub(super) fn begun(&mut self) -> Vec<Arc<Source>> {
+        std::mem::take(&mut self.network.begun)
+    }
+
+    fn apportion(&mut self, told: &Told, seen: Option<Observation>, inbox: &Arc<Inbox>, now: Instant) {
+        let (pictures, sounds): (Vec<&mut Line>, Vec<&mut Line>) =
+            self.lines.iter_mut().partition(|line| line.source.kind() == Kind::Video);
+        let sounds = sounds.iter().filter(|line| line.is_sent()).map(|line| line.source.kbps(now)).sum();
+        let steps: Vec<Vec<Step>> = pictures.iter().map(|line| line.offered.steps(&line.wanted, now)).collect();
+        let demands = pictures.iter().zip(&steps).map(|(line, steps)| line.demand(steps)).collect();
+        let grants = self.network.downlink.lock().ask(self.network.session, seen, sounds, demands);
+        for ((line, steps), grant) in pictures.into_iter().zip(&steps).zip(grants) {
+            self.network.begun.extend(line.have(told, grant, steps, inbox, now));
+        }
+    }
+}
+
+impl Line {
+    fn demand(&self, steps: &[Step]) -> Demand {
+        let importance = match self.wanted {
+            LayerChoice::Height(height) => height,
+            LayerChoice::Largest | LayerChoice::Named(_) => u32::MAX,
+        };
+        Demand { rungs: steps.iter().map(|step| step.kbps).collect(), importance, thins: self.source.thins() }
+    }
+
+    /// He has so much of it from now on; gives what he reads that he never did.
+    fn have(
+        &mut self,
+        told: &Told,
+        grant: Grant,
+        steps: &[Step],
+        inbox: &Arc<Inbox>,
+        now: Instant,
+    ) -> Option<Arc<Source>> {
+        let paused = grant == Grant::Paused;
+        if paused != std::mem::replace(&mut self.paused, paused) {
+            if let Some(track) = self.track.clone() {
+                told.tell(MediaEvent::TrackPaused { connection: told.connection.clone(), track, paused });
+            }
+            if !paused {
+                self.resume(now);
+            }
+        }
+        match (self.thinning, grant == Grant::Thinned) {
+            (Thinning::None | Thinning::UntilKeyframe, true) => self.thinning = Thinning::Disposable,
+            (Thinning::Disposable, false) => {
+                self.thinning = Thinning::UntilKeyframe;
+                self.source.request_keyframe();
+            }
+            _ => {}
+        }
+        let index = match grant {
+            Grant::Rung(index) => index,
+            Grant::Thinned => 0,
+            Grant::Paused => return None,
+        };
+        let step = steps.get(index).or(steps.last())?;
+        self.switch(&step.source, inbox).then(|| step.source.clone())
+    }
+}
