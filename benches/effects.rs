@@ -37,14 +37,6 @@ const BLOCKS: u32 = 500;
 const PREVIEW: (u32, u32) = (160, 90);
 /// They look at a few pictures a second on a thread of their own, so that they are measured in real time.
 const BESIDE: [&str; 4] = ["barcode", "face-blur", "face-detector", "face-overlay"];
-/// A preview looks better with these than with the defaults.
-const SHOWN: [(&str, &str); 5] = [
-    ("chroma-key", r##"{"key": "#3fae6b", "tolerance": 25, "picture": "dusk"}"##),
-    ("balance", r#"{"saturation": 1.8, "contrast": 1.2}"#),
-    ("text", r#"{"text": "Salon", "size": 60, "y": 0.8}"#),
-    ("lower-third", r#"{"title": "Ada Lovelace", "subtitle": "Analytical engines"}"#),
-    ("gstreamer-video", r#"{"line": "videoflip method=horizontal-flip"}"#),
-];
 /// Effects that ffmpeg has too, and how.
 const FFMPEG: [(&str, &str); 15] = [
     ("balance", "eq=saturation=1.8:contrast=1.2"),
@@ -105,9 +97,7 @@ fn main() {
 }
 
 fn chain_of(presets: &Presets, effect: &Effect) -> Vec<Applied> {
-    let params = SHOWN.iter().find(|(name, _)| *name == effect.name);
-    let params = params.map_or(json!({}), |(_, params)| serde_json::from_str::<Value>(params).unwrap());
-    let request: EffectRequest = serde_json::from_value(json!({"name": effect.name, "params": params})).unwrap();
+    let request = EffectRequest { name: effect.name.clone(), params: effect.shown.clone() };
     resolve(&[request], &presets.effects(), &[]).unwrap()
 }
 

@@ -17,9 +17,9 @@ use common::{
 };
 use gst::prelude::*;
 use salon::{
-    effect::{Applied, Value},
+    effect::{Applied, Picture, Value},
     media::{
-        CodecName, EdgeChoice, EffectReport, MediaEvent,
+        CodecName, EdgeChoice, EffectReport, MediaError, MediaEvent,
         gst::{counters, effect::live_chains, live_pipelines},
     },
     room::id::TrackId,
@@ -157,6 +157,65 @@ async fn who_asks_for_it_has_the_track_as_it_is_published_through_a_pipeline_of_
     some_have_it_clean(EdgeChoice::Webrtcbin).await;
 }
 
+type Preview = tokio::sync::oneshot::Receiver<Result<bytes::Bytes, MediaError>>;
+
+/// A turn that was taken is given back a moment after its answer.
+async fn preview(hall: &Hall, track: &TrackId, chain: Vec<Applied>) -> Preview {
+    let mut made = None;
+    let turn = async {
+        while made.is_none() {
+            made = hall.room(|room| room.preview(track, chain.clone()));
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("a turn", turn).await;
+    made.unwrap()
+}
+
+/// Mean colour of a preview of a track of the hall.
+async fn previewed(hall: &Hall, track: &TrackId, chain: Vec<Applied>) -> [u64; 3] {
+    let jpeg = soon("a preview", preview(hall, track, chain).await).await.unwrap().unwrap();
+    let picture = Picture::decode(&jpeg).unwrap();
+    assert!(picture.width.max(picture.height) <= 256, "{picture:?}");
+    let pixels = picture.rgba.len() as u64 / 4;
+    [0, 1, 2].map(|at| picture.rgba.chunks(4).map(|pixel| u64::from(pixel[at])).sum::<u64>() / pixels)
+}
+
+#[track_caller]
+fn is_about(found: [u64; 3], wanted: Colour) {
+    let wanted = [wanted >> 16, wanted >> 8, wanted].map(|value| u64::from(value & 0xff));
+    assert!(found.iter().zip(wanted).all(|(a, b)| a.abs_diff(b) < 24), "{found:?}, and not {wanted:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_effect_is_previewed_on_a_track_that_nobody_notices() {
+    let hall = Hall::open();
+    let alice = hall.publish(Sends::both(CodecName::Vp8, RED, 440)).await;
+    let viewer = hall.watch(&alice.tracks).await;
+    viewer.client.sees_and_hears(RED, 440).await;
+    let (video, before) = (&alice.tracks[0], counters());
+    is_about(previewed(&hall, video, vec![red_to(BLUE)]).await, BLUE);
+    let [red, green, blue] = previewed(&hall, video, vec![effect("greyscale", &[])]).await;
+    assert!(red.abs_diff(green) < 8 && green.abs_diff(blue) < 8, "grey: {red} {green} {blue}");
+    is_about(previewed(&hall, video, vec![effect("face-blur", &[])]).await, RED);
+    let requests = counters().keyframe_requests - before.keyframe_requests;
+    assert!(requests <= 1, "one decoder serves all, which asks once, and not {requests} times");
+    assert!(viewer.client.seen().is(RED), "the track is as it was");
+    // On what the track has already, and one at a time.
+    put(&hall, video, &[red_to(BLUE)]);
+    viewer.client.until("the effect", |seen| seen.is(BLUE)).await;
+    let shown = async { while previewed(&hall, video, vec![effect("mirror", &[])]).await[2] < 150 {} };
+    soon("a preview of what the track has", shown).await;
+    let made = preview(&hall, video, vec![effect("face-blur", &[])]).await;
+    assert!(hall.room(|room| room.preview(video, vec![effect("mirror", &[])])).is_none(), "one at a time");
+    assert!(hall.room(|room| room.preview(&TrackId::random(), vec![])).is_none());
+    made.await.unwrap().unwrap();
+    let failed = preview(&hall, video, vec![effect("nothing", &[])]).await;
+    assert!(failed.await.unwrap().is_err(), "what is not there is an error, and no picture");
+    hall.shut().await;
+}
+
+/// A QR code on white, painted over every picture (I420, 320×240).
 /// A QR code on white, painted over every picture (I420, 320×240).
 fn paint_code(bin: &gst::Bin, text: &str) {
     const SCALE: usize = 6;

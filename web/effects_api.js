@@ -14,6 +14,12 @@ export async function listCosts(room, access, { participant, track }) {
   return (await (await ask('GET', `/api/rooms/${encodeURIComponent(room)}${place}/effects`, access)).json()).costs;
 }
 
+/** A Blob: the track as it would look with the effect. */
+export async function previewEffect(room, access, { participant, track }, name) {
+  const [whose, which, effect] = [participant, track, name].map(encodeURIComponent);
+  return (await ask('GET', `/api/rooms/${encodeURIComponent(room)}/participants/${whose}/tracks/${which}/effects/${effect}/preview.jpg`, access)).blob();
+}
+
 /** `[{ id, width, height }]`, in the order they came. */
 export async function listPictures(room, access) {
   return (await ask('GET', picturesOf(room), access)).json();

@@ -37,6 +37,9 @@ pub struct Effect {
     pub events: Vec<EffectEvent>,
     /// What may be said of it.
     pub parameters: Vec<Parameter>,
+    /// Parameters with which pictures of what it does are made, where that is not seen with the defaults.
+    #[serde(skip)]
+    pub shown: serde_json::Map<String, serde_json::Value>,
 }
 
 /// A few words for people.
@@ -360,6 +363,7 @@ mod tests {
             cost: Cost::Low,
             events: vec![],
             parameters,
+            shown: serde_json::Map::new(),
         };
         let toggle = || range("type = 'toggle'\ndefault = true");
         assert_eq!(effect(vec![with("a", toggle())]).check(), Ok(()));

@@ -181,6 +181,7 @@ mod tests {
             cost: Cost::Low,
             events: vec![],
             parameters: vec![parameter("soft", true), parameter("hard", false)],
+            shown: serde_json::Map::new(),
         };
         vec![effect("blur", Kind::Video), effect("echo", Kind::Audio)]
     }

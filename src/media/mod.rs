@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use utoipa::ToSchema;
 
 use crate::{
@@ -49,7 +49,7 @@ pub trait MediaEngine: Send + Sync + 'static {
 
     /// Looks at a camera or another source, and lets go of it: what it has, and a picture of it. Takes at most some
     /// 15 s; a look whose answer nobody waits for goes on to its end.
-    fn probe(&self, source: Source) -> tokio::sync::oneshot::Receiver<ingest::Probed>;
+    fn probe(&self, source: Source) -> oneshot::Receiver<ingest::Probed>;
 
     /// What it can do on this machine; fixed from its start.
     fn capabilities(&self) -> &Capabilities;
@@ -147,6 +147,14 @@ pub trait MediaRoom: Send {
     /// the same way. → [`MediaEvent::EffectsFailed`] if that fails, also later.
     fn set_effects(&mut self, track: &TrackId, effects: Vec<Applied>);
 
+    /// Make a small picture (JPEG) of a track as everybody has it, with these effects over it: for who chooses among
+    /// them. `None`: there is no such track, or as many are made as may be.
+    fn preview(
+        &mut self,
+        track: &TrackId,
+        effects: Vec<Applied>,
+    ) -> Option<oneshot::Receiver<Result<Bytes, MediaError>>>;
+
     /// Through which edge a connection goes; `None` if there is no such connection.
     fn edge(&self, connection: &ConnectionId) -> Option<Edge>;
 
@@ -160,7 +168,7 @@ pub trait MediaRoom: Send {
     fn graph(&self) -> graph::Graph;
 
     /// Ends everything, recordings first, within `deadline`. The answer says when all of it is gone.
-    fn shutdown(self: Box<Self>, deadline: Duration) -> tokio::sync::oneshot::Receiver<()>;
+    fn shutdown(self: Box<Self>, deadline: Duration) -> oneshot::Receiver<()>;
 }
 
 /// A checked offer and the tracks the room made of it.

@@ -16,6 +16,7 @@ use tokio::{
 
 use super::{
     RoomHandle,
+    bucket::TokenBucket,
     command::{Answer, Caller, RoomCommand},
     error::{ChangeError, ListenError},
     event::{CloseReason, Happened, RoomEvent},
@@ -46,6 +47,8 @@ const MEDIA_QUEUE: usize = 1024;
 const LISTENER_QUEUE: usize = 256;
 /// Pieces of the mix that may wait for one player: some seconds, at 1,316 bytes a piece.
 const MIX_QUEUE: usize = 4096;
+/// Pictures of effects that are made to choose among, of all who choose in one room.
+const PREVIEWS_PER_SECOND: usize = 10;
 /// Listeners of one room.
 const MOST_LISTENERS: usize = 256;
 /// How often sessions that ended without a word are looked for.
@@ -99,6 +102,8 @@ pub(super) struct Room {
     pub(super) effects: Vec<Applied>,
     /// Given to it for its effects, in the order they came.
     pub(super) pictures: Vec<Arc<Picture>>,
+    /// Pictures of effects that nobody has put on yet.
+    pub(super) preview_rate: TokenBucket,
     linger: Duration,
     listeners: Vec<mpsc::Sender<RoomEvent>>,
     everywhere: Option<mpsc::Sender<Happened>>,
@@ -214,6 +219,7 @@ impl Room {
             pushes: Vec::new(),
             effects: Vec::new(),
             pictures: Vec::new(),
+            preview_rate: TokenBucket::full(PREVIEWS_PER_SECOND, PREVIEWS_PER_SECOND, now),
             scene: Scene::default(),
             empty_since: Some(now),
             fresh: true,
@@ -299,6 +305,9 @@ impl Room {
             }
             RoomCommand::AddPicture { caller, picture, answer } => reply(answer, self.add_picture(&caller, picture)),
             RoomCommand::RemovePicture { caller, id, answer } => reply(answer, self.remove_picture(&caller, &id)),
+            RoomCommand::Preview { caller, track, effect, answer } => {
+                reply(answer, self.preview(&caller, &track, &effect));
+            }
             RoomCommand::Pictures { caller, answer } => reply(answer, self.list_pictures(&caller)),
             RoomCommand::EffectCosts { of, answer } => reply(answer, self.effect_costs(&of)),
             RoomCommand::View { answer } => reply(answer, self.view()),

@@ -6,12 +6,13 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     error::{
-        ChangeError, ConnectionError, IngestError, JoinError, ListenError, OutputError, PicturesError, PublishError,
-        RecordError, SubscribeError, WatchError,
+        ChangeError, ConnectionError, IngestError, JoinError, ListenError, OutputError, PicturesError, PreviewError,
+        PublishError, RecordError, SubscribeError, WatchError,
     },
     event::RoomEvent,
     id::{ConnectionName, OutputId, ParticipantId, PictureId, RecordingId, ResumeToken, TrackId},
@@ -24,12 +25,14 @@ use super::{
 use crate::{
     effect::{Applied, EffectRequest, Picture},
     media::{
-        EffectCost, IceCandidate, IceCredentials, LayerChoice, LayoutSpec, RecordingSpec, graph::Graph, push::Target,
-        ts::TsChunk,
+        EffectCost, IceCandidate, IceCredentials, LayerChoice, LayoutSpec, MediaError, RecordingSpec, graph::Graph,
+        push::Target, ts::TsChunk,
     },
     recording::RoomKey,
 };
 
+/// A picture (JPEG) that is being made.
+pub type Preview = oneshot::Receiver<Result<Bytes, MediaError>>;
 /// Where one answer goes.
 pub type Answer<T, E> = oneshot::Sender<Result<T, E>>;
 /// Where a session's events go. Full means that the participant is too slow, and he is removed.
@@ -164,6 +167,8 @@ pub enum RoomCommand {
     CheckPin { pin: String, from: super::guests::Address, answer: Answer<(), super::error::JoinError> },
     /// Replace a chain of effects. Answers with it, all parameters filled in.
     SetEffects { caller: Caller, of: EffectsOf, chain: Vec<EffectRequest>, answer: Answer<Vec<Applied>, ChangeError> },
+    /// Make a picture of a track with an effect that it does not have.
+    Preview { caller: Caller, track: TrackId, effect: String, answer: Answer<Preview, PreviewError> },
     /// Keep a picture for the room's effects.
     AddPicture { caller: Caller, picture: Arc<Picture>, answer: Answer<(), PicturesError> },
     /// Keep it no more.

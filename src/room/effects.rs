@@ -1,9 +1,11 @@
 //! Effects: who may put them where, and what a room may spend on them.
 
+use tokio::time::Instant;
+
 use super::{
     actor::Room,
-    command::Caller,
-    error::ChangeError,
+    command::{Caller, Preview},
+    error::{ChangeError, PreviewError},
     event::RoomEvent,
     id::{ParticipantId, TrackId},
     model::{EffectsOf, Role, Source, TrackView},
@@ -11,7 +13,7 @@ use super::{
 };
 use crate::{
     effect::{Applied, Effect, EffectError, EffectRequest, of_kind, resolve},
-    media::{EffectCost, EffectReport, MediaError},
+    media::{EffectCost, EffectReport, Kind, MediaError},
 };
 
 impl Room {
@@ -28,8 +30,7 @@ impl Room {
             EffectsOf::Participant(id) => Some(id.clone()),
             EffectsOf::Track(track) => Some(self.owner_of(track).ok_or(ChangeError::NoSuchTrack)?.id.clone()),
         };
-        let is_own = matches!((caller, &whose), (Caller::Participant(me), Some(id)) if me == id);
-        if role < Role::Moderator && !(is_own && role >= Role::Publisher) {
+        if !may_put(caller, role, whose.as_ref()) {
             return Err(ChangeError::NotAllowed);
         }
         if whose.as_ref().is_some_and(|id| self.participant(id).is_none()) {
@@ -46,6 +47,26 @@ impl Room {
             EffectsOf::Track(track) => self.set_track_effects(track, chain.clone()),
         }
         Ok(chain)
+    }
+
+    /// How a track would look with an effect over what it has: for who may put it there.
+    pub(super) fn preview(&mut self, caller: &Caller, track: &TrackId, name: &str) -> Result<Preview, PreviewError> {
+        let role = self.role_of(caller).ok_or(PreviewError::NotInRoom)?;
+        let owner = self.owner_of(track).ok_or(PreviewError::NoSuchTrack)?;
+        if !may_put(caller, role, Some(&owner.id)) {
+            return Err(PreviewError::NotAllowed);
+        }
+        if !owner.tracks().any(|view| view.id == *track && view.kind == Kind::Video && !view.muted) {
+            return Err(PreviewError::NoPicture);
+        }
+        let shown = self.capabilities.effects.iter().find(|effect| effect.name == name);
+        let params = shown.map(|effect| effect.shown.clone()).unwrap_or_default();
+        let request = EffectRequest { name: name.to_owned(), params };
+        let chain = resolve(&[request], &self.capabilities.effects, &self.pictures)?;
+        self.check_kind(track, &chain)?;
+        let is_soon = !self.preview_rate.take(1, Instant::now());
+        let made = if is_soon { None } else { self.media.preview(track, chain) };
+        made.ok_or(PreviewError::TooFast)
     }
 
     fn owner_of(&self, track: &TrackId) -> Option<&Participant> {
@@ -200,6 +221,12 @@ impl Room {
         self.tell_all(RoomEvent::EffectsFailed { participant: None, reason: error.to_string() });
         self.set_mix_effects(Vec::new());
     }
+}
+
+/// Moderators put effects on everybody, and who publishes on himself.
+fn may_put(caller: &Caller, role: Role, whose: Option<&ParticipantId>) -> bool {
+    let is_own = matches!((caller, whose), (Caller::Participant(me), Some(id)) if me == id);
+    role >= Role::Moderator || (is_own && role >= Role::Publisher)
 }
 
 /// What a track is to have: its own effects, or those of its participant that go on it.

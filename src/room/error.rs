@@ -384,6 +384,32 @@ pub enum PicturesError {
     Gone(#[from] RoomGone),
 }
 
+/// There is no preview of an effect.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum PreviewError {
+    /// Whoever may not put effects there does not try them either.
+    #[error("your role does not allow that")]
+    NotAllowed,
+    /// No such track.
+    #[error("no such track")]
+    NoSuchTrack,
+    /// Sound, or a picture that is switched off.
+    #[error("there is no picture to show the effect on: the track is sound, or muted")]
+    NoPicture,
+    /// The effect cannot be.
+    #[error(transparent)]
+    Effects(#[from] EffectError),
+    /// Another preview of the room is being made, or more are asked for than anybody looks at.
+    #[error("another preview is being made in this room; try again in a moment")]
+    TooFast,
+    /// You are not, or no longer, in the room.
+    #[error("not in the room")]
+    NotInRoom,
+    /// The room went away.
+    #[error(transparent)]
+    Gone(#[from] RoomGone),
+}
+
 /// Nobody listens to the room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ListenError {

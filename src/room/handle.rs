@@ -14,10 +14,10 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    command::{Answer, Caller, RoomCommand, SessionEvents, SessionId},
+    command::{Answer, Caller, Preview, RoomCommand, SessionEvents, SessionId},
     error::{
-        ChangeError, ConnectionError, IngestError, JoinError, ListenError, OutputError, PicturesError, PublishError,
-        RecordError, RoomGone, SubscribeError, WatchError,
+        ChangeError, ConnectionError, IngestError, JoinError, ListenError, OutputError, PicturesError, PreviewError,
+        PublishError, RecordError, RoomGone, SubscribeError, WatchError,
     },
     event::{CloseReason, RoomEvent},
     guests::Address,
@@ -333,6 +333,11 @@ impl RoomHandle {
     /// [`RoomGone`].
     pub async fn effect_costs(&self, of: EffectsOf) -> Result<Option<Vec<EffectCost>>, RoomGone> {
         self.inquire(|answer| RoomCommand::EffectCosts { of, answer }).await
+    }
+
+    /// Have a picture made of a track as it would look with an effect; what it becomes is awaited apart from the room.
+    pub fn preview(&self, caller: Caller, track: TrackId, effect: String) -> Pending<Preview, PreviewError> {
+        self.ask(|answer| RoomCommand::Preview { caller, track, effect, answer })
     }
 
     /// Keep a picture for the room's effects.

@@ -27,7 +27,7 @@ use super::{
         pushes::add, pushes::list, pushes::remove,
         outputs::ts, outputs::playlist, outputs::segment,
         effects::list, effects::preview, effects::get_participant, effects::set_participant,
-        effects::get_track, effects::set_track, effects::get_mix, effects::set_mix,
+        effects::get_track, effects::set_track, effects::preview_on, effects::get_mix, effects::set_mix,
         pictures::add, pictures::list, pictures::get, pictures::remove,
         recordings::start, recordings::pause, recordings::resume, recordings::mark, recordings::stop, recordings::list,
         recordings::get, recordings::delete,

@@ -70,6 +70,7 @@ enum Operation {
     SetParticipantEffects,
     GetTrackEffects,
     SetTrackEffects,
+    PreviewEffect,
     GetMixEffects,
     SetMixEffects,
     AddPicture,
@@ -102,7 +103,7 @@ const fn route(method: &'static str, path: &'static str, access: Access, operati
 }
 
 /// All of them.
-pub const ROUTES: [Route; 55] = [
+pub const ROUTES: [Route; 56] = [
     route("GET", "/healthz", Access::Open, Operation::Health),
     route("GET", "/readyz", Access::Open, Operation::Ready),
     route("GET", "/metrics", Access::Owner, Operation::Metrics),
@@ -142,6 +143,12 @@ pub const ROUTES: [Route; 55] = [
         "/api/rooms/{room}/participants/{id}/tracks/{track}/effects",
         Access::Owner,
         Operation::SetTrackEffects,
+    ),
+    route(
+        "GET",
+        "/api/rooms/{room}/participants/{id}/tracks/{track}/effects/{name}/preview.jpg",
+        Access::Participant,
+        Operation::PreviewEffect,
     ),
     route("GET", "/api/rooms/{room}/effects", Access::Participant, Operation::GetMixEffects),
     route("PUT", "/api/rooms/{room}/effects", Access::Owner, Operation::SetMixEffects),
@@ -202,6 +209,7 @@ async fn perform(operation: Operation, services: &Services, call: Call) -> Resul
         Operation::SetParticipantEffects => effects::set_participant(services, call).await,
         Operation::GetTrackEffects => effects::get_track(services, call).await,
         Operation::SetTrackEffects => effects::set_track(services, call).await,
+        Operation::PreviewEffect => effects::preview_on(services, call).await,
         Operation::GetMixEffects => effects::get_mix(services, call).await,
         Operation::SetMixEffects => effects::set_mix(services, call).await,
         Operation::AddPicture => pictures::add(services, call).await,

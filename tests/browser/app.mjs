@@ -85,15 +85,16 @@ class App {
         await until('the picture moves on', limitMs, async () => (await shown()) >= before + frames);
     }
 
-    // The colour that a video element shows near its lower right corner.
+    // The colour that a video or an image shows near its lower right corner.
     colourOf(selector) {
         return this.page.evaluate((selector_) => {
-            const video = document.querySelector(selector_);
-            if (!video?.videoWidth) return null;
-            const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight);
+            const picture = document.querySelector(selector_);
+            const [width, height] = [picture?.videoWidth ?? picture?.naturalWidth, picture?.videoHeight ?? picture?.naturalHeight];
+            if (!width) return null;
+            const canvas = new OffscreenCanvas(width, height);
             const context = canvas.getContext('2d');
-            context.drawImage(video, 0, 0);
-            return [...context.getImageData(0.9 * video.videoWidth, 0.9 * video.videoHeight, 1, 1).data].slice(0, 3);
+            context.drawImage(picture, 0, 0);
+            return [...context.getImageData(0.9 * width, 0.9 * height, 1, 1).data].slice(0, 3);
         }, selector);
     }
 

@@ -57,6 +57,18 @@ for (const device of [DESK, PHONE]) {
         await app.fits();
         await app.screenshot('effects-empty');
 
+        await t.test('the cards show the effects on the live picture', async () => {
+            // The file's own picture has many colours; what is made of a red camera has one.
+            await app.get('effect-add', '[data-effect="negative"]').scrollIntoViewIfNeeded();
+            await app.get('effect-add', '[data-effect="negative"]').locator('img.live').waitFor();
+            const shown = '[data-testid="effect-add"][data-effect="negative"] img.live';
+            await app.shows(shown, opposite(RED));
+            const first = await app.page.locator(shown).getAttribute('src');
+            await until('another picture', 10_000, async () => (await app.page.locator(shown).getAttribute('src')) !== first);
+            assert.equal(await app.page.locator('[data-testid="effect-add"][data-effect="pitch"] img').count(), 0, 'a sound has none');
+            await app.screenshot('effects-live');
+        });
+
         await t.test('an effect, and its parameters live', async () => {
             await add(app, 'chroma-key');
             await param(app, 'chroma-key', 'key').fill(hex(RED));
@@ -65,6 +77,7 @@ for (const device of [DESK, PHONE]) {
             await app.shows(preview, BLUE);
             // What it takes of a processor is measured, and told.
             await app.get('effect-cost').filter({ hasText: /^\d+\.\d\d ms$/ }).waitFor();
+            await app.screenshot('effects-cost');
             const { frames } = await bob.look(ann);
             await param(app, 'chroma-key', 'behind').fill(hex([32, 160, 32]));
             await sees(bob, ann, { colour: [32, 160, 32] });

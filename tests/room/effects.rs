@@ -7,7 +7,7 @@ use salon::{
     media::{EffectReport, MediaError, MediaEvent, fake::Call},
     room::{
         command::Caller,
-        error::{ChangeError, SubscribeError},
+        error::{ChangeError, PreviewError, SubscribeError},
         event::RoomEvent,
         handle::Pending,
         id::{ConnectionName, TrackId},
@@ -282,6 +282,40 @@ async fn a_tracks_own_effects_count_and_are_taken_off_alone_when_they_fail() {
     assert_eq!(updated.await, []);
     let me = a.room.view().await.unwrap().participants[0].clone();
     assert_eq!((me.effects, &me.tracks[0].effects), (vec![applied("blur")], &vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_put_an_effect_on_a_track_may_preview_it_and_not_too_fast() {
+    let mut house = house();
+    let (a, b) = (house.guest("r", "a").await, house.guest("r", "b").await);
+    let viewer = house.viewer("r", "c").await;
+    let tracks = b.publish("cam").await.tracks;
+    let (sound, picture) = (tracks[0].track.id.clone(), tracks[1].track.id.clone());
+    let preview = |by: &Guest, track: &TrackId, effect: &str| {
+        by.room.preview(Caller::Participant(by.id.clone()), track.clone(), effect.into())
+    };
+    told(&mut house);
+    for by in [&a, &b] {
+        let made = preview(by, &picture, "blur").await.unwrap();
+        assert_eq!(made.await.unwrap().unwrap(), &b"a picture"[..]);
+    }
+    let asked = house.calls.made();
+    assert_eq!(asked, vec![Call::Preview(picture.clone(), vec![applied("blur")]); 2]);
+    assert_eq!(preview(&viewer, &picture, "blur").await.unwrap_err(), PreviewError::NotAllowed);
+    assert_eq!(preview(&a, &sound, "echo").await.unwrap_err(), PreviewError::NoPicture);
+    assert_eq!(preview(&a, &TrackId::random(), "blur").await.unwrap_err(), PreviewError::NoSuchTrack);
+    let other_kind = preview(&a, &picture, "echo").await.unwrap_err();
+    assert!(matches!(other_kind, PreviewError::Effects(EffectError::OtherKind { .. })), "{other_kind}");
+    let unknown = preview(&a, &picture, "nothing").await.unwrap_err();
+    assert!(matches!(unknown, PreviewError::Effects(EffectError::Unknown(_))), "{unknown}");
+    for _ in 0..8 {
+        drop(preview(&a, &picture, "blur").await.unwrap());
+    }
+    assert_eq!(preview(&a, &picture, "blur").await.unwrap_err(), PreviewError::TooFast, "ten a second");
+    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    drop(preview(&a, &picture, "blur").await.unwrap());
+    b.room.mute(Caller::Participant(b.id.clone()), picture.clone(), true).await.unwrap();
+    assert_eq!(preview(&b, &picture, "blur").await.unwrap_err(), PreviewError::NoPicture, "it is switched off");
 }
 
 #[tokio::test(start_paused = true)]

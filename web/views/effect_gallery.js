@@ -11,15 +11,17 @@ export function wordsOf(title) {
   return title[currentLanguage()] ?? title.en;
 }
 
-/** `add(effect)` puts one on. */
-export function effectGallery(add) {
+/** `add(effect)` puts one on; `live`: `livePictures` of the effects. */
+export function effectGallery(add, live) {
   const summary = el('summary', { t: 'effects.add', testid: 'effects-add' });
   const body = el('div', { class: 'gallery-body' });
+  const images = [];
   const element = el('details', { class: 'effect-gallery', testid: 'effect-gallery' }, summary, body);
 
   /** `hasRoom(kind)`: another fits. `open`: nothing is put on yet. */
   function show(effects, unavailable, hasRoom, open) {
     if (open) element.open = true;
+    images.length = 0;
     body.replaceChildren(
       ...KINDS.flatMap(([kind, key]) => {
         const some = effects.filter((effect) => effect.kind === kind);
@@ -27,6 +29,7 @@ export function effectGallery(add) {
       }),
       unavailable.length ? missing(unavailable) : '',
     );
+    live.watch(images);
   }
 
   function tile(effect, fits) {
@@ -34,6 +37,7 @@ export function effectGallery(add) {
     const picture = effect.preview
       ? el('img', { src: effect.preview, alt: '', loading: 'lazy', width: '160', height: '90' })
       : el('span', { class: 'gallery-mark' }, icon(effect.kind === 'audio' ? 'sound' : 'sparkle'));
+    if (effect.preview && effect.kind === 'video') images.push([effect.name, picture]);
     return el('li', {}, el('button', {
       type: 'button', class: 'gallery-item', testid: 'effect-add', 'data-effect': effect.name, disabled: !fits, on: { click: () => add(effect) },
     }, picture, el('span', {}, words)));

@@ -34,7 +34,11 @@ export function effectPreview(session, place) {
 
   function picture() {
     if (trackOf(of)) return session.model.findTrack(trackOf(of))?.track ?? null;
-    const camera = session.model.participants.get(of)?.tracks.find(({ kind, source }) => kind === 'video' && source !== 'screen');
+    return cameraOf(of);
+  }
+
+  function cameraOf(whom) {
+    const camera = session.model.participants.get(whom)?.tracks.find(({ kind, source }) => kind === 'video' && source !== 'screen');
     return camera && !camera.muted ? camera : null;
   }
 
@@ -65,6 +69,12 @@ export function effectPreview(session, place) {
   return {
     element,
     show,
+    /** `{ participant, track }` of the picture that effects would go on; one's own for the mix; null: there is none. */
+    track() {
+      const whose = of === 'mix' ? session.model.selfId : owner();
+      const track = of === 'mix' ? cameraOf(whose) : picture();
+      return whose && track && !track.muted ? { participant: whose, track: track.id } : null;
+    },
     /** Where the effect is whose place can be dragged; null: there is none. */
     mark(params) {
       marker.hidden = !params;

@@ -1,7 +1,7 @@
 // The effects drawer: what is put on oneself, on somebody, or on the whole room, changed while it runs.
 
 import { changed, hasPlace, hasRoom, moved, same, withDefaults, without } from '/effect_chain.js';
-import { givePicture, listCosts, listEffects, listPictures, pictureUrl } from '/effects_api.js';
+import { givePicture, listCosts, listEffects, listPictures, pictureUrl, previewEffect } from '/effects_api.js';
 import { el } from '/dom.js';
 import { say } from '/i18n.js';
 import { textOfError } from '/messages.js';
@@ -9,6 +9,7 @@ import { notify } from '/notices.js';
 import { trackOf } from '/room_model.js';
 import { effectCard, isForPeople } from '/views/effect_card.js';
 import { effectGallery, wordsOf } from '/views/effect_gallery.js';
+import { livePictures } from '/views/effect_live.js';
 import { effectPreview } from '/views/effect_preview.js';
 
 // A slider says more in a second than anybody sees; this many milliseconds lie between two changes.
@@ -28,6 +29,8 @@ export function effectsView(session) {
   /** `[{ key, name, params }]`; the key is of this page, so that cards keep their focus. */
   let chain = [];
   let cards = [];
+  /** As they were measured last. */
+  let costs = [];
   let active = null;
   let lastKey = 0;
   let measuring = null;
@@ -46,7 +49,11 @@ export function effectsView(session) {
   const empty = el('p', { class: 'empty', t: 'effects.empty', testid: 'effects-empty' });
   const problem = el('div', { class: 'effects-problem', hidden: true, testid: 'effects-problem' },
     el('p', { t: 'effects.failed-to-load' }), el('button', { type: 'button', class: 'small', t: 'effects.try-again', testid: 'effects-try-again', on: { click: load } }));
-  const gallery = effectGallery((effect) => add(effect));
+  const live = livePictures(async (name) => {
+    const track = preview.track();
+    return track && previewEffect(session.room, session.access, track, name);
+  });
+  const gallery = effectGallery((effect) => add(effect), live);
   const element = el('div', { class: 'effects', on: { dragover, drop } }, scope, preview.element, cleanRow, status, problem, list, empty, gallery.element);
 
   async function load() {
@@ -111,7 +118,7 @@ export function effectsView(session) {
   function choose(next) {
     of = next;
     active = null;
-    chain = [];
+    [chain, costs] = [[], []];
     say(status, 'effects.of.changed', { whose: whose.selectedOptions[0]?.textContent ?? '' });
     refresh(true);
   }
@@ -181,6 +188,7 @@ export function effectsView(session) {
     if (follow() || isAnother || whole) render();
     showMarker();
     preview.show(of);
+    live.show(preview.track()?.track ?? null);
   }
 
   async function measure() {
@@ -188,11 +196,17 @@ export function effectsView(session) {
     const [whom, track] = [of, trackOf(of)];
     const participant = track ? session.model.findTrack(track)?.participant.id : whom === 'mix' ? null : whom;
     if (track && !participant) return;
-    const costs = await listCosts(session.room, session.access, { participant, track }).catch(() => []);
+    const measured = await listCosts(session.room, session.access, { participant, track }).catch(() => []);
     if (!isOpen || whom !== of) return;
+    costs = measured;
+    showCosts();
+  }
+
+  function showCosts() {
+    const left = [...costs];
     for (const [index, { name }] of chain.entries()) {
-      const place = costs.findIndex((cost) => cost.name === name);
-      cards[index].showCost(place < 0 ? null : costs.splice(place, 1)[0]);
+      const place = left.findIndex((cost) => cost.name === name);
+      cards[index].showCost(place < 0 ? null : left.splice(place, 1)[0]);
     }
   }
 
@@ -243,6 +257,7 @@ export function effectsView(session) {
     }));
     list.replaceChildren(...cards.map((card) => card.element));
     if (focused) list.querySelector(`[data-key="${focusedKey}"] [data-testid="${focusedId}"]`)?.focus();
+    showCosts();
     list.hidden = !chain.length;
     empty.hidden = Boolean(chain.length) || !catalogue;
     gallery.element.hidden = !catalogue;
@@ -279,9 +294,11 @@ export function effectsView(session) {
       clearInterval(measuring);
       measuring = null;
       preview.show(null);
+      live.show(null);
     },
     close() {
       clearInterval(measuring);
+      live.show(null);
       removeEventListener('languagechanged', speak);
     },
   };

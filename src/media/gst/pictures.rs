@@ -24,16 +24,23 @@ const NICENESS: i32 = 10;
 /// What could not be done, in a sentence. A sheet may be there without its poster or the other way round.
 pub fn photograph(album: &Album) -> Result<u32, String> {
     let album = album.clone();
-    // Threads of a pipeline inherit the priority of who starts it; it cannot be raised again, so this one
-    // is not used for anything else.
-    let thread = std::thread::Builder::new().name("pictures".into()).spawn(move || {
-        if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS) {
-            tracing::debug!("pictures are taken at the usual priority: {error}");
-        }
-        take(&album)
-    });
+    let thread = spawn_below("pictures", move || take(&album));
     let taken = thread.map_err(|error| error.to_string())?.join();
     taken.unwrap_or_else(|_| Err("the thread that takes pictures panicked".into()))
+}
+
+/// Works on a thread below the priority of all that a room does. Threads of a pipeline inherit the priority of who starts
+/// it; it cannot be raised again, so the thread is not used for anything else.
+pub(super) fn spawn_below<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> std::io::Result<std::thread::JoinHandle<T>> {
+    std::thread::Builder::new().name(name.into()).spawn(move || {
+        if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS) {
+            tracing::debug!("pictures are made at the usual priority: {error}");
+        }
+        work()
+    })
 }
 
 fn take(album: &Album) -> Result<u32, String> {

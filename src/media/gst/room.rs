@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -15,7 +16,7 @@ use tokio::{
 use super::{
     MediaSettings, MixBudget, RoomClock, Track, TrackTable, composite,
     decoder::Decoders,
-    effect::EffectedTrack,
+    effect::{EffectedTrack, Previews},
     ingest::{self, RunningIngest},
     inlet,
     live::LiveMix,
@@ -72,6 +73,7 @@ pub(super) struct GstRoom {
     outputs: HashMap<ConnectionId, RtpOutput>,
     recordings: HashMap<RecordingId, Recording>,
     effects: HashMap<TrackId, EffectedTrack>,
+    previews: Previews,
 }
 
 /// A connection: its task, and the tracks that it publishes or reads.
@@ -153,6 +155,7 @@ impl GstRoom {
             outputs: HashMap::new(),
             recordings: HashMap::new(),
             effects: HashMap::new(),
+            previews: Previews::default(),
         }
     }
 
@@ -231,6 +234,7 @@ impl GstRoom {
         for (_, effects) in self.effects.extract_if(|track, effects| effects.is_over() || !tracks.contains_key(track)) {
             drop(effects.end());
         }
+        self.previews.retain(|track| tracks.contains_key(track));
     }
 }
 
@@ -521,6 +525,15 @@ impl MediaRoom for GstRoom {
         self.effects.insert(track.clone(), started);
     }
 
+    fn preview(
+        &mut self,
+        track: &TrackId,
+        effects: Vec<Applied>,
+    ) -> Option<oneshot::Receiver<Result<Bytes, MediaError>>> {
+        let found = self.tracks.get(track)?;
+        self.previews.start(found, effects, &self.clock, self.mixes.decoders(), &self.presets)
+    }
+
     fn edge(&self, connection: &ConnectionId) -> Option<media::Edge> {
         self.link(connection).map(Link::edge)
     }
@@ -590,6 +603,7 @@ impl MediaRoom for GstRoom {
             mixes,
             live,
             effects,
+            previews,
             ..
         } = *self;
         drop(live);
@@ -606,6 +620,7 @@ impl MediaRoom for GstRoom {
                 futures_util::future::join_all(pushes.into_values().map(RunningPush::close)).await;
                 let outputs = outputs.into_values().map(RtpOutput::close).chain(ts.close());
                 futures_util::future::join_all(peers.chain(ingests).chain(outputs)).await;
+                futures_util::future::join_all(previews.end()).await;
                 mixes.ended().await;
             };
             let ended = tokio::time::timeout(deadline, everything).await;

@@ -1,6 +1,6 @@
 //! Effects: what there is, and what is put on whom.
 
-use std::str::FromStr;
+use std::{str::FromStr, time::Duration};
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -15,12 +15,15 @@ use crate::{
     media::{EffectCost, Unavailable},
     room::{
         command::Caller,
-        error::ChangeError,
+        error::{ChangeError, PreviewError},
         id::ParticipantId,
         model::{EffectsOf, RoomView, TrackView},
     },
     server::{Services, problem::Problem, request::Call},
 };
+
+/// A preview is there within this, or not at all; the engine's own deadlines are shorter.
+const PREVIEW_LIMIT: Duration = Duration::from_secs(10);
 
 /// The catalogue.
 #[derive(Serialize, ToSchema)]
@@ -144,6 +147,50 @@ pub async fn get_track(services: &Services, call: Call) -> Result<Response, Prob
     let TrackView { id, effects, .. } = track_of(&room.view().await?, &call)?.clone();
     let costs = room.effect_costs(EffectsOf::Track(id)).await?.unwrap_or_default();
     json(StatusCode::OK, &Running { effects, costs })
+}
+
+/// How a track would look at this moment with an effect over what it has: for who may put it there. It is made for who
+/// chooses, one at a time in a room, and at most ten a second.
+#[utoipa::path(
+    get, path = "/api/rooms/{room}/participants/{id}/tracks/{track}/effects/{name}/preview.jpg", tag = "effects",
+    params(
+        ("room" = String, Path, description = "its name"), ("id" = String, Path, description = "whose"),
+        ("track" = String, Path, description = "which, a picture"), ("name" = String, Path, description = "the effect"),
+    ),
+    responses(
+        (status = 200, content_type = "image/jpeg", description = "At most 256 pixels a side."),
+        (status = 400, description = "`no_such_effect`, `bad_effect`: it is for sound", body = Problem),
+        (status = 403, description = "`not_allowed`", body = Problem),
+        (status = 404, description = "`no_such_room`, `no_such_track`", body = Problem),
+        (status = 409, description = "`no_picture`: the track is sound, or muted", body = Problem),
+        (status = 429, description = "`too_fast`: another is being made", body = Problem),
+        (status = 503, description = "`no_preview`: no picture came in time, or the effect failed", body = Problem),
+    ),
+)]
+pub async fn preview_on(services: &Services, call: Call) -> Result<Response, Problem> {
+    let (room, caller) = room_of(services, &call).await?;
+    let track = track_of(&room.view().await?, &call)?.id.clone();
+    let made = room.preview(caller, track, call.param(3).to_owned()).await?;
+    let no_preview = |detail: String| Problem::unavailable("no_preview", detail);
+    let made = tokio::time::timeout(PREVIEW_LIMIT, made).await.map_err(|_| no_preview("it took too long".into()))?;
+    let picture = made.map_err(|_| no_preview("the track's pictures ended; try again".into()))?;
+    Ok(answer(StatusCode::OK, "image/jpeg", picture.map_err(|error| no_preview(error.to_string()))?))
+}
+
+impl From<PreviewError> for Problem {
+    fn from(error: PreviewError) -> Self {
+        let detail = error.to_string();
+        match error {
+            PreviewError::NotAllowed => Self::forbidden("not_allowed", detail),
+            PreviewError::NoSuchTrack => Self::not_found("no_such_track", detail),
+            PreviewError::NoPicture => Self::new(StatusCode::CONFLICT, "no_picture", detail),
+            PreviewError::Effects(effects) => effects.into(),
+            PreviewError::TooFast => Self::new(StatusCode::TOO_MANY_REQUESTS, "too_fast", detail)
+                .header(header::RETRY_AFTER, HeaderValue::from_static("1")),
+            PreviewError::NotInRoom => Self::forbidden("not_in_room", detail),
+            PreviewError::Gone(gone) => gone.into(),
+        }
+    }
 }
 
 fn track_of<'a>(view: &'a RoomView, call: &Call) -> Result<&'a TrackView, ChangeError> {

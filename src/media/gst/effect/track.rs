@@ -50,7 +50,7 @@ const CHANGE_LIMIT: Duration = Duration::from_secs(4);
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
 /// What a probe answers about a buffer that goes no further. After `Drop` GStreamer 1.22 complains of each: the
 /// bindings have let go of it already.
-const LEAVE_OUT: gst::PadProbeReturn = gst::PadProbeReturn::Handled;
+pub(super) const LEAVE_OUT: gst::PadProbeReturn = gst::PadProbeReturn::Handled;
 
 /// The room's end of a track with effects.
 #[derive(Debug)]

@@ -29,6 +29,9 @@ pub struct EffectFile {
     pub(super) cost: Cost,
     #[serde(skip)]
     pub(super) has_preview: bool,
+    /// Parameters with which it is shown to who chooses.
+    #[serde(default)]
+    pub(super) shown: serde_json::Map<String, serde_json::Value>,
     /// What it tells the room of.
     #[serde(default)]
     pub(super) events: Vec<EffectEvent>,
@@ -176,6 +179,7 @@ impl EffectFile {
             cost: self.cost,
             events: self.events.clone(),
             parameters: parameters.collect(),
+            shown: self.shown.clone(),
         }
     }
 
