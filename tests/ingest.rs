@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::{
     camera::{self, Fetched, Model, TestCamera, source},
-    client::{BLUE, GREEN, RED},
+    client::{BLUE, Client, GREEN, RED},
     hall::Hall,
     soon,
     usage::{Usage, settles_within},
@@ -24,11 +24,12 @@ use salon::{
         tls::Fingerprint,
     },
     media::{
-        MediaEngine, MediaEvent, RecordingSpec, Scene, Tile,
+        CodecName, EdgeChoice, MediaEngine, MediaEvent, Published, RecordingMode, RecordingSpec, Scene, Tile,
         graph::NodeKind,
         gst::{GstEngine, MediaSettings, live_pipelines},
         ingest::{Handling, IngestState, IngestStatus},
     },
+    recording::tracks,
     room::id::{ParticipantId, RecordingId},
 };
 
@@ -93,7 +94,7 @@ async fn cameras_ask_for_a_name_and_a_password() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_browsers_do_not_take_is_transcoded() {
     for (video, audio) in
-        [(camera::H265, camera::PCMU), (camera::MJPEG, camera::PCMA), (camera::H264_B_FRAMES, camera::AAC)]
+        [(camera::H265, camera::AAC), (camera::MJPEG, camera::AAC), (camera::H264_B_FRAMES, camera::AAC)]
     {
         let model = Model::new(RED, (320, 240), video, 440, audio);
         let handling = watched(&model, Transport::Tcp).await;
@@ -104,6 +105,71 @@ async fn what_browsers_do_not_take_is_transcoded() {
     assert_eq!(handling, [Some(Handling::Transcoded), Some(Handling::Transcoded)], "MPEG-4");
     let handling = watched(&Model::new(RED, (320, 240), camera::H264, 440, camera::OPUS), Transport::Tcp).await;
     assert_eq!(handling, [Some(Handling::Forwarded), Some(Handling::Forwarded)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g711_is_forwarded_as_it_is_over_both_edges_and_mixed_and_stays_what_it_was() {
+    for (sound, other, codec, edge) in [
+        (camera::PCMU, camera::AAC, CodecName::Pcmu, EdgeChoice::Fanout),
+        (camera::PCMA, camera::PCMU, CodecName::Pcma, EdgeChoice::Webrtcbin),
+    ] {
+        let hall = Hall::open_with(edge);
+        let camera = TestCamera::start(&Model::new(RED, (320, 240), camera::H264, 440, sound));
+        let mut fetched = Fetched::start(&hall, source(&camera.uri(), Transport::Tcp));
+        let tracks = fetched.opened().await;
+        let viewer = hall.watch(&tracks).await;
+        viewer.client.sees_and_hears(RED, 440).await;
+        let both = |status: &IngestStatus, wanted| {
+            [&status.video, &status.audio].map(|media| media.as_ref().map(|media| media.handling)) == wanted
+        };
+        let forwarded = [Some(Handling::Forwarded); 2];
+        fetched.until("both forwarded", |status| both(status, forwarded)).await;
+        let graph = hall.room(|room| room.graph());
+        assert!(graph.nodes.iter().all(|node| node.kind != NodeKind::Transcoder), "{graph:#?}");
+        let sound = graph.nodes.iter().find(|node| node.id == format!("track-{}", fetched.audio)).unwrap();
+        assert_eq!(sound.label, codec.encoding_name());
+        let tile = Tile {
+            participant: ParticipantId::random(),
+            label: String::new(),
+            video: Some(fetched.video.clone()),
+            screen: false,
+        };
+        let published = Published { track: fetched.audio.clone(), name: "Door".into(), codec };
+        let (audio, published) = (vec![fetched.audio.clone()], vec![published]);
+        let scene = Scene { tiles: vec![tile], audio, published, ..Scene::default() };
+        hall.room(|room| room.set_scene(scene.clone()));
+        let listener = hall.watch_mix(&[]).await;
+        listener.client.sees_and_hears(RED, 440).await;
+        is_kept_as_opus(&hall, &listener.client, scene, codec).await;
+        // It comes back with other sound: whoever listens was promised this codec.
+        let port = camera.kill();
+        let _camera = TestCamera::start_at(&Model::new(RED, (320, 240), camera::H264, 880, other), port);
+        viewer.client.sees_and_hears(RED, 880).await;
+        let transcoded = [Some(Handling::Forwarded), Some(Handling::Transcoded)];
+        fetched.until("other sound", |status| both(status, transcoded)).await;
+        hall.shut().await;
+    }
+}
+
+/// A recording of the tone as a single track is Opus, and says what it was; `listener` tells how time goes by.
+async fn is_kept_as_opus(hall: &Hall, listener: &Client, scene: Scene, codec: CodecName) {
+    let mut events = hall.events();
+    let folder = tempfile::tempdir().unwrap();
+    let (recording, file) = (RecordingId::random(), folder.path().join("recording.mp4"));
+    let spec = RecordingSpec { mode: RecordingMode::Individual, ..Default::default() };
+    hall.room(|room| room.start_recording(recording.clone(), file.clone(), spec, scene));
+    events.until("the recording's start", |event| matches!(event, MediaEvent::RecordingStarted { .. })).await;
+    let heard = listener.seen().samples;
+    listener.until("two seconds", |seen| seen.samples > heard + 96_000).await;
+    hall.room(|room| room.stop_recording(&recording));
+    events.until("the recording's end", |event| matches!(event, MediaEvent::RecordingEnded { .. })).await;
+    let folder = tracks::folder_of(&file);
+    let finished = tracks::finish(&folder, 0).unwrap();
+    let [track] = &finished.files[..] else { panic!("{finished:?}") };
+    assert_eq!((track.codec, track.published), (Some(CodecName::Opus), Some(codec)));
+    let file = folder.join(&track.name);
+    let content = tokio::task::spawn_blocking(move || Content::read(&file)).await.unwrap();
+    assert!(content.tone(1.0, 440.0) > 0.1, "{}", content.tone(1.0, 440.0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

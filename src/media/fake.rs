@@ -508,9 +508,10 @@ fn made_up_sdp(sections: &[(&str, Kind, CodecName)], direction: Direction) -> St
     );
     let fingerprint = vec!["AB"; 32].join(":");
     for (mid, kind, codec) in sections {
-        let (kind, payload, channels) = match kind {
-            Kind::Audio => ("audio", 111, "/2"),
-            Kind::Video => ("video", 96, ""),
+        let channels = codec.channels().map(|channels| format!("/{channels}")).unwrap_or_default();
+        let (kind, payload) = match kind {
+            Kind::Audio => ("audio", 111),
+            Kind::Video => ("video", 96),
         };
         sdp += &format!(
             "m={kind} 9 UDP/TLS/RTP/SAVPF {payload}\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\n\

@@ -517,16 +517,22 @@ pub enum CodecName {
     /// Video, the AOM's payload format for AV1.
     #[serde(rename = "AV1")]
     Av1,
+    /// Audio, G.711 µ-law (RFC 3551 §4.5.14): what many cameras send.
+    #[serde(rename = "PCMU")]
+    Pcmu,
+    /// Audio, G.711 A-law.
+    #[serde(rename = "PCMA")]
+    Pcma,
 }
 
 impl CodecName {
     /// All of them, in Salon's order of preference.
-    pub const ALL: [Self; 5] = [Self::Opus, Self::Vp8, Self::H264, Self::Vp9, Self::Av1];
+    pub const ALL: [Self; 7] = [Self::Opus, Self::Vp8, Self::H264, Self::Vp9, Self::Av1, Self::Pcmu, Self::Pcma];
 
     /// Audio or video.
     pub fn kind(self) -> Kind {
         match self {
-            Self::Opus => Kind::Audio,
+            Self::Opus | Self::Pcmu | Self::Pcma => Kind::Audio,
             Self::Vp8 | Self::Vp9 | Self::H264 | Self::Av1 => Kind::Video,
         }
     }
@@ -539,15 +545,23 @@ impl CodecName {
             Self::Vp9 => "VP9",
             Self::H264 => "H264",
             Self::Av1 => "AV1",
+            Self::Pcmu => "PCMU",
+            Self::Pcma => "PCMA",
         }
     }
 
     /// RTP clock rate in Hz.
     pub fn clock_rate(self) -> u32 {
-        match self.kind() {
-            Kind::Audio => 48_000,
-            Kind::Video => 90_000,
+        match self {
+            Self::Opus => 48_000,
+            Self::Pcmu | Self::Pcma => 8_000,
+            Self::Vp8 | Self::Vp9 | Self::H264 | Self::Av1 => 90_000,
         }
+    }
+
+    /// As `a=rtpmap` says after the clock rate, if it says so.
+    pub fn channels(self) -> Option<u8> {
+        (self == Self::Opus).then_some(2)
     }
 }
 

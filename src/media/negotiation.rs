@@ -474,7 +474,7 @@ fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
 fn preference(codec: CodecName, fmtp: Option<&str>) -> u8 {
     let value = |name| fmtp.and_then(|fmtp| parameter(fmtp, name));
     match codec {
-        CodecName::Opus | CodecName::Vp8 => 0,
+        CodecName::Opus | CodecName::Vp8 | CodecName::Pcmu | CodecName::Pcma => 0,
         // Profile 0 is the one that every browser decodes.
         CodecName::Vp9 => u8::from(value("profile-id").is_some_and(|profile| profile != "0")),
         CodecName::Av1 => u8::from(value("profile").is_some_and(|profile| profile != "0")),

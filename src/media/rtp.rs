@@ -47,6 +47,9 @@ pub fn payload_number(codec: CodecName) -> u8 {
         CodecName::Vp9 => 98,
         CodecName::H264 => 102,
         CodecName::Av1 => 104,
+        // Their own (RFC 3551 §6).
+        CodecName::Pcmu => 0,
+        CodecName::Pcma => 8,
     }
 }
 

@@ -311,7 +311,17 @@ impl Store {
 pub fn composite_file(id: &RecordingId, bytes: u64) -> RecordingFile {
     let name = Store::file_name(id);
     let kind = FileKind::Composite;
-    RecordingFile { name, kind, participant: None, track_kind: None, codec: None, offset_ms: 0, bytes, sha256: None }
+    RecordingFile {
+        name,
+        kind,
+        participant: None,
+        track_kind: None,
+        codec: None,
+        published: None,
+        offset_ms: 0,
+        bytes,
+        sha256: None,
+    }
 }
 
 /// A file without an entry.

@@ -42,8 +42,11 @@ pub struct TrackEntry {
     pub participant: String,
     /// Audio or video.
     pub track_kind: Kind,
-    /// As it was published.
+    /// In the file.
     pub codec: CodecName,
+    /// As it was published, if it was encoded anew: files that browsers play hold no G.711.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<CodecName>,
     /// When it begins, in milliseconds of the recording: pauses do not count.
     pub offset_ms: u64,
 }
@@ -82,9 +85,12 @@ pub struct RecordingFile {
     /// Audio or video.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub track_kind: Option<Kind>,
-    /// The track's codec, as it was published.
+    /// The track's codec in the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codec: Option<CodecName>,
+    /// As it was published, if it was encoded anew: files that browsers play hold no G.711.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<CodecName>,
     /// When it begins, in milliseconds of the recording.
     pub offset_ms: u64,
     /// Its size.
@@ -232,13 +238,14 @@ fn finish_webm(path: &Path, reserve_bytes: u64) -> Finished {
 
 impl TrackEntry {
     fn into_file(self, bytes: u64) -> RecordingFile {
-        let Self { name, participant, track_kind, codec, offset_ms } = self;
+        let Self { name, participant, track_kind, codec, published, offset_ms } = self;
         RecordingFile {
             name,
             kind: FileKind::Track,
             participant: Some(participant),
             track_kind: Some(track_kind),
             codec: Some(codec),
+            published,
             offset_ms,
             bytes,
             sha256: None,

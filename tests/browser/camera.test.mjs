@@ -20,7 +20,7 @@ for (const { title, camera, ingest = {}, handling } of [
         title: 'H.265 and G.711 over UDP with a digest',
         camera: { video: 'h265', audio: 'pcmu', auth: 'digest' },
         ingest: { transport: 'udp', credentials: { user: 'admin', password: 's3cret' } },
-        handling: ['transcoded', 'transcoded'],
+        handling: ['transcoded', 'forwarded'],
     },
     { title: 'Motion JPEG through an HTTP tunnel', camera: { video: 'mjpeg' }, ingest: { transport: 'http' }, handling: ['transcoded', 'transcoded'] },
     { title: 'H.264 with B-frames', camera: { video: 'bFrames' }, handling: ['transcoded', 'transcoded'] },

@@ -474,13 +474,21 @@ fn decode(client: &gst::Bin, pad: &gst::Pad, seen: Arc<watch::Sender<Seen>>) {
         "OPUS" => {
             "rtpopusdepay ! opusdec ! audioconvert ! audio/x-raw,format=F32LE,rate=48000,channels=1 ! appsink name=out"
         }
+        "PCMU" => {
+            "rtppcmudepay ! mulawdec ! audioconvert ! audioresample ! \
+             audio/x-raw,format=F32LE,rate=48000,channels=1 ! appsink name=out"
+        }
+        "PCMA" => {
+            "rtppcmadepay ! alawdec ! audioconvert ! audioresample ! \
+             audio/x-raw,format=F32LE,rate=48000,channels=1 ! appsink name=out"
+        }
         other => panic!("the server sent {other}"),
     };
     let bin = gst::parse::bin_from_description(chain, true).unwrap();
     let out = bin.by_name("out").unwrap().downcast::<gst_app::AppSink>().unwrap();
     out.set_property("sync", false);
     out.set_property("async", false);
-    let audio = encoding == "OPUS";
+    let audio = ["OPUS", "PCMU", "PCMA"].contains(&encoding.as_str());
     let callbacks = gst_app::AppSinkCallbacks::builder().new_sample(move |sink| {
         let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
         if audio {

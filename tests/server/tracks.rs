@@ -27,6 +27,7 @@ fn write_tracks(folder: &Path) -> Vec<u8> {
         participant: "김철수".into(),
         track_kind: Kind::Video,
         codec: CodecName::Vp8,
+        published: None,
         offset_ms,
     };
     let format = webm::VideoFormat { codec: webm::VideoCodec::Vp8, width: 320, height: 180 };

@@ -137,6 +137,8 @@ fn add_codec(config: &mut CodecConfig, number: u8, resend: Option<u8>, codec: Co
         CodecName::Vp9 => (Codec::Vp9, Frequency::NINETY_KHZ, None),
         CodecName::H264 => (Codec::H264, Frequency::NINETY_KHZ, None),
         CodecName::Av1 => (Codec::Av1, Frequency::NINETY_KHZ, None),
+        CodecName::Pcmu => (Codec::PCMU, Frequency::EIGHT_KHZ, None),
+        CodecName::Pcma => (Codec::PCMA, Frequency::EIGHT_KHZ, None),
     };
     let format = fmtp.map(FormatParams::parse_line).unwrap_or_default();
     config.add_config(Pt::from(number), resend.map(Pt::from), codec, rate, channels, format);

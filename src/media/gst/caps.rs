@@ -7,7 +7,7 @@ use crate::media::{CodecName, Kind};
 fn known_parameters(codec: CodecName) -> &'static [&'static str] {
     match codec {
         CodecName::Opus => &["minptime", "useinbandfec", "usedtx", "stereo", "sprop-stereo"],
-        CodecName::Vp8 => &[],
+        CodecName::Vp8 | CodecName::Pcmu | CodecName::Pcma => &[],
         CodecName::Vp9 => &["profile-id"],
         CodecName::H264 => &["level-asymmetry-allowed", "packetization-mode", "profile-level-id"],
         CodecName::Av1 => &["profile", "level-idx", "tier"],
@@ -22,8 +22,8 @@ pub fn rtp_caps(codec: CodecName, payload: u8, fmtp: Option<&str>) -> gst::Caps 
         .field("encoding-name", codec.encoding_name())
         .field("clock-rate", codec.clock_rate() as i32)
         .field("payload", i32::from(payload));
-    if codec == CodecName::Opus {
-        caps = caps.field("encoding-params", "2");
+    if let Some(channels) = codec.channels() {
+        caps = caps.field("encoding-params", channels.to_string());
     }
     for (name, value) in fmtp.unwrap_or_default().split(';').filter_map(|pair| pair.split_once('=')) {
         let (name, value) = (name.trim(), value.trim());

@@ -283,6 +283,8 @@ fn factories(codec: CodecName) -> (&'static [&'static str], &'static [&'static s
         CodecName::Vp9 => (&["rtpvp9depay"], &["vp9dec"], "gstreamer1.0-plugins-good"),
         CodecName::H264 => (&["rtph264depay", "h264parse"], &H264_DECODERS, "gstreamer1.0-libav"),
         CodecName::Av1 => (&["rtpav1depay", "av1parse"], &["dav1ddec", "av1dec"], ""),
+        CodecName::Pcmu => (&["rtppcmudepay"], &["mulawdec"], "gstreamer1.0-plugins-good"),
+        CodecName::Pcma => (&["rtppcmadepay"], &["alawdec"], "gstreamer1.0-plugins-good"),
     }
 }
 
@@ -322,6 +324,12 @@ fn chain(codec: CodecName) -> Result<Vec<gst::Element>, MediaError> {
     let mut chain = depay.iter().map(|name| make(name)).collect::<Result<Vec<_>, _>>()?;
     let decoder = decoders.iter().find(|name| gst::ElementFactory::find(name).is_some()).unwrap_or(&decoders[0]);
     chain.push(make(decoder)?);
+    if codec.clock_rate() == 8_000 {
+        // All sound of a room is of one rate, whatever effects and mixers make of it.
+        let rate = make("capsfilter")?;
+        rate.set_property("caps", gst::Caps::builder("audio/x-raw").field("rate", 48_000).build());
+        chain.extend([make("audioresample")?, rate]);
+    }
     match codec.kind() {
         Kind::Video => configure_video(&chain),
         Kind::Audio => chain.iter().filter(|element| element.has_property("plc")).for_each(conceal_losses),

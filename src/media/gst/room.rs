@@ -35,7 +35,7 @@ use crate::{
         MixTracks, Publication, PublishedMedia, RecordingSpec, Scene, SubscriberOffer,
         fanout::{self, Viewer},
         graph::{Edge, Graph, Node, NodeKind, Stage},
-        ingest::{Ingest, IngestFigures, IngestState, IngestStatus},
+        ingest::{Ingest, IngestFigures},
         negotiation,
         output::{RtpPiece, Shown},
         push::Target,
@@ -196,7 +196,11 @@ impl GstRoom {
     }
 
     /// Strikes out connections that ended by themselves, their tracks, and recordings that are over.
+    /// Notes tracks of ingests as well: they are known once their source is.
     fn prune(&mut self) {
+        for track in self.ingests.values().flat_map(RunningIngest::tracks) {
+            self.tracks.entry(track.id.clone()).or_insert(track);
+        }
         let ended = |connected: &Connected| connected.peer.stage() == Stage::Ended;
         for connected in self.publishers.values().filter(|connected| ended(connected)) {
             self.tracks.retain(|id, _| !connected.tracks.contains(id));
@@ -390,19 +394,7 @@ impl MediaRoom for GstRoom {
             presets: self.presets.clone(),
             events: self.events.clone(),
         };
-        match RunningIngest::start(context, ingest) {
-            Ok(running) => {
-                self.tracks.extend(running.tracks().iter().map(|track| (track.id.clone(), track.clone())));
-                self.ingests.insert(connection, running);
-            }
-            Err(error) => {
-                let (events, detail) = (self.events.clone(), Some(error.to_string()));
-                let status =
-                    IngestStatus { state: IngestState::Waiting, reason: Some("media"), detail, ..Default::default() };
-                // The room calls this; a full channel must not make it wait for itself.
-                tokio::spawn(async move { events.send(MediaEvent::IngestChanged { connection, status }).await });
-            }
-        }
+        self.ingests.insert(connection, RunningIngest::start(context, ingest));
     }
 
     fn ingest_figures(&self, connection: &ConnectionId) -> IngestFigures {

@@ -5,7 +5,7 @@ use crate::media::CodecName;
 /// A decoder that knows nothing can begin with this payload. Audio always can.
 pub fn starts_keyframe(codec: CodecName, payload: &[u8]) -> bool {
     match codec {
-        CodecName::Opus => true,
+        CodecName::Opus | CodecName::Pcmu | CodecName::Pcma => true,
         CodecName::Vp8 => vp8_starts_keyframe(payload).unwrap_or(false),
         CodecName::Vp9 => vp9_starts_keyframe(payload).unwrap_or(false),
         CodecName::H264 => h264_starts_keyframe(payload).unwrap_or(false),

@@ -13,13 +13,13 @@ pub(super) fn description(codecs: &[CodecName], local: IpAddr) -> String {
     for (stream, codec) in codecs.iter().enumerate() {
         let media = if codec.kind() == Kind::Video { "video" } else { "audio" };
         let (payload, name) = (payload_number(*codec), codec.encoding_name());
-        let (rate, channels) = (codec.clock_rate(), if codec.kind() == Kind::Audio { "/2" } else { "" });
+        let (rate, channels) = (codec.clock_rate(), codec.channels().map(|it| format!("/{it}")).unwrap_or_default());
         let _ = write!(sdp, "m={media} 0 RTP/AVP {payload}\r\na=rtpmap:{payload} {name}/{rate}{channels}\r\n");
         // Parameter sets come before every keyframe.
         let parameters = match codec {
             CodecName::H264 => Some("packetization-mode=1;profile-level-id=42e01f"),
             CodecName::Opus => Some("sprop-stereo=1"),
-            CodecName::Vp8 | CodecName::Vp9 | CodecName::Av1 => None,
+            CodecName::Vp8 | CodecName::Vp9 | CodecName::Av1 | CodecName::Pcmu | CodecName::Pcma => None,
         };
         if let Some(parameters) = parameters {
             let _ = write!(sdp, "a=fmtp:{payload} {parameters}\r\n");

@@ -36,6 +36,9 @@ impl Line {
             Ok(Err(error)) => return Some(error.into()),
             Err(_) => return Some(RtspError::Timeout { method: "anything", limit: OPEN_LIMIT }.into()),
         };
+        if let Err(error) = self.ready(None).await {
+            return Some(error.into());
+        }
         let mut input = match self.build_stream(origin).await {
             Ok(input) => input,
             Err(error) => return Some(error.into()),

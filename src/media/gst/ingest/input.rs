@@ -10,7 +10,7 @@ use super::{Context, add_linked, frames_sink, frames_source, make, named, output
 use crate::{
     ingest::rtsp::{Packet, Stream},
     media::{
-        Kind, MediaError,
+        CodecName, Kind, MediaError,
         gst::{OwnedPipeline, PipelineEvent, RoomClock},
         h264,
         ingest::Ingest,
@@ -217,7 +217,7 @@ impl Judge {
         let mut verdict = self.verdict.lock().expect("nothing panics under this lock");
         if verdict.caps.as_deref() != Some(caps) {
             verdict.caps = Some(caps.to_owned());
-            verdict.transcode = match judge(caps) {
+            verdict.transcode = match judge(caps, self.output.track.codec) {
                 // Once it was seen to reorder pictures, it may do so again.
                 Some(false) | None if verdict.transcode == Some(true) => Some(true),
                 judged => judged,
@@ -250,8 +250,8 @@ fn is_h264(caps: &gst::CapsRef) -> bool {
     caps.structure(0).is_some_and(|structure| structure.name() == "video/x-h264")
 }
 
-/// Whether frames of this form must be transcoded; `None`: only the frames can tell.
-fn judge(caps: &gst::CapsRef) -> Option<bool> {
+/// Whether frames of this form must be transcoded for a track of that codec; `None`: only the frames can tell.
+fn judge(caps: &gst::CapsRef, codec: CodecName) -> Option<bool> {
     let structure = caps.structure(0)?;
     match structure.name().as_str() {
         "video/x-h264" => {
@@ -266,9 +266,16 @@ fn judge(caps: &gst::CapsRef) -> Option<bool> {
                 _ => Some(true),
             }
         }
-        "audio/x-opus" => Some(false),
+        "audio/x-opus" => Some(codec != CodecName::Opus),
+        "audio/x-mulaw" => Some(codec != CodecName::Pcmu || !is_telephone(structure)),
+        "audio/x-alaw" => Some(codec != CodecName::Pcma || !is_telephone(structure)),
         _ => Some(true),
     }
+}
+
+/// G.711 as everybody has it (RFC 3551 §4.5.14); a camera may sample twice as fast.
+fn is_telephone(structure: &gst::StructureRef) -> bool {
+    structure.get::<i32>("rate") == Ok(8_000) && structure.get::<i32>("channels") == Ok(1)
 }
 
 #[cfg(test)]
@@ -287,11 +294,24 @@ mod tests {
             ("video/x-h264,profile=high-4:2:2,chroma-format=4:2:2", Some(true)),
             ("video/x-h265,profile=main", Some(true)),
             ("image/jpeg", Some(true)),
-            ("audio/mpeg,mpegversion=4", Some(true)),
-            ("audio/x-opus", Some(false)),
         ];
         for (caps, expected) in cases {
-            assert_eq!(judge(&caps.parse::<gst::Caps>().unwrap()), expected, "{caps}");
+            assert_eq!(judge(&caps.parse::<gst::Caps>().unwrap(), CodecName::H264), expected, "{caps}");
+        }
+        let (opus, pcmu, pcma) = (CodecName::Opus, CodecName::Pcmu, CodecName::Pcma);
+        let cases = [
+            ("audio/mpeg,mpegversion=4", opus, true),
+            ("audio/x-opus", opus, false),
+            ("audio/x-opus", pcmu, true),
+            ("audio/x-mulaw,rate=8000,channels=1", pcmu, false),
+            ("audio/x-mulaw,rate=16000,channels=1", pcmu, true),
+            ("audio/x-mulaw,rate=8000,channels=2", pcmu, true),
+            ("audio/x-mulaw,rate=8000,channels=1", opus, true),
+            ("audio/x-alaw,rate=8000,channels=1", pcma, false),
+            ("audio/x-alaw,rate=8000,channels=1", pcmu, true),
+        ];
+        for (caps, codec, expected) in cases {
+            assert_eq!(judge(&caps.parse::<gst::Caps>().unwrap(), codec), Some(expected), "{caps} for {codec:?}");
         }
     }
 

@@ -3,13 +3,19 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Books, Context, air::Air, demand::Demand, input::Input, input::elements, output::Output};
+use super::{
+    Books, Context,
+    air::Air,
+    demand::Demand,
+    input::{Input, elements},
+    output::{self, Output, sound_codec},
+};
 use crate::{
     ingest::{
         backoff::Backoff,
@@ -39,8 +45,15 @@ pub(super) struct Line {
     pub(super) ingest: Ingest,
     pub(super) books: Arc<Books>,
     pub(super) outputs: Vec<Arc<Output>>,
-    pub(super) demand: Demand,
+    demand: Demand,
     pub(super) stop: CancellationToken,
+    /// For the room.
+    told: watch::Sender<Vec<Arc<Output>>>,
+    /// What media leaves by, started once it is known what there is.
+    pipeline: OwnedPipeline,
+    events: mpsc::Receiver<PipelineEvent>,
+    /// What sees to the outputs.
+    air: JoinSet<()>,
 }
 
 /// Why a connection is over.
@@ -63,17 +76,22 @@ impl From<MediaError> for Failure {
 }
 
 impl Line {
-    /// Until the room ends it. `pipeline` is the one that media leaves by.
-    pub(super) async fn run(mut self, pipeline: OwnedPipeline, events: mpsc::Receiver<PipelineEvent>) {
-        if let Err(error) = pipeline.start().await {
-            tracing::error!(connection = %self.context.connection, "an ingest could not be started: {error}");
-        }
-        let mut air = JoinSet::new();
-        for output in &self.outputs {
-            let (context, output, books) = (self.context.clone(), output.clone(), self.books.clone());
-            let (name, stop) = (self.ingest.name.clone(), self.stop.clone());
-            air.spawn(Air { context, name, output, books, stop }.run());
-        }
+    /// A line that has not been called yet. `told` gets the outputs.
+    pub(super) fn new(
+        context: Context,
+        ingest: Ingest,
+        books: Arc<Books>,
+        told: watch::Sender<Vec<Arc<Output>>>,
+        stop: CancellationToken,
+    ) -> Self {
+        let (pipeline, events) = OwnedPipeline::new(&format!("ingest-{}", context.connection), &context.clock);
+        let demand = Demand::new(ingest.on_demand, &[]);
+        let air = JoinSet::new();
+        Self { context, ingest, books, outputs: Vec::new(), demand, stop, told, pipeline, events, air }
+    }
+
+    /// Until the room ends it.
+    pub(super) async fn run(mut self) {
         let mut opened = false;
         let mut backoff = Backoff::default();
         let stop = self.stop.clone();
@@ -97,6 +115,9 @@ impl Line {
             if !opened {
                 // It is not known what there is: whoever comes sees the slate of what was asked for.
                 opened = true;
+                if let Err(error) = self.ready(None).await {
+                    tracing::error!(connection = %self.context.connection, "an ingest could not be started: {error}");
+                }
                 self.tell_opened(&[]).await;
             }
             if failure.is_some() {
@@ -104,10 +125,35 @@ impl Line {
                 let _ = stop.run_until_cancelled(sleep(wait)).await;
             }
         }
-        while air.join_next().await.is_some() {}
+        while self.air.join_next().await.is_some() {}
         // A deadline that passes is logged there.
-        let _ = pipeline.shutdown(SHUTDOWN_DEADLINE).await;
-        drop(events);
+        let _ = self.pipeline.shutdown(SHUTDOWN_DEADLINE).await;
+        drop(self.events);
+    }
+
+    /// Has outputs, which stay. `sound`: what its sound is, if that is known.
+    ///
+    /// # Errors
+    /// [`MediaError`] if the pipeline that all its media leaves by cannot be built.
+    pub(super) async fn ready(&mut self, sound: Option<&str>) -> Result<(), MediaError> {
+        if !self.outputs.is_empty() {
+            return Ok(());
+        }
+        let (context, ingest) = (self.context.clone(), self.ingest.clone());
+        let (pipeline, sound) = (self.pipeline.pipeline().clone(), sound_codec(sound));
+        let building = move || output::build(&context, &pipeline, &ingest, sound);
+        let gone = |_| MediaError::Unavailable("the runtime is going down".into());
+        let outputs = tokio::task::spawn_blocking(building).await.map_err(gone)??;
+        self.pipeline.start().await?;
+        self.demand = Demand::new(self.ingest.on_demand, &outputs);
+        for output in &outputs {
+            let (context, output, books) = (self.context.clone(), output.clone(), self.books.clone());
+            let (name, stop) = (self.ingest.name.clone(), self.stop.clone());
+            self.air.spawn(Air { context, name, output, books, stop }.run());
+        }
+        self.told.send_replace(outputs.clone());
+        self.outputs = outputs;
+        Ok(())
     }
 
     /// Asks for nothing until somebody watches or records it.
@@ -147,6 +193,11 @@ impl Line {
             Ok(Err(error)) => return Some(error.into()),
             Err(_) => return Some(RtspError::Timeout { method: "anything", limit: OPEN_LIMIT }.into()),
         };
+        let sound = camera.streams().iter().find(|stream| stream.kind == Kind::Audio);
+        if let Err(error) = self.ready(sound.map(|stream| stream.encoding.as_str())).await {
+            camera.close().await;
+            return Some(error.into());
+        }
         self.note_media(&camera).await;
         if !std::mem::replace(opened, true) {
             let kinds: Vec<Kind> = camera.streams().iter().map(|stream| stream.kind).collect();

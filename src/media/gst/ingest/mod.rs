@@ -23,7 +23,10 @@ mod transcode;
 use std::sync::{Arc, Mutex};
 
 use gst::prelude::*;
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(super) use fetch::srt_query;
@@ -45,8 +48,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct RunningIngest {
     books: Arc<Books>,
-    outputs: Vec<Arc<Output>>,
-    tracks: Vec<Arc<Track>>,
+    /// None until it is known what it has.
+    outputs: watch::Receiver<Vec<Arc<Output>>>,
     stop: DropGuard,
     task: JoinHandle<()>,
 }
@@ -93,34 +96,28 @@ impl Books {
 impl RunningIngest {
     /// Starts to fetch. → [`MediaEvent::IngestOpened`] once it is known what there is,
     /// [`MediaEvent::IngestChanged`] whenever something changes. Must be called on a tokio runtime.
-    ///
-    /// # Errors
-    /// [`MediaError`] if the pipeline that all its media leaves by cannot be built.
-    pub(super) fn start(context: Context, ingest: Ingest) -> Result<Self, MediaError> {
+    pub(super) fn start(context: Context, ingest: Ingest) -> Self {
         let stop = CancellationToken::new();
-        let (pipeline, events, outputs) = output::build(&context, &ingest)?;
-        let tracks = outputs.iter().map(|output| output.track.clone()).collect();
+        let (sender, outputs) = watch::channel(Vec::new());
         let books = Arc::new(Books {
             connection: context.connection.clone(),
             status: Mutex::default(),
             events: context.events.clone(),
         });
-        let demand = demand::Demand::new(ingest.on_demand, &outputs);
-        let line =
-            line::Line { context, ingest, books: books.clone(), outputs: outputs.clone(), demand, stop: stop.clone() };
-        let task = tokio::spawn(line.run(pipeline, events));
-        Ok(Self { books, outputs, tracks, stop: stop.drop_guard(), task })
+        let line = line::Line::new(context, ingest, books.clone(), sender, stop.clone());
+        let task = tokio::spawn(line.run());
+        Self { books, outputs, stop: stop.drop_guard(), task }
     }
 
-    /// Its tracks, whether anything is in them or not.
-    pub(super) fn tracks(&self) -> &[Arc<Track>] {
-        &self.tracks
+    /// Its tracks, whether anything is in them or not; they are there before [`MediaEvent::IngestOpened`].
+    pub(super) fn tracks(&self) -> Vec<Arc<Track>> {
+        self.outputs.borrow().iter().map(|output| output.track.clone()).collect()
     }
 
     /// What has come so far.
     pub(super) fn figures(&self) -> IngestFigures {
         let mut figures = IngestFigures::default();
-        for output in &self.outputs {
+        for output in self.outputs.borrow().iter() {
             let (frames, bytes) = output.came();
             match output.track.kind() {
                 Kind::Video => (figures.video_frames, figures.video_bytes) = (frames, bytes),
@@ -143,7 +140,7 @@ impl RunningIngest {
         let mut facts = vec![("state", state), ("reconnects", status.reconnects.to_string())];
         facts.extend(status.reason.map(|reason| ("reason", reason.to_owned())));
         graph.add(&id.to_string(), NodeKind::Ingest, &id.to_string(), &facts);
-        for track in &self.tracks {
+        for track in &self.tracks() {
             let media = if track.kind() == Kind::Video { &status.video } else { &status.audio };
             let Some(IngestMedia { encoding, handling, .. }) = media else { continue };
             let mut from = id.to_string();

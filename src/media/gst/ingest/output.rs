@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use gst::prelude::*;
 use jiff::Zoned;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::{Context, add_linked, frames_source, make, named};
 use crate::media::{
     CodecName, Kind, MediaError,
-    gst::{OwnedPipeline, Packet, PipelineEvent, Track},
+    gst::{Packet, Track},
     ingest::Ingest,
     rtp,
 };
@@ -22,6 +22,8 @@ const BACKLOG_BYTES: u64 = 4 * 1024 * 1024;
 /// A group of pictures that is longer than this is not kept for a transcoder.
 const LONGEST_GROUP: gst::ClockTime = gst::ClockTime::from_seconds(4);
 const LARGEST_GROUP: usize = 4 * 1024 * 1024;
+/// Frames so far apart do not follow each other: sound comes in packets of at most 200 ms.
+const GAP: gst::ClockTime = gst::ClockTime::from_mseconds(250);
 
 /// Whose frames go out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,22 +74,31 @@ struct State {
     transcoder: Option<gst_app::AppSrc>,
 }
 
-/// The pipeline by which an ingest's media leaves, and an output for each track that is wanted.
-#[expect(clippy::type_complexity, reason = "three parts, named where they are taken apart")]
+/// What an ingest's sound leaves as, whatever its source changes to later: G.711, which browsers take, as it is.
+pub(super) fn sound_codec(encoding: Option<&str>) -> CodecName {
+    match encoding {
+        Some("PCMU") => CodecName::Pcmu,
+        Some("PCMA") => CodecName::Pcma,
+        _ => CodecName::Opus,
+    }
+}
+
+/// An output for each track that is wanted, in the pipeline by which an ingest's media leaves, which is not started.
 pub(super) fn build(
     context: &Context,
+    pipeline: &gst::Pipeline,
     ingest: &Ingest,
-) -> Result<(OwnedPipeline, mpsc::Receiver<PipelineEvent>, Vec<Arc<Output>>), MediaError> {
-    let (pipeline, events) = OwnedPipeline::new(&format!("ingest-{}", context.connection), &context.clock);
-    let wanted = [(&ingest.video, CodecName::H264), (&ingest.audio, CodecName::Opus)];
+    sound: CodecName,
+) -> Result<Vec<Arc<Output>>, MediaError> {
+    let wanted = [(&ingest.video, CodecName::H264), (&ingest.audio, sound)];
     let mut outputs = Vec::new();
     for (id, codec) in wanted {
         let Some(id) = id else { continue };
         let parameters = (codec == CodecName::H264).then_some(H264_PARAMETERS);
         let track = Track::remembering(id.clone(), codec, parameters, &context.clock);
-        outputs.push(Output::build(pipeline.pipeline(), track)?);
+        outputs.push(Output::build(pipeline, track)?);
     }
-    Ok((pipeline, events, outputs))
+    Ok(outputs)
 }
 
 impl Output {
@@ -134,9 +145,14 @@ impl Output {
         state.waits = false;
         // Whoever takes over may be some frames behind the one before, and time must not go back.
         let time = state.last.map_or(time, |last| time.max(last + gst::ClockTime::from_useconds(1)));
+        let leaps = state.last.is_none_or(|last| time > last + GAP);
         state.last = Some(time);
         let mut frame = frame.copy();
         if let Some(frame) = frame.get_mut() {
+            // Payloaders of G.711 count samples, and look at the time only where they are told to.
+            if leaps {
+                frame.set_flags(gst::BufferFlags::DISCONT);
+            }
             frame.set_pts(time);
             frame.set_dts(gst::ClockTime::NONE);
         }
@@ -262,11 +278,14 @@ impl State {
 
 /// What a track's frames are before they are packets.
 pub(super) fn caps_of(codec: CodecName) -> gst::Caps {
-    match codec.kind() {
-        Kind::Video => {
+    let telephone = |name: &str| gst::Caps::builder(name).field("rate", 8_000).field("channels", 1).build();
+    match codec {
+        CodecName::Pcmu => telephone("audio/x-mulaw"),
+        CodecName::Pcma => telephone("audio/x-alaw"),
+        _ if codec.kind() == Kind::Video => {
             gst::Caps::builder("video/x-h264").field("stream-format", "byte-stream").field("alignment", "au").build()
         }
-        Kind::Audio => gst::Caps::builder("audio/x-opus")
+        _ => gst::Caps::builder("audio/x-opus")
             .field("channel-mapping-family", 0)
             .field("rate", 48_000)
             .field("channels", 2)
@@ -277,14 +296,16 @@ pub(super) fn caps_of(codec: CodecName) -> gst::Caps {
 /// Packets in the room's numbers. Parameter sets go before every keyframe: who comes later has no
 /// description to find them in.
 fn payloader(track: &Track) -> Result<gst::Element, MediaError> {
-    let payloader = match track.kind() {
-        Kind::Video => {
+    let payloader = match track.codec {
+        CodecName::Pcmu => make("rtppcmupay")?,
+        CodecName::Pcma => make("rtppcmapay")?,
+        _ if track.kind() == Kind::Video => {
             let payloader = make("rtph264pay")?;
             payloader.set_property("config-interval", -1);
             payloader.set_property_from_str("aggregate-mode", "zero-latency");
             payloader
         }
-        Kind::Audio => make("rtpopuspay")?,
+        _ => make("rtpopuspay")?,
     };
     payloader.set_property("pt", u32::from(rtp::payload_number(track.codec)));
     payloader.set_property("ssrc", track.ssrc());

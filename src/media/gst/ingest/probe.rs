@@ -44,13 +44,10 @@ pub(in super::super) async fn probe(presets: &Arc<Presets>, source: Source) -> P
         audio: source.audio.then(TrackId::random),
         source,
     };
-    let running = match RunningIngest::start(context, ingest) {
-        Ok(running) => running,
-        Err(error) => return failed(&error),
-    };
+    let running = RunningIngest::start(context, ingest);
     let mut look = Look { told, status: IngestStatus::default() };
     look.until_known(until).await;
-    let track = running.tracks().iter().find(|track| track.kind() == Kind::Video).cloned();
+    let track = running.tracks().into_iter().find(|track| track.kind() == Kind::Video);
     let snapshot = match track.filter(|_| look.status.state == IngestState::Live && look.status.video.is_some()) {
         Some(track) => {
             let decoders = Decoders::new(&clock);
@@ -66,16 +63,6 @@ pub(in super::super) async fn probe(presets: &Arc<Presets>, source: Source) -> P
     // An error means that the task panicked, which is logged.
     let _ = running.close().await;
     Probed { status, snapshot }
-}
-
-fn failed(error: &MediaError) -> Probed {
-    let status = IngestStatus {
-        state: IngestState::Waiting,
-        reason: Some("media"),
-        detail: Some(error.to_string()),
-        ..Default::default()
-    };
-    Probed { status, snapshot: None }
 }
 
 /// What was told of it so far.

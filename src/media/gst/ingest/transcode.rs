@@ -10,7 +10,7 @@ use super::{
     output::{OnAir, Output, caps_of},
 };
 use crate::media::{
-    Kind, MediaError,
+    CodecName, Kind, MediaError,
     gst::{OwnedPipeline, PipelineEvent, preset::Presets},
 };
 
@@ -73,7 +73,7 @@ pub(super) fn build(
     }
     elements.extend(match kind {
         Kind::Video => video_encoder(&context.presets, caps)?,
-        Kind::Audio => audio_encoder()?,
+        Kind::Audio => audio_encoder(output.track.codec)?,
     });
     let sink = sink(output, OnAir::Transcoder);
     elements.push(sink.clone().upcast());
@@ -88,7 +88,7 @@ pub(super) fn sink(output: &Arc<Output>, from: OnAir) -> gst_app::AppSink {
         let structure = caps.make_mut().structure_mut(0).expect("these caps have one structure");
         // What every browser decodes.
         structure.set("profile", "constrained-baseline");
-    } else {
+    } else if output.track.codec == CodecName::Opus {
         // Mono is as good.
         caps = gst::Caps::new_empty_simple("audio/x-opus");
     }
@@ -141,10 +141,19 @@ pub(super) fn video_encoder(presets: &Presets, caps: &gst::Caps) -> Result<Vec<g
     Ok(vec![make("videoconvertscale")?, raw, queue, encoder.upcast()])
 }
 
-fn audio_encoder() -> Result<Vec<gst::Element>, MediaError> {
+fn audio_encoder(codec: CodecName) -> Result<Vec<gst::Element>, MediaError> {
     let raw = make("capsfilter")?;
-    raw.set_property("caps", gst::Caps::builder("audio/x-raw").field("rate", 48_000).build());
-    let encoder = make("opusenc")?;
-    encoder.set_property("bitrate", 64_000i32);
+    let caps = gst::Caps::builder("audio/x-raw").field("rate", codec.clock_rate() as i32);
+    let caps = if codec == CodecName::Opus { caps } else { caps.field("channels", 1) };
+    raw.set_property("caps", caps.build());
+    let encoder = match codec {
+        CodecName::Pcmu => make("mulawenc")?,
+        CodecName::Pcma => make("alawenc")?,
+        _ => {
+            let encoder = make("opusenc")?;
+            encoder.set_property("bitrate", 64_000i32);
+            encoder
+        }
+    };
     Ok(vec![make("audioconvert")?, make("audioresample")?, raw, encoder])
 }

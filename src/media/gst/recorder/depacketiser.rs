@@ -1,4 +1,4 @@
-//! One published track as whole frames, as they came: depayloaded and parsed, never decoded.
+//! One published track as whole frames, as they came: depayloaded and parsed; decoded only if no file holds its codec.
 //!
 //! It is a pipeline of its own, restarted when it fails, as a decoder's is.
 
@@ -58,17 +58,29 @@ impl Depacketiser {
     }
 }
 
+/// The codec under which files hold a track of `codec`: its own, or another, and it is encoded anew.
+pub fn kept_as(codec: CodecName) -> CodecName {
+    match codec {
+        CodecName::Pcmu | CodecName::Pcma => CodecName::Opus,
+        _ => codec,
+    }
+}
+
 /// Depayloader and parser of a codec, and the form in which files hold it.
 fn form(codec: CodecName) -> (&'static [&'static str], gst::Caps) {
     let caps = |name: &str| gst::Caps::builder(name);
+    let opus = || caps("audio/x-opus").build();
     match codec {
-        CodecName::Opus => (&["rtpopusdepay", "opusparse"], caps("audio/x-opus").build()),
+        CodecName::Opus => (&["rtpopusdepay", "opusparse"], opus()),
         CodecName::Vp8 => (&["rtpvp8depay"], caps("video/x-vp8").build()),
         CodecName::Vp9 => (&["rtpvp9depay", "vp9parse"], caps("video/x-vp9").field("alignment", "super-frame").build()),
         CodecName::H264 => (
             &["rtph264depay", "h264parse"],
             caps("video/x-h264").field("stream-format", "avc3").field("alignment", "au").build(),
         ),
+        // No file that browsers play holds it as it is.
+        CodecName::Pcmu => (&["rtppcmudepay", "mulawdec", "audioconvert", "audioresample", "opusenc"], opus()),
+        CodecName::Pcma => (&["rtppcmadepay", "alawdec", "audioconvert", "audioresample", "opusenc"], opus()),
         CodecName::Av1 => (
             &["rtpav1depay", "av1parse"],
             caps("video/x-av1").field("stream-format", "obu-stream").field("alignment", "tu").build(),

@@ -21,6 +21,7 @@ use super::{
     super::RoomClock,
     Bounds, RecorderEvent,
     cuts::Splice,
+    depacketiser::kept_as,
     output::{Disk, Output, file_error},
     timeline::Frame,
 };
@@ -259,7 +260,7 @@ impl Writer {
             let left_out = format!("a recording has at most {MOST_FILES} files of tracks");
             return self.note(&Line::LeftOut(LeftOut { participant, codec, left_out }));
         }
-        let container = match Container::new(codec, frame) {
+        let container = match Container::new(kept_as(codec), frame) {
             Ok(Some(container)) => container,
             // The format comes with a later frame.
             Ok(None) => return Ok(()),
@@ -280,7 +281,9 @@ impl Writer {
             zero_ns: offset_ms as i64 * 1_000_000,
             begun: None,
         }));
-        self.note(&Line::File(TrackEntry { name, participant, track_kind, codec, offset_ms }))
+        let kept = kept_as(codec);
+        let published = (kept != codec).then_some(codec);
+        self.note(&Line::File(TrackEntry { name, participant, track_kind, codec: kept, published, offset_ms }))
     }
 
     fn note(&mut self, line: &Line) -> Result<(), MediaError> {
@@ -388,6 +391,7 @@ impl Container {
             Self::Webm { header: writer.header().to_vec(), writer }
         };
         match codec {
+            CodecName::Pcmu | CodecName::Pcma => Err(MediaError::Unavailable("a file that holds G.711".into())),
             CodecName::Opus => {
                 let channels = number("channels").unwrap_or(2).clamp(1, 2);
                 let format = AudioFormat { rate: 48_000, channels, codec: AudioCodec::Opus };
