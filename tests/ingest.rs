@@ -432,7 +432,16 @@ impl Soak {
     fn write(&self) {
         if let Ok(file) = std::env::var("SALON_SOAK_OUT") {
             let samples: Vec<_> = self.samples.iter().map(|(_, sample)| sample).collect();
-            std::fs::write(file, serde_json::to_string_pretty(&samples).unwrap() + "\n").unwrap();
+            let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap();
+            let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+            let cores = std::thread::available_parallelism().unwrap();
+            let soak = serde_json::json!({
+                "what": "a watched camera is killed and started again; what the process of server, viewer and test holds",
+                "build": "as for tests, not optimised",
+                "machine": format!("{cores} × {}", model.trim_start_matches([' ', '\t', ':'])),
+                "samples": samples,
+            });
+            std::fs::write(file, serde_json::to_string_pretty(&soak).unwrap() + "\n").unwrap();
         }
     }
 

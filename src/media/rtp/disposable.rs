@@ -10,7 +10,7 @@ pub fn is_disposable(codec: CodecName, payload: &[u8]) -> bool {
         CodecName::Vp8 => vp8::descriptor(payload).is_some_and(|read| read.temporal > 0),
         CodecName::Vp9 => vp9_temporal_layer(payload).is_some_and(|layer| layer > 0),
         CodecName::H264 => h264_is_unreferenced(payload).unwrap_or(false),
-        CodecName::Av1 | CodecName::Opus => false,
+        CodecName::Av1 | CodecName::Opus | CodecName::Pcmu | CodecName::Pcma => false,
     }
 }
 
