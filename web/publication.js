@@ -1,8 +1,11 @@
 // One publication: what this page sends over one PeerConnection. The page offers, the server answers,
 // nothing is renegotiated: later changes are `replaceTrack` and `mute`.
 
+import { layersOf } from '/layers.js';
 import { Peer } from '/peer.js';
 
+// The server takes layers of these.
+const LAYERED_CODECS = ['vp8', 'h264'];
 const MAX_BITRATE = { camera: 1_500_000, screen: 2_500_000, microphone: 64_000 };
 
 /** Events: those of `Peer`. */
@@ -61,7 +64,7 @@ export class Publication extends Peer {
     const transceiver = this.pc.addTransceiver(input.track, {
       direction: 'sendonly',
       streams: [stream],
-      sendEncodings: [{ maxBitrate: maxBitrate(input) }],
+      sendEncodings: encodings(input, codec),
     });
     this.#senders.set(keyOf(input), transceiver.sender);
     if (input.source === 'screen' && input.kind === 'video') input.track.contentHint = 'detail';
@@ -78,11 +81,18 @@ function maxBitrate({ source, kind }) {
   return kind === 'audio' ? MAX_BITRATE.microphone : MAX_BITRATE[source];
 }
 
-// Browsers differ in whether `sendEncodings` or `setParameters` takes the limit: ask both ways.
+function encodings(input, codec) {
+  const hasLayers = input.kind === 'video' && input.source === 'camera' && LAYERED_CODECS.includes(codec ?? 'vp8');
+  const height = hasLayers ? input.track.getSettings().height ?? 0 : 0;
+  return layersOf(height, maxBitrate(input));
+}
+
+// Browsers differ in whether `sendEncodings` or `setParameters` takes the limit: ask both ways. If the server takes
+// one layer alone, the smallest is left, and is to be the whole picture.
 async function limitBitrate(sender, input) {
   const parameters = sender.getParameters();
-  if (!parameters.encodings?.length) return;
-  parameters.encodings[0].maxBitrate = maxBitrate(input);
+  if (parameters.encodings?.length !== 1) return;
+  Object.assign(parameters.encodings[0], { maxBitrate: maxBitrate(input) }, input.kind === 'video' && { scaleResolutionDownBy: 1 });
   await sender.setParameters(parameters).catch((error) => console.debug('salon: bitrate not limited', error.message));
 }
 

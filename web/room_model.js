@@ -20,6 +20,8 @@ export class RoomModel {
   effects = [];
   /** Ids of those who speak now. */
   speaking = new Set();
+  /** Ids of pictures that our network does not bear at the moment. */
+  pausedTracks = new Set();
 
   /** Takes the state that came with a `join`; what was known before is forgotten. */
   reset(room, selfId) {
@@ -32,6 +34,7 @@ export class RoomModel {
     this.layout = room.layout;
     this.effects = room.effects ?? [];
     this.speaking = new Set();
+    this.pausedTracks = new Set();
   }
 
   get self() {
@@ -100,12 +103,17 @@ const CHANGES = {
   'track-updated': putTrack,
   'track-unpublished': (model, { participant, track }) => {
     changeTracks(model, participant, (tracks) => tracks.filter(({ id }) => id !== track));
+    model.pausedTracks.delete(track);
   },
   speaking: (model, { levels }) => {
     for (const { participant, speaking } of levels) {
       if (speaking && model.participants.has(participant)) model.speaking.add(participant);
       else model.speaking.delete(participant);
     }
+  },
+  'track-paused': (model, { track, paused }) => {
+    if (paused) model.pausedTracks.add(track);
+    else model.pausedTracks.delete(track);
   },
   layout: (model, { layout }) => { model.layout = layout; },
   effects: (model, { effects }) => { model.effects = effects; },

@@ -88,6 +88,11 @@ export class Session extends EventTarget {
     return this.#signalling.request('rename', { name });
   }
 
+  /** `{ track, height }`: how high the picture is shown. */
+  chooseLayer(fields) {
+    return this.#signalling.request('layer', fields);
+  }
+
   chat(text) {
     return this.#signalling.request('signal', { kind: 'chat', data: { text } });
   }

@@ -42,7 +42,7 @@ export class Tile {
   }
 
   /** `participant` as in the model; `tracks` are published tracks of this tile. */
-  update(participant, tracks, { speaking, pinned, recovering }) {
+  update(participant, tracks, { speaking, pinned, recovering, paused }) {
     const picture = tracks.find(({ kind }) => kind === 'video');
     const sound = tracks.find(({ kind, source }) => kind === 'audio' && source !== 'screen');
     const showsPicture = Boolean(picture) && !picture.muted;
@@ -52,7 +52,7 @@ export class Tile {
     this.micBadge.hidden = this.#source === 'screen' || Boolean(sound && !sound.muted);
     this.initials.textContent = initialsOf(participant.name);
     this.#showName(participant.name);
-    this.#showState(!participant.connected || recovering);
+    this.#showState(!participant.connected || recovering ? 'tile.reconnecting' : showsPicture && paused.has(picture.id) ? 'tile.paused' : null);
     label(this.pin, pinned ? 'tile.unpin' : 'tile.pin');
     this.pin.setAttribute('aria-pressed', String(pinned));
   }
@@ -82,6 +82,11 @@ export class Tile {
     this.root.classList.toggle('tiny', width < 200);
   }
 
+  /** How high it is, in pixels of the screen. */
+  pixels() {
+    return Math.round(this.root.clientHeight * devicePixelRatio);
+  }
+
   close() {
     this.video.srcObject = null;
     forgetSound(this.video);
@@ -104,9 +109,9 @@ export class Tile {
     this.root.setAttribute('aria-label', this.name.textContent);
   }
 
-  #showState(away) {
-    this.root.classList.toggle('away', away);
-    if (away) say(this.state, 'tile.reconnecting');
+  #showState(why) {
+    this.root.classList.toggle('away', Boolean(why));
+    if (why) say(this.state, why);
     else this.state.textContent = '';
   }
 

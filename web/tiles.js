@@ -1,6 +1,7 @@
 // The stage: makes a tile for every picture of the room, and lays them out to fit.
 
 import { fitGrid, fitStage } from '/arrange.js';
+import { Layers } from '/layers.js';
 import { tilesOf } from '/room_model.js';
 import { Tile } from '/tile.js';
 
@@ -14,6 +15,8 @@ export class Tiles {
   #frame = null;
   #recovering = new Set();
   #observer;
+  #layers;
+  #sizes;
   #render = () => this.#schedule();
   #fullscreen = () => this.#tiles.forEach((tile) => tile.fullscreenChanged());
 
@@ -24,6 +27,8 @@ export class Tiles {
     this.#media = media;
     this.#observer = new ResizeObserver(this.#render);
     this.#observer.observe(stage);
+    this.#layers = new Layers((fields) => session.chooseLayer(fields));
+    this.#sizes = new ResizeObserver(() => this.#askForLayers());
     for (const event of ['changed', 'track']) session.addEventListener(event, this.#render);
     session.addEventListener('recovering', ({ detail }) => this.#setRecovering(detail, true));
     session.addEventListener('recovered', ({ detail }) => this.#setRecovering(detail, false));
@@ -35,6 +40,8 @@ export class Tiles {
   close() {
     cancelAnimationFrame(this.#frame);
     this.#observer.disconnect();
+    this.#sizes.disconnect();
+    this.#layers.close();
     this.#media.removeEventListener('change', this.#render);
     document.removeEventListener('fullscreenchange', this.#fullscreen);
     this.#tiles.forEach((tile) => tile.close());
@@ -54,12 +61,24 @@ export class Tiles {
     const wanted = tilesOf(model);
     for (const [key, tile] of this.#tiles) {
       if (wanted.some((one) => one.key === key)) continue;
+      this.#sizes.unobserve(tile.root);
       tile.close();
       this.#tiles.delete(key);
     }
     for (const one of wanted) this.#renderTile(one);
     if (!this.#tiles.has(this.#pinned)) this.#pinned = null;
     this.#layOut(wanted);
+    this.#askForLayers();
+  }
+
+  // Of pictures that come in layers, what fits their tiles. A hidden page shows none, and leaves them as they are.
+  #askForLayers() {
+    if (document.hidden) return;
+    const { model, subscriptions } = this.#session;
+    const shown = tilesOf(model).flatMap(({ key, tracks }) => tracks.filter((track) => track.layers?.length > 1).map(({ id }) => (
+      { id, received: subscriptions.tracks.get(id), height: this.#tiles.get(key)?.pixels() ?? 0 }
+    )));
+    this.#layers.show(shown.filter(({ received, height }) => received && height));
   }
 
   #renderTile({ key, participant, source, tracks }) {
@@ -69,11 +88,13 @@ export class Tiles {
       tile = new Tile(key, participant.id, source, self, (pinned) => this.#pin(pinned));
       this.#tiles.set(key, tile);
       this.stage.append(tile.root);
+      this.#sizes.observe(tile.root);
     }
     tile.update(participant, self ? this.#ownTracks(source, tracks) : tracks, {
       speaking: this.#session.model.speaking.has(participant.id),
       pinned: this.#pinned === key,
       recovering: this.#recovering.has(participant.id),
+      paused: this.#session.model.pausedTracks,
     });
     tile.show(self ? this.#ownPicture(source) : this.#received(tracks));
     tile.useSpeaker(this.#media.speakerId);

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
+import { openApp } from './app.mjs';
 import { enter, launch } from './browser.mjs';
 import { ANN, appear, hears, movesOn, sees } from './call.mjs';
 import { startServer } from './server.mjs';
@@ -69,6 +70,39 @@ for (const codec of ['VP8', 'H264']) {
         assert.deepEqual([...(await bob.events('client-error')), ...(await cleo.events('client-error'))], []);
     });
 }
+
+test('the page sends layers, and shows of each picture the one that fits its tile', async (t) => {
+    const server = await startServer(t);
+    const browser = await launch(t);
+    const app = await openApp(browser, server, '/r/layers');
+    await app.join('Cleo');
+    await app.inRoom();
+    const ann = await enter(browser, server);
+    await ann.join('layers', 'Ann');
+    await appear(ann, ANN, { ...SIZE, codec: 'VP8', layers: LAYERS });
+    const tile = app.tile(ann.id);
+    const seesWide = (width) => until(`a picture ${width} wide`, 20_000, async () => {
+        const seen = await tile.locator('video').evaluate((video) => video.videoWidth);
+        if (seen === width) return true;
+        throw new Error(`it is ${seen} wide`);
+    });
+    await seesWide(640);
+    const own = await app.ownId();
+    const layers = await until('what the page sends', 10_000, async () => {
+        const { participants } = await server.api('GET', '/api/rooms/layers');
+        return participants.find(({ id }) => id === own).tracks.find(({ kind }) => kind === 'video')?.layers;
+    });
+    assert.ok(layers.length >= 2, `${layers}`);
+    const { width, height } = app.page.viewportSize();
+    await app.page.setViewportSize({ width: 500, height: 420 });
+    await seesWide(320);
+    await app.screenshot('small-layer');
+    await app.page.setViewportSize({ width, height });
+    await seesWide(640);
+    await app.movesOn(tile.locator('video'));
+    await app.screenshot('large-layer');
+    assert.deepEqual(app.errors, []);
+});
 
 // Waits until the picture is so wide, and has the colour of whom it shows.
 async function seesWidth(viewer, publisher, width) {

@@ -12,6 +12,7 @@ const load = (path) => import(`data:text/javascript;base64,${Buffer.from(read(pa
 
 const { fitGrid, fitStage } = await load('arrange.js');
 const { recordedMs, RoomModel, tilesOf } = await load('room_model.js');
+const { changes, layersOf } = await load('layers.js');
 const { changedLayout, DRAWINGS, KINDS } = await load('layout.js');
 const { changed, hasPlace, hasRoom, moved, same, stepOf, withDefaults, without } = await load('effect_chain.js');
 const { hueOf, initialsOf } = await load('faces.js');
@@ -217,4 +218,23 @@ test('a colour stays, and is a hue', () => {
     const hue = hueOf(`p_${n}`);
     assert.ok(Number.isInteger(hue) && hue >= 0 && hue < 360);
   }
+});
+
+test('a camera sends halves of its picture, three layers at most', () => {
+  const scales = (height) => layersOf(height, 1_500_000).map(({ rid, scaleResolutionDownBy }) => [rid, scaleResolutionDownBy]);
+  assert.deepEqual(scales(1080), [['l', 4], ['m', 2], ['h', 1]]);
+  assert.deepEqual(scales(480), [['m', 2], ['h', 1]]);
+  assert.deepEqual(layersOf(240, 900), [{ maxBitrate: 900 }]);
+  const rates = layersOf(720, 1_600_000).map(({ maxBitrate }) => maxBitrate);
+  assert.equal(rates[2], 1_600_000);
+  assert.ok(rates[0] < rates[1] && rates[1] < rates[2], `${rates}`);
+});
+
+test('a tile asks for a layer when it is new, another size or on another connection', () => {
+  const received = {};
+  const before = { id: 'a', received, height: 200 };
+  assert.equal(changes(undefined, before), true);
+  assert.equal(changes(before, { ...before, height: 215 }), false);
+  assert.equal(changes(before, { ...before, height: 230 }), true);
+  assert.equal(changes(before, { ...before, received: {} }), true);
 });
