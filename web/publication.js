@@ -20,12 +20,13 @@ export class Publication extends Peer {
   }
 
   /**
-   * Publishes `[{ track, source, kind, muted }]` and resolves when the server has answered. `track` may be
-   * the screen's sound: `source` is then `screen` and `kind` `audio`.
+   * Publishes `[{ track, source, kind, muted }]` and resolves when the server has answered: false if it takes no layers,
+   * then it is to be asked again without them. `track` may be the screen's sound: `source` is then `screen` and `kind`
+   * `audio`.
    */
-  async start(inputs, codec) {
+  async start(inputs, codec, layered) {
     const stream = new MediaStream();
-    const transceivers = inputs.map((input) => [input, this.#add(input, stream, codec)]);
+    const transceivers = inputs.map((input) => [input, this.#add(input, stream, codec, layered)]);
     await this.pc.setLocalDescription(await this.pc.createOffer());
     const tracks = transceivers.map(([input, transceiver]) => (
       { mid: transceiver.mid, source: input.source, muted: input.muted }
@@ -35,12 +36,14 @@ export class Publication extends Peer {
     });
     this.announce();
     const answer = await asked;
+    if (this.pc.localDescription.sdp.includes('a=simulcast:') && !answer.sdp.includes('a=simulcast:')) return false;
     for (const [input, transceiver] of transceivers) {
       const published = answer.tracks.find(({ mid }) => mid === transceiver.mid);
       if (published) this.#ids.set(keyOf(input), published.id);
     }
     await this.setRemote('answer', answer.sdp);
     await Promise.all(transceivers.map(([input, transceiver]) => limitBitrate(transceiver.sender, input)));
+    return true;
   }
 
   has(source, kind) {
@@ -60,11 +63,11 @@ export class Publication extends Peer {
     await this.#senders.get(keyOf({ source, kind }))?.replaceTrack(track);
   }
 
-  #add(input, stream, codec) {
+  #add(input, stream, codec, layered) {
     const transceiver = this.pc.addTransceiver(input.track, {
       direction: 'sendonly',
       streams: [stream],
-      sendEncodings: encodings(input, codec),
+      sendEncodings: layered ? encodings(input, codec) : [{ maxBitrate: maxBitrate(input) }],
     });
     this.#senders.set(keyOf(input), transceiver.sender);
     if (input.source === 'screen' && input.kind === 'video') input.track.contentHint = 'detail';
@@ -87,12 +90,11 @@ function encodings(input, codec) {
   return layersOf(height, maxBitrate(input));
 }
 
-// Browsers differ in whether `sendEncodings` or `setParameters` takes the limit: ask both ways. If the server takes
-// one layer alone, the smallest is left, and is to be the whole picture.
+// Browsers differ in whether `sendEncodings` or `setParameters` takes the limit: ask both ways.
 async function limitBitrate(sender, input) {
   const parameters = sender.getParameters();
   if (parameters.encodings?.length !== 1) return;
-  Object.assign(parameters.encodings[0], { maxBitrate: maxBitrate(input) }, input.kind === 'video' && { scaleResolutionDownBy: 1 });
+  parameters.encodings[0].maxBitrate = maxBitrate(input);
   await sender.setParameters(parameters).catch((error) => console.debug('salon: bitrate not limited', error.message));
 }
 

@@ -12,6 +12,8 @@ export class Sending extends EventTarget {
   #signalling;
   #media;
   #codec;
+  /** Cameras are sent in layers, until the server says that it takes none. */
+  #layered = true;
   #iceServers = [];
   #main = null;
   #screen = null;
@@ -168,15 +170,19 @@ export class Sending extends EventTarget {
     publication.addEventListener('connected', () => { this.#attempt = 0; });
     this.#set(name, publication);
     try {
-      await publication.start(inputs, this.#codec);
+      if (await publication.start(inputs, this.#codec, this.#layered)) return;
     } catch (error) {
       if (this.#byName(name) === publication) this.#set(name, null);
       publication.close();
       if (error.code !== 'connection_exists') throw error;
       // Left over from before a lost socket. Take its place.
       await this.#unpublish(name);
-      this.#scheduleRetry();
+      return this.#scheduleRetry();
     }
+    // It takes one layer alone.
+    this.#layered = false;
+    await this.#unpublish(name);
+    await this.#publish(name, inputs);
   }
 
   async #unpublish(name) {
