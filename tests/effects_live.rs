@@ -131,6 +131,13 @@ async fn some_have_it_clean(edge: EdgeChoice) {
     // Who comes now has what he asked for.
     let (late, late_clean) = (hall.watch(&alice.tracks).await, hall.watch_clean(&alice.tracks).await);
     late_clean.client.sees_and_hears(RED, 440).await;
+    let codecs = [CodecName::Vp8, CodecName::Opus];
+    let offered: Vec<_> = alice.tracks.iter().cloned().zip(codecs).collect();
+    let (player, clean_player) = (hall.watch_with_offer(&offered).await, hall.watch_clean_with_offer(&offered).await);
+    player.client.sees_and_hears(BLUE, 880).await;
+    clean_player.client.sees_and_hears(RED, 440).await;
+    hall.leave(player).await;
+    hall.leave(clean_player).await;
     late.client.sees_and_hears(BLUE, 880).await;
     for chain in [vec![effect("mirror", &[]), red_to(BLUE)], vec![red_to(0x10_B0_10)]] {
         put(&hall, video, &chain);

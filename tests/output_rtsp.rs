@@ -22,6 +22,7 @@ use common::{
 };
 use content::Content;
 use salon::{
+    effect::EffectRequest,
     ingest::rtsp::{Camera, Transport},
     media::{
         CodecName, Kind,
@@ -34,7 +35,7 @@ use salon::{
         Registry, RoomHandle,
         command::Caller,
         event::{CloseReason, RoomEvent},
-        model::IngestRequest,
+        model::{EffectsOf, IngestRequest},
         policy::RoomPolicy,
     },
     server::{auth::Gate, rtsp::RtspServer},
@@ -120,6 +121,33 @@ async fn is_red(file: PathBuf, (width, height): (usize, usize), what: &str) {
         }
     });
     judged.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_player_may_have_a_track_without_its_effects() {
+    let yard = Yard::open().await;
+    let folder = tempfile::tempdir().unwrap();
+    let door = EffectsOf::Participant(yard.door.parse().unwrap());
+    let grey = EffectRequest { name: "greyscale".into(), ..Default::default() };
+    yard.room.set_effects(Caller::Owner, door, vec![grey]).await.unwrap();
+    let url = |effects: &str| format!("{}/{}?effects={effects}", yard.url, yard.door);
+    let file = |name: &str| folder.path().join(name);
+    let (clean, shown) = (url("off"), url("on"));
+    let (clean_file, shown_file) = (file("off.mkv"), file("on.mkv"));
+    tokio::join!(by_ffmpeg(&clean, "tcp", &clean_file), by_ffmpeg(&shown, "tcp", &shown_file));
+    is_red(clean_file, (320, 240), "without effects").await;
+    let grey = tokio::task::spawn_blocking(move || Content::read(&shown_file).colour(2.0, [150, 75, 40, 40]));
+    let [_, blue, red] = grey.await.unwrap();
+    assert!((blue - 128.0).abs() < 12.0 && (red - 128.0).abs() < 12.0, "with its effect it is grey: {blue} {red}");
+    let refused = |url: String| async move {
+        let opened = Camera::open(&source(&url, Transport::Tcp)).await;
+        opened.err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    for bad in [url("no"), format!("{}/mix?effects=off", yard.url)] {
+        let said = refused(bad).await;
+        assert!(said.contains("400"), "{said}");
+    }
+    yard.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -330,7 +330,7 @@ impl MediaRoom for FakeRoom {
     fn output(&mut self, connection: ConnectionId, shown: Shown, reader: mpsc::Sender<RtpPiece>) {
         let streams = match &shown {
             Shown::Mix(_) => 2,
-            Shown::Tracks(tracks) => tracks.len(),
+            Shown::Tracks { tracks, .. } => tracks.len(),
         };
         self.note(Call::Output(connection.clone(), shown));
         for stream in 0..streams {

@@ -273,6 +273,8 @@ pub struct SubscriberOffer {
     pub media: Vec<PublishedMedia>,
     /// The tracks are the room's mix, for this listener.
     pub mix: Option<MixListener>,
+    /// Tracks have their effects, or are as they were published.
+    pub effects: bool,
 }
 
 /// Somebody who watches the mix.

@@ -12,8 +12,13 @@ use crate::room::id::TrackId;
 pub enum Shown {
     /// The room's mix.
     Mix(MixTracks),
-    /// Tracks as they are published, or with their effects; each an RTP stream, in this order.
-    Tracks(Vec<TrackId>),
+    /// Tracks, each an RTP stream, in this order.
+    Tracks {
+        /// Which.
+        tracks: Vec<TrackId>,
+        /// With their effects, or as they were published.
+        effects: bool,
+    },
 }
 
 /// A packet on its way to a player.

@@ -247,7 +247,9 @@ impl Room {
                 self.publish(&participant, connection, sdp, &sources, alone, answer);
             }
             RoomCommand::Subscribe { participant, to, answer } => self.subscribe(&participant, to, answer),
-            RoomCommand::Watch { participant, what, sdp, answer } => self.watch(&participant, &what, sdp, answer),
+            RoomCommand::Watch { participant, what, effects, sdp, answer } => {
+                self.watch(&participant, &what, effects, sdp, answer);
+            }
             RoomCommand::Unsubscribe { participant, from, answer } => {
                 reply(answer, self.unsubscribe(&participant, &from));
             }

@@ -86,7 +86,7 @@ pub enum RoomCommand {
     /// Subscribe. Answers with the connections whose offers will follow at once.
     Subscribe { participant: ParticipantId, to: Subscribe, answer: Answer<Vec<ConnectionName>, SubscribeError> },
     /// Watch something over a connection that the client offers.
-    Watch { participant: ParticipantId, what: Watch, sdp: String, answer: Answer<Watching, WatchError> },
+    Watch { participant: ParticipantId, what: Watch, effects: bool, sdp: String, answer: Answer<Watching, WatchError> },
     /// End subscriptions: everything (`None`) or one participant's.
     Unsubscribe { participant: ParticipantId, from: Unsubscribe, answer: Answer<(), SubscribeError> },
     /// End one of one's own connections, publication or subscription.

@@ -134,9 +134,16 @@ impl RoomHandle {
         self.ask(|answer| RoomCommand::Subscribe { participant, to, answer })
     }
 
-    /// Watch something over a connection that the client offers.
-    pub fn watch(&self, participant: ParticipantId, what: Watch, sdp: String) -> Pending<Watching, WatchError> {
-        self.ask(|answer| RoomCommand::Watch { participant, what, sdp, answer })
+    /// Watch something over a connection that the client offers: tracks with their effects, or as they were published;
+    /// who may see them so is for the caller to know ([`Registry::clean_tracks_for`](super::Registry::clean_tracks_for)).
+    pub fn watch(
+        &self,
+        participant: ParticipantId,
+        what: Watch,
+        effects: bool,
+        sdp: String,
+    ) -> Pending<Watching, WatchError> {
+        self.ask(|answer| RoomCommand::Watch { participant, what, effects, sdp, answer })
     }
 
     /// End subscriptions.

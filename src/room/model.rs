@@ -242,6 +242,8 @@ pub enum OutputOf {
     Mix,
     /// One participant's picture and sound.
     Participant(ParticipantId),
+    /// The same as he publishes them, without effects; who may see them so is for the caller to know.
+    Clean(ParticipantId),
 }
 
 /// What a player outside the page gets.

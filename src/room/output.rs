@@ -43,7 +43,7 @@ impl Room {
                 let tracks = MixTracks { video: self.mix_picture.clone(), audio: TrackId::random() };
                 self.capabilities.mix.then(|| (Shown::Mix(tracks), vec![CodecName::H264, CodecName::Opus]))
             }
-            OutputOf::Participant(id) => {
+            OutputOf::Participant(id) | OutputOf::Clean(id) => {
                 let participant = self.participants.iter().find(|participant| participant.id == *id)?;
                 let live = participant.publications.iter().filter(|publication| publication.is_live());
                 let tracks: Vec<_> = live.flat_map(|it| it.tracks.iter().map(|(_, track)| track)).collect();
@@ -53,7 +53,8 @@ impl Room {
                     of_kind().find(|track| track.source != Source::Screen).or_else(|| of_kind().next())
                 };
                 let taken: Vec<_> = [Kind::Video, Kind::Audio].into_iter().filter_map(first).collect();
-                let shown = Shown::Tracks(taken.iter().map(|track| track.id.clone()).collect());
+                let effects = matches!(of, OutputOf::Participant(_));
+                let shown = Shown::Tracks { tracks: taken.iter().map(|track| track.id.clone()).collect(), effects };
                 (!taken.is_empty()).then(|| (shown, taken.iter().map(|track| track.codec).collect()))
             }
         }

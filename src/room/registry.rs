@@ -23,7 +23,7 @@ use super::{
     event::{CloseReason, Happened},
     guests::{Address, Guests},
     id::{AccessToken, ResumeToken},
-    model::{JoinRequest, Joined, RoomSettings},
+    model::{JoinRequest, Joined, Role, RoomSettings},
     policy::{self, RoomPolicy},
 };
 use crate::{
@@ -112,6 +112,11 @@ impl Registry {
             rooms: Mutex::default(),
             tasks: TaskTracker::new(),
         })
+    }
+
+    /// Who may see others without their effects.
+    pub fn clean_tracks_for(&self) -> Role {
+        self.policy.clean_tracks_for
     }
 
     /// `listener` hears of what happens in all rooms that are made from now on; what it does not take at once is

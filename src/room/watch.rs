@@ -25,10 +25,11 @@ impl Room {
         &mut self,
         id: &ParticipantId,
         what: &Watch,
+        effects: bool,
         sdp: String,
         answer: Answer<Watching, WatchError>,
     ) {
-        let (to, offer) = match self.filled(id, what, sdp) {
+        let (to, offer) = match self.filled(id, what, effects, sdp) {
             Ok(filled) => filled,
             Err(error) => {
                 let _ = answer.send(Err(error));
@@ -46,6 +47,7 @@ impl Room {
         &mut self,
         id: &ParticipantId,
         what: &Watch,
+        effects: bool,
         sdp: String,
     ) -> Result<(Watched, SubscriberOffer), WatchError> {
         let most = self.policy.max_subscriptions;
@@ -69,7 +71,7 @@ impl Room {
         if !subscriber.connecting.take(1, Instant::now()) {
             return Err(WatchError::TooFast);
         }
-        Ok((to, SubscriberOffer { sdp, media, mix }))
+        Ok((to, SubscriberOffer { sdp, media, mix, effects }))
     }
 
     fn choose(&self, id: &ParticipantId, what: &Watch) -> Result<Choice, WatchError> {

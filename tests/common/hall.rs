@@ -126,24 +126,34 @@ impl Hall {
 
     /// A new client offers to receive, and is sent these tracks.
     pub async fn watch_with_offer(&self, tracks: &[(TrackId, CodecName)]) -> Attendee {
-        self.watch_answered(tracks, None).await
+        self.watch_answered(tracks, None, true).await
+    }
+
+    /// The same, as they are published.
+    pub async fn watch_clean_with_offer(&self, tracks: &[(TrackId, CodecName)]) -> Attendee {
+        self.watch_answered(tracks, None, false).await
     }
 
     /// A new client offers to receive, and is sent the mix.
     pub async fn watch_mix_with_offer(&self) -> Attendee {
         let tracks = MixTracks { video: TrackId::random(), audio: TrackId::random() };
         let sent = [(tracks.video.clone(), MixTracks::VIDEO_CODEC), (tracks.audio.clone(), MixTracks::AUDIO_CODEC)];
-        self.watch_answered(&sent, Some(MixListener { tracks, without: Vec::new() })).await
+        self.watch_answered(&sent, Some(MixListener { tracks, without: Vec::new() }), true).await
     }
 
-    async fn watch_answered(&self, tracks: &[(TrackId, CodecName)], mix: Option<MixListener>) -> Attendee {
+    async fn watch_answered(
+        &self,
+        tracks: &[(TrackId, CodecName)],
+        mix: Option<MixListener>,
+        effects: bool,
+    ) -> Attendee {
         let client = Client::viewer().await;
         let connection = new_connection("viewer");
         let sdp = client.offer().await;
         let media = negotiation::accept_subscriber(&sdp, tracks.iter().cloned()).unwrap();
         let media = media.into_iter().map(|(track, section)| PublishedMedia { track, section }).collect();
         self.enter(&connection, &client, |room| {
-            room.subscribe_with_offer(connection.clone(), SubscriberOffer { sdp, media, mix })
+            room.subscribe_with_offer(connection.clone(), SubscriberOffer { sdp, media, mix, effects })
         });
         Attendee { connection, client, tracks: Vec::new() }
     }

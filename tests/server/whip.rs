@@ -250,6 +250,16 @@ async fn what_opens_a_room_opens_it_here() {
         assert_eq!(problem(answer).await, (status, code.to_owned()), "{path} {headers:?}");
     }
     assert_eq!(room.view().await.unwrap().participants.len(), 6, "whoever is refused leaves nothing behind");
+
+    // Without effects others are seen by who might take the effects off.
+    let clean = "/whep/show?effects=off";
+    for token in ["Bearer correct-horse", tokens[0].as_str()] {
+        let begun = server.begin(clean, &[("authorization", token)], &player_offer(CodecName::Vp8)).await;
+        assert_eq!(begun.status(), 201, "{token}");
+    }
+    let refused =
+        server.ask("POST", clean, &[SDP, ("authorization", "Bearer 1234")], player_offer(CodecName::Vp8)).await;
+    assert_eq!(problem(refused).await, (403, "not_allowed".into()));
 }
 
 #[tokio::test]
@@ -354,6 +364,9 @@ async fn players_are_shown_what_their_path_names() {
 
     let table: &[(&str, &str, u16, &str)] = &[
         ("/whep/show/t_nothing", &offer, 404, "no_such_track"),
+        ("/whep/show?effects=maybe", &offer, 422, "bad_effects"),
+        ("/whep/show/mix?effects=off", &offer, 422, "bad_effects"),
+        ("/whep/show?effects=off", &offer, 403, "not_allowed"),
         ("/whep/show/mix", &offer, 422, "no_common_codec"),
         ("/whep/show", &player_offer(CodecName::Av1), 422, "no_common_codec"),
         ("/whep/show", &browser_offer(), 422, "nothing_to_send"),

@@ -258,6 +258,7 @@ impl Hub {
                 Watch::Track(track.parse().unwrap_or_else(|never| match never {}))
             }
         };
+        let effects = with_effects(request, &what)?;
         let found = self.registry.find(room).ok_or_else(Problem::no_such_room)?;
         let view = found.view().await?;
         // Players ask again and again until somebody publishes; the room is not told of each. Behind a PIN
@@ -265,9 +266,15 @@ impl Hub {
         if !view.has_pin {
             is_there(&view, &what).map_err(error::watching)?;
         }
+        if !effects
+            && self.entry(room, shown(request)?.as_deref(), Role::Viewer).await?.role < self.registry.clean_tracks_for()
+        {
+            let detail = "what you show does not allow to see others without their effects; leave `effects` out";
+            return Err(Problem::forbidden("not_allowed", detail));
+        }
         let mut guest = self.join(Protocol::Whep, room, request).await?;
         let watched = async {
-            let answer = guest.room.watch(guest.id.clone(), what, sdp.clone());
+            let answer = guest.room.watch(guest.id.clone(), what, effects, sdp.clone());
             let Watching { connection, sdp: answer } = answer.await.map_err(error::watching)?;
             guest.bring_candidates(&connection, &sdp);
             let answer = with_candidates(answer, &mut guest.events, &connection).await?;
@@ -366,10 +373,10 @@ impl Hub {
                 Some(room) => room.key().await?.pin,
                 None => None,
             };
-            return Ok(Entry { name: None, pin });
+            return Ok(Entry { name: None, pin, role: Role::Moderator });
         }
         if !shown.starts_with("a_") {
-            return Ok(Entry { name: None, pin: Some(shown.to_owned()) });
+            return Ok(Entry { pin: Some(shown.to_owned()), ..Entry::default() });
         }
         let token: AccessToken = shown.parse().unwrap_or_else(|never| match never {});
         let unknown =
@@ -384,15 +391,33 @@ impl Hub {
         }
         let view = room.view().await?;
         let name = view.participants.into_iter().find(|known| known.id == id).map(|known| known.name);
-        Ok(Entry { name, pin: room.key().await?.pin })
+        Ok(Entry { name, pin: room.key().await?.pin, role: own })
     }
 }
 
 /// What a caller comes in with.
-#[derive(Default)]
 struct Entry {
     name: Option<String>,
     pin: Option<String>,
+    /// What it may beyond coming in.
+    role: Role,
+}
+
+impl Default for Entry {
+    fn default() -> Self {
+        Self { name: None, pin: None, role: Role::Viewer }
+    }
+}
+
+/// Whether tracks are to have their effects, as the query says.
+fn with_effects(request: &Request, what: &Watch) -> Result<bool, Problem> {
+    let bad = |detail: &str| Err(Problem::bad_request("bad_effects", detail).field("effects"));
+    match (find(&request.query, "effects"), what) {
+        (None | Some("on"), _) => Ok(true),
+        (Some("off"), Watch::Mix) => bad("the mix has its effects; single tracks are there without"),
+        (Some("off"), _) => Ok(false),
+        (Some(_), _) => bad("`effects` is `on` or `off`"),
+    }
 }
 
 /// Adds a client's candidates, or restarts ICE.

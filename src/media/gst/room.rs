@@ -302,7 +302,8 @@ impl MediaRoom for GstRoom {
     fn subscribe_with_offer(&mut self, connection: ConnectionId, offer: SubscriberOffer) {
         self.prune();
         self.close(&connection);
-        let SubscriberOffer { sdp, media, mix } = offer;
+        let SubscriberOffer { sdp, media, mix, effects } = offer;
+        let lane = if effects { Lane::Effected } else { Lane::Clean };
         if mix.is_some() && self.turns_away(&connection) {
             return;
         }
@@ -316,15 +317,16 @@ impl MediaRoom for GstRoom {
         let ids = found.iter().map(|track| track.id.clone()).collect();
         let peer = match self.fanout_for(&connection).filter(|_| !negotiation::is_of_gstreamer(&sections)) {
             Some(edge) => {
-                let sources = found.iter().map(|track| track.source(Lane::Effected).clone());
+                let sources = found.iter().map(|track| track.source(lane).clone());
                 let media = sections.into_iter().zip(sources).collect();
                 Link::Fanout(edge.answer(connection.clone(), sdp, media, self.events.clone()))
             }
             None => {
-                Link::Webrtcbin(subscriber::spawn_answering(self.context(connection.clone()), found, sdp, sections))
+                let context = self.context(connection.clone());
+                Link::Webrtcbin(subscriber::spawn_answering(context, found, lane, sdp, sections))
             }
         };
-        self.subscribers.insert(connection, Connected { peer, tracks: ids, lane: Lane::Effected });
+        self.subscribers.insert(connection, Connected { peer, tracks: ids, lane });
     }
 
     fn set_mix_without(&mut self, connection: &ConnectionId, without: Vec<TrackId>) {
@@ -423,16 +425,17 @@ impl MediaRoom for GstRoom {
         if let (Shown::Mix(_), Err(error)) = (&shown, self.live.may_join()) {
             return tracing::warn!(room = %self.name, "a player is turned away: {error}");
         }
+        let lane = if matches!(shown, Shown::Tracks { effects: false, .. }) { Lane::Clean } else { Lane::Effected };
         let tracks = match shown {
             Shown::Mix(tracks) => self.live.join(connection.clone(), tracks, Vec::new()),
             // All of them or none: the player was told how many there are.
-            Shown::Tracks(ids) => {
+            Shown::Tracks { tracks: ids, .. } => {
                 ids.iter().map(|id| self.tracks.get(id).cloned()).collect::<Option<_>>().unwrap_or_default()
             }
         };
         let started = match tracks.is_empty() {
             true => Err(MediaError::Unavailable("a track that has gone meanwhile".into())),
-            false => RtpOutput::start(connection.clone(), &self.clock, tracks, reader, self.events.clone()),
+            false => RtpOutput::start(connection.clone(), &self.clock, (tracks, lane), reader, self.events.clone()),
         };
         match started {
             Ok(running) => {

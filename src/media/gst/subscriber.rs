@@ -27,10 +27,11 @@ pub(super) fn spawn(context: Context, tracks: Vec<Arc<Track>>, lane: Lane) -> Pe
 pub(super) fn spawn_answering(
     context: Context,
     tracks: Vec<Arc<Track>>,
+    lane: Lane,
     offer: String,
     sections: Vec<AcceptedSection>,
 ) -> Peer {
-    Peer::spawn(context, move |inside| run_answering(inside, tracks, offer, sections))
+    Peer::spawn(context, move |inside| run_answering(inside, tracks, lane, offer, sections))
 }
 
 /// A track and the end of it that this subscriber reads.
@@ -50,7 +51,13 @@ async fn run(inside: Inside, tracks: Vec<Arc<Track>>, lane: Lane) {
     run_with(inside, sent, lane, async |connection, sending| drive(connection, sending).await).await;
 }
 
-async fn run_answering(inside: Inside, tracks: Vec<Arc<Track>>, offer: String, sections: Vec<AcceptedSection>) {
+async fn run_answering(
+    inside: Inside,
+    tracks: Vec<Arc<Track>>,
+    lane: Lane,
+    offer: String,
+    sections: Vec<AcceptedSection>,
+) {
     if tracks.is_empty() || tracks.len() != sections.len() {
         return inside.report(MediaError::Description("what was asked for is gone".into())).await;
     }
@@ -59,7 +66,7 @@ async fn run_answering(inside: Inside, tracks: Vec<Arc<Track>>, offer: String, s
     let drive = async |connection: &mut Connection<'_>, sending: &[Sending]| {
         drive_answering(connection, sending, &offer, &sections).await
     };
-    run_with(inside, sent, Lane::Effected, drive).await;
+    run_with(inside, sent, lane, drive).await;
 }
 
 /// Builds what sends `tracks`, and drives it to its end.

@@ -15,7 +15,10 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Named {
     pub(super) room: String,
-    pub(super) of: OutputOf,
+    /// An error: what the query says of effects is none of `on` and `off`, or the mix is to have none.
+    pub(super) of: Result<OutputOf, Refusal>,
+    /// It says something of effects.
+    pub(super) says_effects: bool,
     /// The stream, of an address that names one.
     pub(super) stream: Option<usize>,
     /// What stands in `?access=`.
@@ -33,6 +36,10 @@ pub(super) enum Refusal {
     NotFound,
     /// There is no way to send it.
     Unsupported,
+    /// The query's `effects` is neither `on` nor `off`, or `off` for the mix.
+    BadEffects,
+    /// He may not see others without their effects.
+    OnlyWithEffects,
     /// He has asked for more than players do.
     TooMuch,
 }
@@ -47,7 +54,7 @@ impl From<players::Refusal> for Refusal {
 }
 
 impl Named {
-    /// Reads `rtsp://host/{room}/{mix or participant}[/streamN][?access=…]`; players put the stream behind
+    /// Reads `rtsp://host/{room}/{mix or participant}[/streamN][?access=…&effects=off]`; players put the stream behind
     /// the query, too.
     pub(super) fn parse(uri: &str) -> Option<Self> {
         let rest = uri.split_once("://").map_or(uri, |(_, rest)| rest);
@@ -68,10 +75,17 @@ impl Named {
             "mix" => OutputOf::Mix,
             other => OutputOf::Participant(other.parse::<ParticipantId>().unwrap_or_else(|never| match never {})),
         };
-        let access = find(&parse_query(query), "access").map(str::to_owned);
+        let query = parse_query(query);
+        let says_effects = find(&query, "effects").is_some();
+        let of = match (find(&query, "effects"), of) {
+            (None | Some("on"), of) => Ok(of),
+            (Some("off"), OutputOf::Participant(id)) => Ok(OutputOf::Clean(id)),
+            (Some(_), _) => Err(Refusal::BadEffects),
+        };
+        let access = find(&query, "access").map(str::to_owned);
         let named = path.split('/').take(3).collect::<Vec<_>>().join("/");
         let base = format!("{}{named}", &uri[..uri.len() - rest.len() + rest.find('/')?]);
-        Some(Self { room, of, stream, access, base })
+        Some(Self { room, of, says_effects, stream, access, base })
     }
 
     /// What is to open the room: in the address, or as `request`'s password.
@@ -96,7 +110,7 @@ mod tests {
     #[test]
     fn addresses_name_a_room_and_what_of_it() {
         let named = Named::parse("rtsp://[::1]:8554/my%20room/mix").unwrap();
-        assert_eq!((named.room.as_str(), named.of, named.stream), ("my room", OutputOf::Mix, None));
+        assert_eq!((named.room.as_str(), named.of, named.stream), ("my room", Ok(OutputOf::Mix), None));
         assert_eq!(named.base, "rtsp://[::1]:8554/my%20room/mix");
         for address in [
             "rtsp://h/yard/p_x/stream1?access=a_1",
@@ -104,9 +118,15 @@ mod tests {
             "rtsp://h/yard/p_x/?access=a_1/stream1",
         ] {
             let named = Named::parse(address).unwrap();
-            assert_eq!(named.of, OutputOf::Participant("p_x".parse().unwrap()), "{address}");
+            assert_eq!(named.of, Ok(OutputOf::Participant("p_x".parse().unwrap())), "{address}");
             assert_eq!((named.stream, named.access.as_deref()), (Some(1), Some("a_1")), "{address}");
             assert_eq!(named.base, "rtsp://h/yard/p_x", "{address}");
+        }
+        let of = |address: &str| Named::parse(address).unwrap().of;
+        assert_eq!(of("rtsp://h/yard/p_x?effects=off/stream1"), Ok(OutputOf::Clean("p_x".parse().unwrap())));
+        assert_eq!(of("rtsp://h/yard/p_x?effects=on"), Ok(OutputOf::Participant("p_x".parse().unwrap())));
+        for bad in ["rtsp://h/yard/mix?effects=off", "rtsp://h/yard/p_x?effects=no", "rtsp://h/yard/p_x?effects="] {
+            assert_eq!(of(bad), Err(Refusal::BadEffects), "{bad}");
         }
         for nothing in [
             "*",

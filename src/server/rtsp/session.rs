@@ -22,7 +22,11 @@ use super::{
 use crate::{
     ingest::rtsp::message::{self, Incoming, Request},
     media::{CodecName, output::RtpPiece},
-    room::{RoomHandle, id::random_text, model::Playing},
+    room::{
+        RoomHandle,
+        id::random_text,
+        model::{OutputOf, Playing},
+    },
     server::players::{Grant, House, admit},
 };
 
@@ -76,6 +80,7 @@ pub(super) struct Session {
 /// What was described, and may be played.
 struct Show {
     named: Named,
+    of: OutputOf,
     room: RoomHandle,
     grant: Grant,
     codecs: Vec<CodecName>,
@@ -105,6 +110,11 @@ impl From<Refusal> for Answer {
         match refusal {
             Refusal::Unauthorised => Self::new("401 Unauthorized", "WWW-Authenticate: Basic realm=\"Salon\"\r\n"),
             Refusal::NotFound => Self::new("404 Not Found", ""),
+            // The reason is all that most players show.
+            Refusal::BadEffects => Self::new("400 effects is on or off and the mix has its own", ""),
+            Refusal::OnlyWithEffects => {
+                Self::new("403 Your role does not allow to see others without their effects", "")
+            }
             Refusal::Unsupported => Self::new("415 Unsupported Media Type", ""),
             Refusal::TooMuch => Self::new("453 Not Enough Bandwidth", ""),
         }
@@ -257,7 +267,13 @@ impl Session {
     /// let in to nothing else by that.
     async fn opened(&mut self, request: &Request) -> Result<&mut Show, Refusal> {
         let named = Named::parse(&request.uri).ok_or(Refusal::NotFound)?;
-        let is_same = |show: &Show| show.named.room == named.room && show.named.of == named.of;
+        // Players leave the query out where they name a stream.
+        let is_clean = |show: &Show| match (&show.of, &named.of) {
+            (OutputOf::Clean(shown), Ok(OutputOf::Participant(asked))) => shown == asked && !named.says_effects,
+            _ => false,
+        };
+        let is_same =
+            |show: &Show| show.named.room == named.room && (named.of.as_ref() == Ok(&show.of) || is_clean(show));
         if !self.show.as_ref().is_some_and(is_same) {
             self.show = Some(self.open(request, named).await?);
         }
@@ -271,7 +287,13 @@ impl Session {
         if self.opens > MOST_OPENED {
             return Err(Refusal::TooMuch);
         }
-        let playing = room.output(named.of.clone()).await.ok().flatten();
+        let of = named.of.clone()?;
+        if let OutputOf::Clean(whose) = &of
+            && !grant.may_see_clean(&self.house, &room, whose).await
+        {
+            return Err(Refusal::OnlyWithEffects);
+        }
+        let playing = room.output(of.clone()).await.ok().flatten();
         let Playing { codecs, pieces } = playing.ok_or(Refusal::NotFound)?;
         // GStreamer 1.22 and ffmpeg 5 know no AV1 over RTP.
         if codecs.contains(&CodecName::Av1) {
@@ -279,7 +301,7 @@ impl Session {
         }
         let ways = codecs.iter().map(|_| None).collect();
         let reporters = codecs.iter().map(|_| Reporter::default()).collect();
-        Ok(Show { named, room, grant, codecs, pieces, ways, reporters, anchor: None, playing: false })
+        Ok(Show { named, of, room, grant, codecs, pieces, ways, reporters, anchor: None, playing: false })
     }
 
     async fn set_up(&mut self, request: &Request) -> Answer {
@@ -320,7 +342,7 @@ impl Session {
                 return Refusal::Unauthorised.into();
             }
             // Watched anew, so that it begins with a keyframe; the first one is let go when that stands.
-            match show.room.output(show.named.of.clone()).await {
+            match show.room.output(show.of.clone()).await {
                 Ok(Some(again)) if again.codecs == show.codecs => show.pieces = again.pieces,
                 _ => return Refusal::NotFound.into(),
             }

@@ -37,7 +37,7 @@ struct Sending {
 }
 
 impl RtpOutput {
-    /// Starts to give `tracks` to `reader`, each beginning with a keyframe. → [`MediaEvent::OutputEnded`] when the
+    /// Starts to give `tracks`, as readers of that lane have them, to `reader`, each beginning with a keyframe. → [`MediaEvent::OutputEnded`] when the
     /// reader is gone or too slow. Must be called on a tokio runtime.
     ///
     /// # Errors
@@ -45,7 +45,7 @@ impl RtpOutput {
     pub(in super::super) fn start(
         connection: ConnectionId,
         clock: &RoomClock,
-        tracks: Vec<Arc<Track>>,
+        (tracks, lane): (Vec<Arc<Track>>, Lane),
         reader: mpsc::Sender<RtpPiece>,
         events: mpsc::Sender<MediaEvent>,
     ) -> Result<Self, MediaError> {
@@ -60,7 +60,7 @@ impl RtpOutput {
                 () = stopped.cancelled() => None,
                 () = reader.closed() => None,
                 () = overrun.notified() => Some("the player does not keep up".to_owned()),
-                failure = send(&pipeline, &sending, failures) => Some(failure.to_string()),
+                failure = send(&pipeline, &sending, lane, failures) => Some(failure.to_string()),
             };
             for Sending { track, feed } in &sending {
                 feed.close();
@@ -125,14 +125,19 @@ fn add_track(
 }
 
 /// Until something breaks down.
-async fn send(pipeline: &OwnedPipeline, sending: &[Sending], mut events: mpsc::Receiver<PipelineEvent>) -> MediaError {
+async fn send(
+    pipeline: &OwnedPipeline,
+    sending: &[Sending],
+    lane: Lane,
+    mut events: mpsc::Receiver<PipelineEvent>,
+) -> MediaError {
     if let Err(error) = pipeline.start().await {
         return error;
     }
     for Sending { track, feed } in sending {
         feed.open();
-        track.add_feed(feed.clone(), Lane::Effected);
-        track.request_keyframe_of(Lane::Effected);
+        track.add_feed(feed.clone(), lane);
+        track.request_keyframe_of(lane);
     }
     loop {
         match events.recv().await {
