@@ -173,6 +173,46 @@ async fn is_kept_as_opus(hall: &Hall, listener: &Client, scene: Scene, codec: Co
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn how_loud_a_camera_is_is_told_whatever_it_sends_and_a_muted_one_is_neither_seen_nor_heard() {
+    for sound in [camera::OPUS, camera::PCMU, camera::AAC] {
+        let hall = Hall::open();
+        let mut levels = hall.events();
+        let camera = TestCamera::start(&Model::new(RED, (320, 240), camera::H264, 440, sound));
+        let mut fetched = Fetched::start(&hall, source(&camera.uri(), Transport::Tcp));
+        let tracks = fetched.opened().await;
+        let viewer = hall.watch(&tracks).await;
+        viewer.client.sees_and_hears(RED, 440).await;
+        let audio = fetched.audio.clone();
+        let mut is_told = async || {
+            // Half of the full amplitude is −9 dBov.
+            let is_loud = |event: &MediaEvent| {
+                matches!(event, MediaEvent::AudioLevels(levels)
+                    if levels.iter().any(|(track, level)| *track == audio && (-11..=-7).contains(&level.peak_db)))
+            };
+            levels.until("the tone's loudness", is_loud).await;
+        };
+        is_told().await;
+        if sound == camera::AAC {
+            let mute = |muted| tracks.iter().for_each(|track| hall.room(|room| room.mute_ingest(track, muted)));
+            mute(true);
+            // Each tells 200 ms: what was on its way has come.
+            for _ in 0..5 {
+                is_told().await;
+            }
+            let before = viewer.client.seen();
+            for _ in 0..5 {
+                is_told().await;
+            }
+            let after = viewer.client.seen();
+            assert_eq!((after.frames, after.samples), (before.frames, before.samples), "{before:?} {after:?}");
+            mute(false);
+            viewer.client.sees_and_hears(RED, 440).await;
+        }
+        hall.shut().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_comes_late_sees_a_picture_though_the_camera_cannot_be_asked_for_one() {
     let hall = Hall::open();
     let video = camera::H264.replace("key-int-max=25", "key-int-max=90");

@@ -131,8 +131,8 @@ export class Session extends EventTarget {
     return (await this.#signalling.request('effects', { ...target, effects })).effects;
   }
 
-  muteOther(track) {
-    return this.#signalling.request('mute', { track, muted: true });
+  muteOther(track, muted = true) {
+    return this.#signalling.request('mute', { track, muted });
   }
 
   remove(participant) {

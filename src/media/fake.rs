@@ -42,6 +42,7 @@ pub enum Call {
     Candidate(ConnectionId, IceCandidate),
     Close(ConnectionId),
     Ingest(ConnectionId, Ingest),
+    MuteIngest(TrackId, bool),
     SubscribeToMix(ConnectionId, MixTracks, Vec<TrackId>),
     SubscribeWithOffer(ConnectionId, SubscriberOffer),
     SetMixWithout(ConnectionId, Vec<TrackId>),
@@ -309,6 +310,10 @@ impl MediaRoom for FakeRoom {
         self.connections.insert(connection.clone(), (NodeKind::Ingest, ids));
         self.note(Call::Ingest(connection.clone(), ingest));
         self.tell(MediaEvent::IngestOpened { connection, tracks });
+    }
+
+    fn mute_ingest(&mut self, track: &TrackId, muted: bool) {
+        self.note(Call::MuteIngest(track.clone(), muted));
     }
 
     fn ingest_figures(&self, _: &ConnectionId) -> IngestFigures {

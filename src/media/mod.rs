@@ -100,6 +100,9 @@ pub trait MediaRoom: Send {
     /// [`MediaEvent::IngestChanged`].
     fn ingest(&mut self, connection: ConnectionId, ingest: ingest::Ingest);
 
+    /// Give nothing of an ingest's track to anybody, or give it again. It stays fetched.
+    fn mute_ingest(&mut self, track: &TrackId, muted: bool);
+
     /// What has come of an ingest; nothing if there is no such ingest.
     fn ingest_figures(&self, connection: &ConnectionId) -> ingest::IngestFigures;
 

@@ -153,7 +153,9 @@ impl Room {
         let owner = owner.ok_or(ChangeError::NoSuchTrack)?;
         let id = owner.id.clone();
         let is_own = matches!(caller, Caller::Participant(caller) if *caller == id);
-        if !is_own && *caller != Caller::Owner && !(role == Role::Moderator && muted) {
+        // Nobody speaks for a camera: who muted it may have it back.
+        let is_fetched = owner.ingest.is_some();
+        if !is_own && *caller != Caller::Owner && !(role == Role::Moderator && (muted || is_fetched)) {
             return Err(ChangeError::NotAllowed);
         }
         let mut tracks = owner.publications.iter_mut().flat_map(|publication| &mut publication.tracks);
@@ -168,6 +170,9 @@ impl Room {
             if muted {
                 self.speaking.forget_track(&track.id);
                 self.report_speaking(Instant::now());
+            }
+            if is_fetched {
+                self.media.mute_ingest(&track.id, muted);
             }
             self.tell_all(RoomEvent::TrackUpdated { participant: id, track });
         }

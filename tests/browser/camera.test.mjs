@@ -88,7 +88,7 @@ test('a moderator adds a camera in the page, sees it, and removes it', async (t)
     await app.get('camera-password').fill('s3cret');
     await app.get('camera-test').click();
     await app.get('camera-snapshot').waitFor();
-    assert.match(await app.get('camera-seen').textContent(), /H264 \d+×\d+ · AAC/);
+    assert.match(await app.get('camera-seen').textContent(), /H\.264 \d+×\d+ · AAC/);
     await app.screenshot('camera-test');
     await app.page.setViewportSize(PHONE.viewport);
     await app.fits();
@@ -101,6 +101,13 @@ test('a moderator adds a camera in the page, sees it, and removes it', async (t)
     await app.screenshot('cameras');
     await app.get('dialog-close').click();
     await app.shows(`[data-testid="tile"][data-participant="${id}"] video`, BOB.colour);
+    const muted = async (kind) => (await server.api('GET', '/api/rooms/yard')).participants.find((one) => one.id === id).tracks.find((track) => track.kind === kind).muted;
+    for (const [off, on, kind] of [['person-mute', 'person-unmute', 'audio'], ['person-hide', 'person-hide', 'video']]) {
+        await app.get(off).click();
+        await until(`${kind} is off`, 5_000, () => muted(kind));
+        await app.get(on).click();
+        await until(`${kind} is on again`, 5_000, async () => !(await muted(kind)));
+    }
     await app.get('cameras-open').click();
     await app.get('camera-remove').click();
     await app.get('camera-row').waitFor({ state: 'detached' });

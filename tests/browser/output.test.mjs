@@ -1,4 +1,4 @@
-// VLC plays the room's mix while it happens: MPEG-TS over HTTP, and HLS.
+// VLC plays the room's mix while it happens: MPEG-TS over HTTP, HLS, and SRT.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -15,13 +15,14 @@ import { startServer } from './server.mjs';
 import { play } from './vlc.mjs';
 import { until } from './wait.mjs';
 
-test('VLC plays the mix as MPEG-TS and as HLS', async (t) => {
+test('VLC plays the mix as MPEG-TS, as HLS and over SRT', async (t) => {
     const server = await startServer(t);
     const ann = await enter(await launch(t), server);
     const { access } = await ann.join('lecture', 'Ann');
     await appear(ann, ANN, { codec: 'H264' });
-    for (const address of ['ts/lecture/mix.ts', 'hls/lecture/mix.m3u8']) {
-        const { pictures, said } = await play(`${server.url}/${address}?access=${access}`, { seconds: 8, every: 25 });
+    const addresses = ['ts/lecture/mix.ts', 'hls/lecture/mix.m3u8'].map((address) => `${server.url}/${address}?access=${access}`);
+    for (const address of [...addresses, `${server.srtUrl}?streamid=lecture/mix/${access}`]) {
+        const { pictures, said } = await play(address, { seconds: 8, every: 25 });
         const red = pictures.filter((picture) => near(picture.at(0.5, 0.35, 5), ANN.colour));
         assert.ok(red.length >= 2, `${address}: ${red.length} of ${pictures.length} pictures are hers\n${said}`);
     }

@@ -10,7 +10,7 @@ import { within } from './wait.mjs';
 // VLC refuses to run as root.
 const NOBODY = 65534;
 
-// Plays `source` (a file, copied first, or an http URL) from its beginning to its end at its own
+// Plays `source` (a file, copied first, or a URL) from its beginning to its end at its own
 // pace and gives every `every`th picture, in order, and what VLC said. What has no end is played for
 // so many `seconds`.
 export async function play(source, { limitMs = 90_000, every = 5, seconds = 0 } = {}) {
@@ -18,7 +18,7 @@ export async function play(source, { limitMs = 90_000, every = 5, seconds = 0 } 
     const asRoot = process.getuid() === 0;
     try {
         let media = source;
-        if (!source.startsWith('http')) {
+        if (!source.includes('://')) {
             media = join(folder, 'played.mp4');
             await copyFile(source, media);
             await chmod(media, 0o644);

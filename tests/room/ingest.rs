@@ -18,7 +18,7 @@ use salon::{
     room::{
         RoomHandle,
         command::Caller,
-        error::{IngestError, NameError},
+        error::{ChangeError, IngestError, NameError},
         event::{LeaveReason, RoomEvent},
         model::{EffectsOf, IngestRequest, Role, Subscribe},
     },
@@ -157,6 +157,39 @@ async fn moderators_add_cameras_and_others_do_not() {
     }
     let one_more = room.add_ingest(Caller::Owner, camera("Door")).await;
     assert_eq!(one_more, Err(IngestError::TooMany { most: 16 }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn moderators_mute_a_camera_and_give_it_its_voice_back_and_others_do_not() {
+    let mut house = house();
+    let moderator = house.guest("math", "Kim").await;
+    let mut publisher = house.guest("math", "Lee").await;
+    let room = room(&house).await;
+    room.add_ingest(Caller::Owner, camera("Door")).await.unwrap();
+    let track = publisher.find(|event| match event {
+        RoomEvent::TrackPublished { track, .. } if track.kind == Kind::Audio => Some(track.id),
+        _ => None,
+    });
+    let track = track.await;
+    let mute =
+        |guest: &super::harness::Guest, muted| room.mute(Caller::Participant(guest.id.clone()), track.clone(), muted);
+    assert_eq!(mute(&publisher, true).await, Err(ChangeError::NotAllowed));
+    for muted in [true, false] {
+        mute(&moderator, muted).await.unwrap();
+        let told = publisher.find(|event| match event {
+            RoomEvent::TrackUpdated { track: updated, .. } if updated.id == track => Some(updated.muted),
+            _ => None,
+        });
+        assert_eq!(told.await, muted);
+        let done = house.calls.find(|call| match call {
+            Call::MuteIngest(id, muted) if id == track => Some(muted),
+            _ => None,
+        });
+        assert_eq!(done.await, muted, "a camera cannot be asked to be silent");
+        if muted {
+            assert_eq!(mute(&publisher, false).await, Err(ChangeError::NotAllowed));
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -58,10 +58,13 @@ class Rates {
   }
 }
 
-// The name that RTP has for it is known to nobody.
-const NAMES = { 'MPEG4-GENERIC': 'AAC' };
+// Names that RTP has are known to nobody.
+const NAMES = {
+  H264: 'H.264', H265: 'H.265', JPEG: 'Motion JPEG', 'MP4V-ES': 'MPEG-4', MPV: 'MPEG-2', 'MPEG4-GENERIC': 'AAC', 'MP4A-LATM': 'AAC',
+  PCMU: 'G.711', PCMA: 'G.711', OPUS: 'Opus', MPA: 'MP3', AC3: 'AC-3',
+};
 
-/** `H264 1280×720 · PCMU (transcoded) · TCP`. */
+/** `H.264 1280×720 · AAC (transcoded) · TCP`. */
 function mediaWords({ video, audio, transport }) {
   const stream = (media) => media && [
     `${NAMES[media.encoding] ?? media.encoding}${media.width ? ` ${media.width}×${media.height}` : ''}`,

@@ -41,8 +41,13 @@ function row(session, participant) {
     el('span', { class: 'person-name' },
       self ? el('span', { t: ['tile.you', { name: participant.name }] }) : participant.name,
       el('small', { t: standingOf(participant) })),
-    participant.role === 'viewer' ? null : state('camera', isOn(camera)),
-    moderates && isOn(microphone)
+    // Nobody else can switch on again what the server fetches.
+    moderates && participant.ingest && camera
+      ? iconButton(isOn(camera) ? 'camera' : 'camera-off', [isOn(camera) ? 'people.hide' : 'people.show', { name: participant.name }], 'person-hide', () => act(session.muteOther(camera.id, isOn(camera))))
+      : participant.role === 'viewer' ? null : state('camera', isOn(camera)),
+    moderates && participant.ingest && microphone && !isOn(microphone)
+      ? iconButton('mic-off', ['people.unmute', { name: participant.name }], 'person-unmute', () => act(session.muteOther(microphone.id, false)))
+      : moderates && isOn(microphone)
       ? iconButton('mic', ['people.mute', { name: participant.name }], 'person-mute', () => act(session.muteOther(microphone.id)))
       : participant.role === 'viewer' ? null : state('mic', isOn(microphone)),
     pin(session, participant),

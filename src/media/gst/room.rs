@@ -399,6 +399,10 @@ impl MediaRoom for GstRoom {
         self.ingests.insert(connection, RunningIngest::start(context, ingest));
     }
 
+    fn mute_ingest(&mut self, track: &TrackId, muted: bool) {
+        self.ingests.values().for_each(|ingest| ingest.mute(track, muted));
+    }
+
     fn ingest_figures(&self, connection: &ConnectionId) -> IngestFigures {
         self.ingests.get(connection).map(RunningIngest::figures).unwrap_or_default()
     }

@@ -16,7 +16,7 @@ use super::{
     transcode::{self, Maker},
 };
 use crate::media::{
-    Kind, MediaError,
+    CodecName, Kind, MediaError,
     gst::{KEYFRAME_HOLDOFF, PipelineEvent},
     ingest::{Handling, IngestMedia, IngestStatus},
 };
@@ -41,6 +41,8 @@ pub(super) struct Air {
 #[derive(Clone, Debug)]
 struct Wanted {
     on_air: OnAir,
+    /// It is decoded only to hear how loud it is.
+    listens: bool,
     situation: Situation,
 }
 
@@ -48,6 +50,7 @@ impl Wanted {
     /// What runs may go on running.
     fn is_like(&self, other: &Self) -> bool {
         self.on_air == other.on_air
+            && self.listens == other.listens
             && match (&self.situation, &other.situation) {
                 (Situation::Live { caps, .. }, Situation::Live { caps: others, .. }) => {
                     // A new size or rate is the decoder's to notice; a new codec needs another.
@@ -149,6 +152,13 @@ impl Air {
                 self.output.attach(&source);
                 maker
             }
+            (OnAir::Camera, Situation::Live { caps, .. }) if wanted.listens => {
+                let caps = caps.clone();
+                let (maker, source) = blocking(move || transcode::listener(&context, &output, &caps)).await?;
+                maker.pipeline.start().await?;
+                self.output.attach(&source);
+                maker
+            }
             (OnAir::Slate, Situation::Away(since)) => {
                 let (name, since) = (self.name.clone(), since.clone());
                 let maker = blocking(move || slate::build(&context, &output, &name, &since, size)).await?;
@@ -206,7 +216,8 @@ fn wanted(output: &Output, situation: &Situation, readers: usize) -> Wanted {
         Situation::Away(_) if readers > 0 && is_video => OnAir::Slate,
         Situation::Live { .. } | Situation::Away(_) | Situation::Resting => OnAir::Nobody,
     };
-    Wanted { on_air, situation: situation.clone() }
+    let listens = on_air == OnAir::Camera && output.track.codec == CodecName::Opus && readers > 0;
+    Wanted { on_air, listens, situation: situation.clone() }
 }
 
 fn size_of(situation: &Situation) -> Option<(i32, i32)> {

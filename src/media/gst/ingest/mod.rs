@@ -11,6 +11,7 @@
 
 mod air;
 mod demand;
+mod ear;
 mod fetch;
 mod input;
 mod line;
@@ -112,6 +113,12 @@ impl RunningIngest {
     /// Its tracks, whether anything is in them or not; they are there before [`MediaEvent::IngestOpened`].
     pub(super) fn tracks(&self) -> Vec<Arc<Track>> {
         self.outputs.borrow().iter().map(|output| output.track.clone()).collect()
+    }
+
+    /// Gives nothing of that track to anybody, or gives it again.
+    pub(super) fn mute(&self, track: &TrackId, muted: bool) {
+        let outputs = self.outputs.borrow();
+        outputs.iter().filter(|output| output.track.id == *track).for_each(|output| output.mute(muted));
     }
 
     /// What has come so far.

@@ -6,7 +6,7 @@ use gst::prelude::*;
 use jiff::Zoned;
 use tokio::sync::watch;
 
-use super::{Context, add_linked, frames_source, make, named};
+use super::{Context, add_linked, ear::Ear, frames_source, make, named};
 use crate::media::{
     CodecName, Kind, MediaError,
     gst::{Packet, Track},
@@ -54,6 +54,8 @@ pub(super) enum Situation {
 pub(super) struct Output {
     pub(super) track: Arc<Track>,
     pub(super) situation: watch::Sender<Situation>,
+    /// How loud it is is told.
+    pub(super) ear: Arc<Ear>,
     source: gst_app::AppSrc,
     state: Mutex<State>,
 }
@@ -61,6 +63,8 @@ pub(super) struct Output {
 #[derive(Debug)]
 struct State {
     on_air: OnAir,
+    /// Nothing goes out.
+    muted: bool,
     /// Whoever is on air has not begun with a keyframe yet.
     waits: bool,
     last: Option<gst::ClockTime>,
@@ -96,13 +100,13 @@ pub(super) fn build(
         let Some(id) = id else { continue };
         let parameters = (codec == CodecName::H264).then_some(H264_PARAMETERS);
         let track = Track::remembering(id.clone(), codec, parameters, &context.clock);
-        outputs.push(Output::build(pipeline, track)?);
+        outputs.push(Output::build(context, pipeline, track)?);
     }
     Ok(outputs)
 }
 
 impl Output {
-    fn build(pipeline: &gst::Pipeline, track: Arc<Track>) -> Result<Arc<Self>, MediaError> {
+    fn build(context: &Context, pipeline: &gst::Pipeline, track: Arc<Track>) -> Result<Arc<Self>, MediaError> {
         let source = frames_source(&named("frames", &track.id), BACKLOG_BYTES);
         source.set_caps(Some(&caps_of(track.codec)));
         let payloader = payloader(&track)?;
@@ -110,6 +114,7 @@ impl Output {
         add_linked(pipeline, &[source.clone().upcast(), payloader, track.appsink().clone().upcast()])?;
         let state = State {
             on_air: OnAir::Nobody,
+            muted: false,
             waits: true,
             last: None,
             heard: None,
@@ -119,7 +124,21 @@ impl Output {
             transcoder: None,
         };
         let situation = watch::Sender::new(Situation::Away(Zoned::now()));
-        Ok(Arc::new(Self { track, situation, source, state: Mutex::new(state) }))
+        let ear = Arc::new(Ear::new(track.id.clone(), context.events.clone()));
+        Ok(Arc::new(Self { track, situation, ear, source, state: Mutex::new(state) }))
+    }
+
+    /// Nothing goes out, or again, beginning with a keyframe.
+    pub(super) fn mute(&self, muted: bool) {
+        let mut state = self.state();
+        state.muted = muted;
+        state.waits = self.track.kind() == Kind::Video;
+        drop(state);
+        // Who comes meanwhile is not to see what was before.
+        self.track.forget();
+        if !muted {
+            self.track.request_keyframe();
+        }
     }
 
     /// From now on only what `from` pushes goes out, beginning with a keyframe.
@@ -137,7 +156,7 @@ impl Output {
         let Some(frame) = sample.buffer() else { return };
         let mut state = self.state();
         let is_key = !frame.flags().contains(gst::BufferFlags::DELTA_UNIT);
-        if state.on_air != from || (state.waits && !is_key) {
+        if state.on_air != from || state.muted || (state.waits && !is_key) {
             return;
         }
         let segment = sample.segment().and_then(|segment| segment.downcast_ref::<gst::ClockTime>());
@@ -170,6 +189,14 @@ impl Output {
         }
         if !transcode {
             self.push(OnAir::Camera, &sample);
+            if let Some(map) = sample.buffer().and_then(|buffer| buffer.map_readable().ok()) {
+                self.ear.hear_g711(self.track.codec, &map, now);
+            }
+            // Somebody hears how loud it is, where that takes a decoder.
+            if let Some(listener) = &self.state().transcoder {
+                // An error means that it is going down.
+                let _ = listener.push_sample(&sample);
+            }
             return;
         }
         let mut state = self.state();

@@ -6,7 +6,7 @@ use gst::prelude::*;
 use tokio::sync::mpsc;
 
 use super::{
-    Context, add_linked, frames_sink, frames_source, make, named,
+    Context, add_linked, ear, frames_sink, frames_source, make, named,
     output::{OnAir, Output, caps_of},
 };
 use crate::media::{
@@ -73,7 +73,7 @@ pub(super) fn build(
     }
     elements.extend(match kind {
         Kind::Video => video_encoder(&context.presets, caps)?,
-        Kind::Audio => audio_encoder(output.track.codec)?,
+        Kind::Audio => audio_encoder(output)?,
     });
     let sink = sink(output, OnAir::Transcoder);
     elements.push(sink.clone().upcast());
@@ -141,9 +141,28 @@ pub(super) fn video_encoder(presets: &Presets, caps: &gst::Caps) -> Result<Vec<g
     Ok(vec![make("videoconvertscale")?, raw, queue, encoder.upcast()])
 }
 
-fn audio_encoder(codec: CodecName) -> Result<Vec<gst::Element>, MediaError> {
+/// A decoder of sound that goes on as it is, only to hear how loud it is. Its source is not attached yet.
+pub(super) fn listener(
+    context: &Context,
+    output: &Arc<Output>,
+    caps: &gst::Caps,
+) -> Result<(Maker, gst_app::AppSrc), MediaError> {
+    let (owned, events) = OwnedPipeline::new(&named("listen", &output.track.id), &context.clock);
+    let source = frames_source("camera", BACKLOG_BYTES);
+    source.set_caps(Some(caps));
+    let sink = frames_sink("heard", &gst::Caps::builder("audio/x-raw").field("format", "S16LE").build(), drop);
+    let pad = sink.static_pad("sink").expect("an appsink has a sink pad");
+    ear::listen(&pad, output.ear.clone());
+    let elements = [source.clone().upcast(), make("opusdec")?, make("audioconvert")?, sink.clone().upcast()];
+    add_linked(owned.pipeline(), &elements)?;
+    Ok((Maker::new((owned, events), sink, Kind::Audio), source))
+}
+
+fn audio_encoder(output: &Output) -> Result<Vec<gst::Element>, MediaError> {
+    let codec = output.track.codec;
     let raw = make("capsfilter")?;
-    let caps = gst::Caps::builder("audio/x-raw").field("rate", codec.clock_rate() as i32);
+    ear::listen(&raw.static_pad("src").expect("a capsfilter has a source pad"), output.ear.clone());
+    let caps = gst::Caps::builder("audio/x-raw").field("format", "S16LE").field("rate", codec.clock_rate() as i32);
     let caps = if codec == CodecName::Opus { caps } else { caps.field("channels", 1) };
     raw.set_property("caps", caps.build());
     let encoder = match codec {
