@@ -7,9 +7,10 @@ export async function listOutputs(room, access) {
   return (await callRoom('GET', room, access, 'outputs')).json();
 }
 
-/** `uri`: `rtmp://host/app/key` or `srt://host:port?streamid=…`. Gives it as the server has it. */
-export async function addOutput(room, access, uri) {
-  return (await callRoom('POST', room, access, 'outputs', { uri })).json();
+/** `uri`: `rtmp://host/app/key` or `srt://host:port?streamid=…`; `fingerprint`: of an `rtmps` receiver's own certificate,
+ * or empty. Gives it as the server has it. */
+export async function addOutput(room, access, uri, fingerprint) {
+  return (await callRoom('POST', room, access, 'outputs', fingerprint ? { uri, fingerprint } : { uri })).json();
 }
 
 export async function removeOutput(room, access, id) {

@@ -246,7 +246,7 @@ function visibleTexts() {
 function foreignTo(english, korean) {
     const pattern = (text) => new RegExp(`^${text.replace(/[.*+?^$()|[\]\\]/g, '\\$&').replace(/\{\w+\}/g, '.+')}$`);
     const ours = Object.keys(english).filter((key) => english[key] !== korean[key] && !/^\{\w+\}$/.test(english[key])).map((key) => pattern(english[key]));
-    const same = /Salon|PIN|VLC|HLS|SRT|RTMPS?|MP4|Wi-Fi|English|https?:\/\/\S+|[Ff]ake[ _]\w+( \w+)*|\b[MKG]B\b|^[A-Z]$/g;
+    const same = /Salon|PIN|VLC|HLS|SRT|RTMPS?|SHA-256|MP4|Wi-Fi|English|https?:\/\/\S+|[Ff]ake[ _]\w+( \w+)*|\b[MKG]B\b|^[A-Z]$/g;
     return (text) => text in english || ours.some((one) => one.test(text)) || /[A-Za-z]{2}/.test(text.replace(same, ''));
 }
 

@@ -74,30 +74,44 @@ function addForm(session, done) {
     pattern: '\\s*(rtmps?|srt)://.+', testid: 'output-uri', on: { input: check },
   });
   uri.placeholder = 'rtmp://live.example.com/app/key';
+  // Of a receiver that signed its own certificate; only TLS has one.
+  const fingerprint = el('input', {
+    id: 'output-fingerprint', maxlength: '128', spellcheck: 'false', autocomplete: 'off',
+    pattern: '\\s*([0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}\\s*', testid: 'output-fingerprint', on: { input: check },
+  });
+  const fingerprintRow = el('div', { class: 'camera-form', hidden: true },
+    el('label', { for: 'output-fingerprint', t: 'outputs.fingerprint' }), fingerprint);
   const problem = el('p', { class: 'form-error', role: 'alert', testid: 'output-error', hidden: true });
   const add = el('button', { type: 'submit', class: 'primary', t: 'outputs.add', testid: 'output-add' });
   // It says itself what is wrong, in the page's language.
   const form = el('form', { class: 'camera-form', novalidate: true, on: { submit } },
-    el('label', { for: 'output-uri', t: 'outputs.uri' }), uri, problem, el('div', { class: 'buttons' }, add));
+    el('label', { for: 'output-uri', t: 'outputs.uri' }), uri, fingerprintRow, problem, el('div', { class: 'buttons' }, add));
 
   function check() {
     problem.hidden = true;
+    fingerprintRow.hidden = !isTls();
   }
 
-  function refuse(words) {
+  function isTls() {
+    return /^\s*rtmps:/i.test(uri.value);
+  }
+
+  function refuse(words, field = uri) {
     say(problem, ...words);
     problem.hidden = false;
-    uri.focus();
+    field.focus();
   }
 
   async function submit(event) {
     event.preventDefault();
     check();
     if (!uri.checkValidity()) return refuse(['outputs.bad-uri']);
+    if (isTls() && !fingerprint.checkValidity()) return refuse(['outputs.bad-fingerprint'], fingerprint);
     add.disabled = true;
     try {
-      await addOutput(session.room, session.access, uri.value.trim());
+      await addOutput(session.room, session.access, uri.value.trim(), isTls() ? fingerprint.value.trim() : '');
       form.reset();
+      check();
       uri.focus();
     } catch (error) {
       refuse(textOfError(error));
