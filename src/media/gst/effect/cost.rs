@@ -1,5 +1,7 @@
 //! What each effect of a chain takes of a processor, measured while it runs: on the stream's thread, and on that of
-//! what looks at its pictures beside it. (OpenCV's own threads, which help that one, are not seen.)
+//! what looks at its pictures beside it. OpenCV's own threads, which help that one, are not seen: of `facedetect` on two
+//! cores they take four tenths. Debian 12's OpenCV has them from TBB, and heeds neither `OPENCV_FOR_THREADS_NUM` nor
+//! `TBB_NUM_THREADS`. (`docs/effects.md` has what the whole process takes.)
 
 use std::{
     collections::BTreeMap,
