@@ -422,3 +422,37 @@ async fn effects_on_the_sound_of_the_mix_are_heard_and_what_they_find_is_told_on
     tone.end().await;
     studio.close().await;
 }
+
+/// `pitch` keeps sound back to work on it: what it holds when it is taken off is in the recording, too, and neither its
+/// coming nor its going puts silence in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_sound_is_lost_when_effects_that_keep_some_back_come_and_go() {
+    /// Seconds without the tone around one change: the last milliseconds of what comes out of `pitch` are quiet.
+    const MOST: f64 = 0.018;
+    gst::init().unwrap();
+    let (mut studio, _told) = studio_of(&Arc::new(Presets::load(None))).await;
+    let tone = studio.tone(440.0).await;
+    let shown = scene(vec![], &[&tone]);
+    let begin = studio.now();
+    let mut take = studio.record(&RecordingSpec { video: false, ..Default::default() }, &shown);
+    take.started().await;
+    studio.wait(1.0).await;
+    let pitch = |by: f64| vec![effect("pitch", &[("pitch", Value::Number(by))])];
+    let mut changes = Vec::new();
+    for _ in 0..2 {
+        for chain in [pitch(1.0), vec![], vec![effect("gain", &[])], pitch(1.25), vec![]] {
+            changes.push(studio.now() - begin);
+            studio.show(&Scene { effects: chain, ..shown.clone() });
+            studio.wait(0.5).await;
+        }
+    }
+    studio.wait(0.5).await;
+    let content = Content::read(&studio.finalise(&take.stop().await).0);
+    let gaps = content.silences();
+    println!("changes at {changes:.2?}\nsilent {gaps:.3?}");
+    assert!(gaps.iter().all(|(from, to)| to - from <= MOST), "longer than {MOST} s: {gaps:.3?}");
+    let missing = content.duration.as_secs_f64() - content.sound_seconds();
+    assert!(missing.abs() < 0.1, "{missing} s of sound are missing");
+    tone.end().await;
+    studio.close().await;
+}

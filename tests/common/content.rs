@@ -96,6 +96,17 @@ impl Content {
         self.sound.len() as f64 / RATE as f64
     }
 
+    /// Where a tone is missing, from its first sound to its last: from when to when, to 3 ms.
+    pub fn silences(&self) -> Vec<(f64, f64)> {
+        const WINDOW: usize = 3 * RATE / 1000;
+        let is_loud = |window: &[i16]| window.iter().any(|value| value.unsigned_abs() > 1500);
+        let loud = self.sound.chunks(WINDOW).enumerate().filter(|(_, window)| is_loud(window)).map(|(at, _)| at);
+        let loud: Vec<usize> = loud.collect();
+        let seconds = |window: usize| (window * WINDOW) as f64 / RATE as f64;
+        let gaps = loud.windows(2).filter(|pair| pair[1] > pair[0] + 1);
+        gaps.map(|pair| (seconds(pair[0] + 1), seconds(pair[1]))).collect()
+    }
+
     /// When a region turns bright.
     pub fn flashes(&self, region: [usize; 4]) -> Vec<f64> {
         let bright = |frame: &&Frame| self.colour(frame.time, region)[0] > 128.0;

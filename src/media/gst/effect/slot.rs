@@ -38,6 +38,9 @@ pub struct Slot {
 impl Slot {
     /// `before` and `after` are in the pipeline, and linked to each other.
     pub fn new(pipeline: &gst::Pipeline, kind: Kind, before: &gst::Element, after: &gst::Element) -> Self {
+        if kind == Kind::Audio {
+            tell_segment_once(after);
+        }
         Self {
             pipeline: pipeline.downgrade(),
             kind,
@@ -140,6 +143,7 @@ impl Slot {
         let element = |chain: Option<&Chain>| chain.map(|chain| chain.element().clone());
         let (done, is_done) = mpsc::channel();
         let swap = Arc::new(Swap {
+            kind: self.kind,
             before: self.before.clone(),
             old: element(self.chain.as_ref()),
             new: element(next),
@@ -181,6 +185,7 @@ impl Slot {
 
 /// A change of what is between two elements, made once, by who comes first.
 struct Swap {
+    kind: Kind,
     before: gst::Element,
     old: Option<gst::Element>,
     new: Option<gst::Element>,
@@ -218,6 +223,7 @@ impl Swap {
     fn relink(&self) -> Result<(), MediaError> {
         // Frames may go past the old one.
         let old = self.guard.as_ref().map_or_else(|| self.old.clone(), Guard::linked);
+        old.iter().filter(|_| self.kind == Kind::Audio).for_each(drain);
         let row = |middle| row(&self.before, middle, &self.after);
         let (old, new) = (row(old.as_ref()), row(self.new.as_ref()));
         old.windows(2).for_each(|pair| pair[0].unlink(pair[1]));
@@ -230,6 +236,38 @@ impl Swap {
         self.guard.iter().for_each(|guard| guard.link(self.new.as_ref()));
         Ok(())
     }
+}
+
+/// An encoder of sound begins anew with each segment event, and so puts up to two frames of silence in. Some effects
+/// make their own of the one that they get: what says the same as the last goes no further.
+fn tell_segment_once(element: &gst::Element) {
+    let Some(pad) = element.static_pad("sink") else { return };
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, |pad, info| {
+        let Some(gst::EventView::Segment(new)) = info.event().map(|event| event.view()) else {
+            return gst::PadProbeReturn::Ok;
+        };
+        let known = pad.sticky_event::<gst::event::Segment>(0);
+        let says_the_same = known.is_some_and(|known| is_same(known.segment(), new.segment()));
+        if says_the_same { gst::PadProbeReturn::Drop } else { gst::PadProbeReturn::Ok }
+    });
+}
+
+/// But for the position, which is of no account to who reads the stream.
+fn is_same(one: &gst::Segment, other: &gst::Segment) -> bool {
+    let times =
+        |segment: &gst::Segment| [segment.start(), segment.stop(), segment.time(), segment.base(), segment.offset()];
+    let rates = |segment: &gst::Segment| (segment.rate(), segment.applied_rate(), segment.flags());
+    times(one) == times(other) && rates(one) == rates(other)
+}
+
+/// What sound an effect holds back, as `pitch` does, goes on its way. Nothing behind the chain hears that it ends.
+fn drain(chain: &gst::Element) {
+    let (Some(into), Some(out)) = (chain.static_pad("sink"), chain.static_pad("src")) else { return };
+    out.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, |_, info| match info.event().map(|event| event.type_()) {
+        Some(gst::EventType::Eos) => gst::PadProbeReturn::Drop,
+        _ => gst::PadProbeReturn::Ok,
+    });
+    into.send_event(gst::event::Eos::new());
 }
 
 fn row<'a>(
