@@ -1,5 +1,5 @@
 // A recording in the page's player: the picture, a timeline to see and go by; chapters, chat and tracks beside it.
-// Where there is no mix, its single tracks are played instead, one at a time, and the timeline is the recording's.
+// Where there is no mix, its single tracks are played instead, one at a time.
 
 import { clockText, el, iconButton } from '/dom.js';
 import { t } from '/i18n.js';
@@ -22,7 +22,6 @@ export function openPlayer(recording, key) {
   });
   // When the file that plays begins, in the recording's time.
   let beginsMs = 0;
-  const nowMs = () => beginsMs + 1000 * video.currentTime;
   const goTo = (atMs) => {
     video.currentTime = Math.max(0, atMs - beginsMs) / 1000;
     video.play().catch(() => {});
@@ -38,14 +37,15 @@ export function openPlayer(recording, key) {
   if (mix) video.src = fileUrl(id, key);
   else playTrack(tracks.find(({ track_kind: kind }) => kind === 'video') ?? tracks[0]);
 
+  // They count from the mix's beginning.
   const markers = namedMarkers(recording.markers ?? []);
-  const side = el('div', { class: 'player-side' }, chapters(video, markers, nowMs, goTo),
+  const side = el('div', { class: 'player-side' }, mix ? chapters(video, markers, goTo) : null,
     mix && recording.has_chat ? chatReplay(video, id, key, goTo) : null, list.element);
   const dialog = openDialog('recordings.player', 'player-dialog',
     el('p', { class: 'muted' }, [title, factsOf(recording), (recording.participants ?? []).join(', ')].filter(Boolean).join(' · ')),
     mix ? null : el('p', { class: 'muted', t: 'recordings.no-mix', testid: 'no-mix' }),
     el('div', { class: side.hasChildNodes() ? 'player-columns' : '' },
-      el('div', {}, video, failed, timeline(video, recording, markers, key, nowMs, goTo)), side));
+      el('div', {}, video, failed, mix ? timeline(video, recording, markers, key, goTo) : null), side));
   dialog.classList.add('wide');
   // Ends the transfer too.
   dialog.addEventListener('close', () => { video.removeAttribute('src'); video.load(); });
@@ -59,7 +59,7 @@ function namedMarkers(markers) {
 }
 
 // The markers, to go to; the one that is passing is marked.
-function chapters(video, markers, nowMs, goTo) {
+function chapters(video, markers, goTo) {
   if (!markers.length) return null;
   const items = markers.map(({ atMs, words }) => {
     const button = el('button', { type: 'button', class: 'chapter', testid: 'chapter', on: { click: () => goTo(atMs) } },
@@ -68,7 +68,7 @@ function chapters(video, markers, nowMs, goTo) {
   });
 
   video.addEventListener('timeupdate', () => {
-    const now = items.findLast(({ atMs }) => atMs <= nowMs() + 50);
+    const now = items.findLast(({ atMs }) => atMs / 1000 <= video.currentTime + 0.05);
     for (const item of items) {
       if (item === now) item.button.setAttribute('aria-current', 'true');
       else item.button.removeAttribute('aria-current');

@@ -8,10 +8,10 @@ const MOST_SPEAKERS = 12;
 const PREVIEW_WIDTH = 160;
 
 /**
- * `markers`: `[{ atMs, words }]`; `nowMs()` and `goTo(atMs)` are of the recording's time, which the file that plays need
- * not begin with. Null if there is nothing to show but the time itself, which the player shows.
+ * `markers`: `[{ atMs, words }]`; `goTo(atMs)`. Null if there is nothing to show but the time itself, which the
+ * player shows.
  */
-export function timeline(video, recording, markers, key, nowMs, goTo) {
+export function timeline(video, recording, markers, key, goTo) {
   const { duration_ms: durationMs, has_thumbnails: hasThumbnails } = recording;
   const speakers = speakersOf(recording.speakers ?? []);
   if (!durationMs || !(markers.length || speakers.length || hasThumbnails)) return null;
@@ -25,7 +25,7 @@ export function timeline(video, recording, markers, key, nowMs, goTo) {
       markers.map(({ atMs, words }) => el('span', { class: 'timeline-tick', style: `left: ${place(atMs)}`, title: words }))),
     speakers.map(({ spans }) => el('div', { class: 'timeline-strip speech' }, spans.map(span))),
     head, preview?.element);
-  video.addEventListener('timeupdate', () => { head.style.left = place(nowMs()); });
+  video.addEventListener('timeupdate', () => { head.style.left = place(1000 * video.currentTime); });
 
   function timeAt(clientX) {
     const { left, width } = strips.getBoundingClientRect();
