@@ -2,11 +2,14 @@
 #![cfg(feature = "gstreamer")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests too")]
 
+use std::sync::Arc;
+
 use gst::prelude::*;
 use salon::{
+    effect::Picture,
     media::{
         CodecName, LayoutChoice, LayoutKind, LayoutSpec, RecordingSpec, Scene,
-        layout::{Fit, Region, Show},
+        layout::{Corner, Fit, Logo, Region, Show},
     },
     room::id::ParticipantId,
 };
@@ -184,6 +187,59 @@ async fn who_speaks_has_a_border_and_a_recording_of_its_own_layout_keeps_it() {
     assert!((meter - SPEAKING_YUV[0]).abs() < 16.0, "Bert's level meter: {meter:.0}");
     red.end().await;
     blue.end().await;
+    studio.close().await;
+}
+
+#[tokio::test]
+async fn a_logo_lies_in_its_corner_and_changes_while_it_is_recorded() {
+    const SIGN: &[u8] =
+        br##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 20 10"><rect width="20" height="10" fill="#00ff00"/></svg>"##;
+    let mut studio = Studio::open().await;
+    let red = studio.colour(CodecName::Vp8, RED, 640, 360).await;
+    let anna = ParticipantId::random();
+    let picture = Arc::new(Picture::decode(SIGN).unwrap());
+    let with = |clock: bool, logo: Option<(Corner, f64, f64)>| {
+        let logo = logo.map(|(corner, size, opacity)| Logo { picture: picture.id.clone(), corner, size, opacity });
+        let layout = LayoutSpec { logo, clock, ..Default::default() };
+        Scene { layout, pictures: vec![picture.clone()], ..scene(vec![tile(&anna, "", Some(&red))], &[]) }
+    };
+    let scenes = [
+        with(false, Some((Corner::TopLeft, 0.25, 1.0))),
+        with(false, Some((Corner::BottomRight, 0.25, 0.5))),
+        with(true, Some((Corner::BottomRight, 0.1, 1.0))),
+        with(false, None),
+    ];
+    let spec = RecordingSpec { width: 640, height: 360, ..Default::default() };
+    let mut take = studio.record(&spec, &scenes[0]);
+    take.started().await;
+    let begin = studio.now();
+    let mut times = Vec::new();
+    for (index, scene) in scenes.iter().enumerate() {
+        if index > 0 {
+            studio.show(scene);
+        }
+        studio.reach(begin + 2.0 * (index + 1) as f64).await;
+        times.push(studio.now() - begin - 0.4);
+    }
+    let (target, _) = studio.finalise(&take.stop().await);
+    let content = Content::read(&target);
+    assert_eq!(content.holes(), []);
+    // 3 % of the width from the edges: 19 pixels; 160×80, then 64×32.
+    let seen = |at: usize, region: [usize; 4]| content.colour(times[at], region);
+    let (first, opposite, small) = ([24, 24, 148, 68], [468, 268, 148, 68], [560, 312, 56, 24]);
+    assert_colour(seen(0, first), GREEN_YUV, "in the upper left corner");
+    assert_colour(seen(0, [186, 24, 60, 68]), RED_YUV, "and no wider");
+    assert_colour(seen(0, opposite), RED_YUV, "nothing in the other corner yet");
+    assert_colour(seen(1, first), RED_YUV, "it is gone from there");
+    let half = [0, 1, 2].map(|index| (GREEN_YUV[index] + RED_YUV[index]) / 2.0);
+    assert_colour(seen(1, opposite), half, "half of it is seen through");
+    assert_colour(seen(2, small), GREEN_YUV, "smaller");
+    assert_colour(seen(2, [472, 272, 72, 60]), RED_YUV, "nothing where it was larger");
+    let clock = |at: usize| bright_extent(&luma(&target, times[at], [500, 4, 136, 40]));
+    assert!(clock(2).is_some_and(|(first, last, pixels)| last - first > 40 && pixels > 60), "with the clock");
+    assert_eq!(clock(1), None);
+    assert_colour(seen(3, small), RED_YUV, "without one");
+    red.end().await;
     studio.close().await;
 }
 

@@ -8,4 +8,4 @@ pub mod picture;
 
 pub use catalogue::{Cost, Effect, EffectEvent, Parameter, Range, Selectable, Title, Value};
 pub use chain::{Applied, EffectError, EffectRequest, MAX_CHAIN, changed_live, of_kind, pictures_in, resolve};
-pub use picture::Picture;
+pub use picture::{Picture, find_picture};

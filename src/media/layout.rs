@@ -1,9 +1,11 @@
 //! Where tiles go on a canvas: arithmetic only.
 
 pub mod arrange;
+pub mod logo;
 pub mod spec;
 
 pub use arrange::{Measures, Placed, arrange};
+pub use logo::{Corner, Logo};
 pub use spec::{Fit, LayoutChoice, LayoutError, LayoutKind, LayoutSpec, Region, Show};
 
 /// A rectangle on the canvas, in pixels; all four numbers are even (I420 subsamples by two).

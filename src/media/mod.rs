@@ -5,7 +5,7 @@
 //! Nothing here names GStreamer: [`gst`] (feature `gstreamer`) is one implementation, [`fake`] is
 //! the other, for tests of room logic.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use utoipa::ToSchema;
 
 use crate::{
-    effect::{Applied, Effect},
+    effect::{Applied, Effect, Picture},
     ingest::rtsp::Source,
     room::id::{ConnectionId, ParticipantId, RecordingId, TrackId},
 };
@@ -710,6 +710,8 @@ pub struct Scene {
     pub voices: Vec<(ParticipantId, i8)>,
     /// On the picture and the sound of every mix.
     pub effects: Vec<Applied>,
+    /// The room's pictures, which the logos of layouts may show.
+    pub pictures: Vec<Arc<Picture>>,
 }
 
 /// A track and whose it is.

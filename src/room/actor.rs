@@ -402,7 +402,11 @@ impl Room {
                 tracks: participant.tracks().collect(),
             })
             .collect();
-        let scene = Scene { effects: self.effects.clone(), ..scene::compose(&actors, &self.layout, &self.floor) };
+        let scene = Scene {
+            effects: self.effects.clone(),
+            pictures: self.pictures.clone(),
+            ..scene::compose(&actors, &self.layout, &self.floor)
+        };
         if scene != self.scene {
             self.scene = scene.clone();
             self.media.set_scene(scene);
@@ -483,6 +487,7 @@ impl Room {
             Some(Role::Moderator) => {}
         }
         policy::check_layout(Some(&LayoutChoice::Spec(Box::new(layout.clone()))), &self.capabilities)?;
+        self.check_logo(layout.logo.as_ref())?;
         if layout != self.layout {
             self.layout = layout;
             self.recordings.note_layout(&self.layout);

@@ -373,8 +373,8 @@ pub enum PicturesError {
     /// It is not there.
     #[error("the room has no such picture")]
     Unknown,
-    /// An effect shows it.
-    #[error("an effect shows this picture; take it off first")]
+    /// An effect or a layout shows it.
+    #[error("an effect or a layout shows this picture; take it off first")]
     InUse,
     /// You are not, or no longer, in the room.
     #[error("not in the room")]

@@ -72,7 +72,7 @@ text_id!(
     OutputId, "out_", 12
 );
 text_id!(
-    /// A picture that somebody gave to a room, for its effects.
+    /// A picture that somebody gave to a room, for its effects and its layouts' logo.
     PictureId, "pic_", 12
 );
 text_id!(

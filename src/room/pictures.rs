@@ -1,9 +1,12 @@
-//! Pictures that people give to a room, for its effects.
+//! Pictures that people give to a room, for its effects and the logos of its layouts.
 
 use std::sync::Arc;
 
 use super::{actor::Room, command::Caller, error::PicturesError, id::PictureId, model::Role};
-use crate::effect::{Picture, pictures_in};
+use crate::{
+    effect::{Picture, find_picture, pictures_in},
+    media::{LayoutError, layout::Logo},
+};
 
 /// A room keeps so many, of at most 4 MB each.
 const MOST_PICTURES: usize = 16;
@@ -25,6 +28,10 @@ impl Room {
         if chains.flat_map(|chain| pictures_in(chain)).any(|picture| picture.id == *id) {
             return Err(PicturesError::InUse);
         }
+        let is_logo = self.layout.logo.as_ref().is_some_and(|logo| logo.picture == *id);
+        if is_logo || self.recordings.show_picture(id) {
+            return Err(PicturesError::InUse);
+        }
         self.pictures.remove(place);
         Ok(())
     }
@@ -32,6 +39,17 @@ impl Room {
     pub(super) fn list_pictures(&self, caller: &Caller) -> Result<Vec<Arc<Picture>>, PicturesError> {
         self.may_use_pictures(caller)?;
         Ok(self.pictures.clone())
+    }
+
+    /// A layout's logo is one of the room's pictures.
+    pub(super) fn check_logo(&self, logo: Option<&Logo>) -> Result<(), LayoutError> {
+        match logo.map(|logo| find_picture(logo.picture.as_str(), &self.pictures)) {
+            None | Some(Some(_)) => Ok(()),
+            Some(None) => {
+                let problem = "`picture` is none of the room's; give it one with POST /api/rooms/{room}/pictures";
+                Err(LayoutError::new("logo", problem))
+            }
+        }
     }
 
     fn may_use_pictures(&self, caller: &Caller) -> Result<(), PicturesError> {

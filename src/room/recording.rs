@@ -15,12 +15,12 @@ use tokio::{
 use super::{
     command::Answer,
     error::RecordError,
-    id::{ParticipantId, RecordingId},
+    id::{ParticipantId, PictureId, RecordingId},
     model::{RecordingState, RoomRecordingView},
     tape::Tape,
 };
 use crate::{
-    media::{LayoutSpec, MediaError, MediaEvent, RecordingSpec},
+    media::{LayoutChoice, LayoutSpec, MediaError, MediaEvent, RecordingSpec},
     recording::{
         RecordingNotice, chat,
         minutes::{Entry, LayoutChange, MinuteTaker},
@@ -78,6 +78,13 @@ enum Phase {
 impl Recordings {
     pub(super) fn new(keeper: mpsc::Sender<RecordingNotice>, at_first_publication: Option<RecordingSpec>) -> Self {
         Self { list: Vec::new(), keeper, backlog: VecDeque::new(), awaiting_publication: at_first_publication }
+    }
+
+    /// A layout of one that is not over draws that picture.
+    pub(super) fn show_picture(&self, id: &PictureId) -> bool {
+        let running = self.list.iter().filter(|recording| !matches!(recording.phase, Phase::Kept));
+        let layouts = running.filter_map(|recording| recording.spec.layout.as_ref());
+        layouts.filter_map(LayoutChoice::logo).any(|logo| logo.picture == *id)
     }
 
     /// What everybody may see of them.

@@ -47,6 +47,7 @@ pub fn compose(actors: &[Actor<'_>], layout: &LayoutSpec, floor: &Floor) -> Scen
         speaker: floor.holder().cloned(),
         voices: floor.voices(),
         effects: Vec::new(),
+        pictures: Vec::new(),
     }
 }
 

@@ -61,7 +61,7 @@ fn inside() -> Session {
     let mut session = session();
     let (_, mut actions, _) = sorted(session.text(r#"{"type":"join","room":"r","name":"a"}"#));
     let (ticket, _) = actions.remove(0);
-    let (frames, ..) = sorted(session.reply(ticket, Reply::Joined(Ok(joined()))));
+    let (frames, ..) = sorted(session.reply(ticket, Reply::Joined(Ok(Box::new(joined())))));
     assert_eq!(frames, Vec::<Value>::new(), "no id, no ok");
     session
 }
@@ -225,7 +225,7 @@ fn what_follows_a_join_waits_for_its_answer_and_keeps_its_order() {
     let (_, mut actions, _) = sorted(session.text(r#"{"id":1,"type":"join","room":"r","name":"a"}"#));
     assert_eq!(sorted(session.text(r#"{"id":2,"type":"rename","name":"b"}"#)), (vec![], vec![], None));
     assert_eq!(sorted(session.text(r#"{"id":3,"type":"leave"}"#)), (vec![], vec![], None));
-    let (frames, actions, _) = sorted(session.reply(actions.remove(0).0, Reply::Joined(Ok(joined()))));
+    let (frames, actions, _) = sorted(session.reply(actions.remove(0).0, Reply::Joined(Ok(Box::new(joined())))));
     assert_eq!((&frames[0]["id"], &frames[0]["type"]), (&json!(1), &json!("ok")));
     assert_eq!(actions.into_iter().map(|(_, verb)| verb).collect::<Vec<_>>(), [Verb::Rename("b".into()), Verb::Leave]);
 }
@@ -242,7 +242,7 @@ fn after_a_join_that_failed_what_waited_is_refused_or_tried() {
     let codes: Vec<_> = frames.iter().map(|frame| (&frame["id"], &frame["code"])).collect();
     assert_eq!(codes, [(&json!(1), &json!("pin_required")), (&json!(2), &json!("not_joined"))]);
     assert_eq!(actions.len(), 1, "the second join; the leave waits for it");
-    let (frames, actions, _) = sorted(session.reply(actions.remove(0).0, Reply::Joined(Ok(joined()))));
+    let (frames, actions, _) = sorted(session.reply(actions.remove(0).0, Reply::Joined(Ok(Box::new(joined())))));
     assert_eq!(frames[0]["id"], 3);
     assert_eq!(actions[0].1, Verb::Leave);
 }

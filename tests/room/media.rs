@@ -1,17 +1,20 @@
 //! Publications, subscriptions and what the engine tells of them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use salon::{
+    effect::Picture,
     media::{
-        AudioLevel, CodecName, IceCandidate, Kind, LayerChoice, LayoutError, LayoutKind, LayoutSpec, MediaError,
-        MediaEvent, Scene,
+        AudioLevel, CodecName, IceCandidate, Kind, LayerChoice, LayoutChoice, LayoutError, LayoutKind, LayoutSpec,
+        MediaError, MediaEvent, RecordingSpec, Scene,
         fake::{Call, made_up_offer},
+        layout::{Corner, Logo},
         negotiation::NegotiationError,
     },
+    recording::RecordingNotice,
     room::{
         command::Caller,
-        error::{ChangeError, ConnectionError, PublishError, SubscribeError},
+        error::{ChangeError, ConnectionError, PicturesError, PublishError, RecordError, SubscribeError},
         event::RoomEvent,
         id::{ConnectionName, TrackId},
         model::{RoomSettings, Source, Subscribe, Unsubscribe},
@@ -589,6 +592,42 @@ async fn a_moderator_lays_out_the_mix_and_everybody_is_told() {
     assert_eq!(told.await, pip);
     assert_eq!(scene(&mut house).await.layout, pip);
     assert_eq!(house.guest("r", "late").await.joined.room.layout, pip, "who comes later knows it too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_logo_is_a_picture_of_the_room_which_stays_while_a_layout_shows_it() {
+    let mut house = house();
+    let a = house.guest("r", "a").await;
+    let picture = Arc::new(Picture::plain([0, 255, 0, 255]));
+    let id = picture.id.clone();
+    let layout = LayoutSpec {
+        logo: Some(Logo { picture: id.clone(), corner: Corner::BottomLeft, size: 0.1, opacity: 1.0 }),
+        ..Default::default()
+    };
+    let recording =
+        || RecordingSpec { layout: Some(LayoutChoice::Spec(Box::new(layout.clone()))), ..RecordingSpec::default() };
+    let (set, me) = (|layout| a.room.set_layout(Caller::Owner, layout), Caller::Participant(a.id.clone()));
+    assert!(matches!(set(layout.clone()).await, Err(ChangeError::Layout(LayoutError { field: "logo", .. }))));
+    let refused = a.room.record(me.clone(), recording()).await;
+    assert!(matches!(refused, Err(RecordError::Layout(LayoutError { field: "logo", .. }))), "{refused:?}");
+
+    a.room.add_picture(me.clone(), picture.clone()).await.unwrap();
+    set(layout.clone()).await.unwrap();
+    let shown = house.calls.find(|call| match call {
+        Call::SetScene(scene) if scene.layout.logo.is_some() => Some(scene),
+        _ => None,
+    });
+    assert_eq!(shown.await.pictures, [picture]);
+    let remove = || a.room.remove_picture(Caller::Owner, id.clone());
+    assert_eq!(remove().await, Err(PicturesError::InUse), "the room's layout shows it");
+    let pending = a.room.record(me, recording());
+    let begun = house.note_recording().await;
+    pending.await.unwrap();
+    set(LayoutSpec::default()).await.unwrap();
+    assert_eq!(remove().await, Err(PicturesError::InUse), "a recording shows it");
+    a.room.stop_recording(Caller::Owner, begun).await.unwrap();
+    while !matches!(house.notice().await, Some(RecordingNotice::Ended { .. })) {}
+    assert_eq!(remove().await, Ok(()));
 }
 
 #[tokio::test]

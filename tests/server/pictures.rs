@@ -33,7 +33,21 @@ async fn a_picture_is_given_shown_as_png_and_removed() {
     assert!(soon(shown.bytes()).await.unwrap().starts_with(b"\x89PNG"), "never the file that was sent");
     assert_eq!(server.json("GET", PATH, None).await.1, json!([given]));
 
-    // It stays as long as an effect shows it.
+    // It stays as long as an effect or a layout shows it.
+    let logo = |picture: &Value, size: f64| json!({"kind": "grid", "logo": {"picture": picture, "size": size}});
+    let layout = async |body: Value| server.json("PUT", "/api/rooms/math/layout", Some(body)).await;
+    for (body, part) in
+        [(logo(&json!("pic_0"), 0.2), "`picture` is none of the room's"), (logo(&given["id"], 0.5), "`size`")]
+    {
+        let (status, problem) = layout(body).await;
+        assert_eq!((status, &problem["code"]), (400, &json!("bad_layout")));
+        assert!(problem["detail"].as_str().unwrap().contains(part), "{problem}");
+    }
+    let (status, now) = layout(logo(&given["id"], 0.2)).await;
+    let expected = json!({"picture": given["id"], "corner": "top-left", "size": 0.2, "opacity": 0.9});
+    assert_eq!((status, &now["logo"]), (200, &expected));
+    assert_eq!(problem(server.send("DELETE", &place, None).await).await, (409, "picture_in_use".into()));
+    assert_eq!(layout(json!({"kind": "grid"})).await.0, 200);
     assert_eq!(problem(server.get("/api/rooms/other/pictures", &[]).await).await, (404, "no_such_room".into()));
     assert_eq!(server.send("DELETE", &place, None).await.status(), 204);
     assert_eq!(problem(server.send("DELETE", &place, None).await).await, (404, "no_such_picture".into()));

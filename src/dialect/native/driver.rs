@@ -118,7 +118,7 @@ type Answer = BoxFuture<'static, (Ticket, Answered)>;
 enum Answered {
     Reply(Reply),
     /// A join or resume, with the events that follow if it went well.
-    Joined(Result<(RoomHandle, Joined), JoinError>, mpsc::Receiver<RoomEvent>),
+    Joined(Result<(RoomHandle, Box<Joined>), JoinError>, mpsc::Receiver<RoomEvent>),
 }
 
 struct Driver<'a> {
@@ -251,11 +251,19 @@ impl<'a> Driver<'a> {
             Verb::Join { room, request } => {
                 let (events, receiver) = mpsc::channel(EVENT_QUEUE);
                 let request = JoinRequest { from: self.from, ..request };
-                async move { Answered::Joined(registry.join(&room, request, id, events).await, receiver) }.boxed()
+                async move {
+                    let joined = registry.join(&room, request, id, events).await;
+                    Answered::Joined(joined.map(|(room, joined)| (room, Box::new(joined))), receiver)
+                }
+                .boxed()
             }
             Verb::Resume { room, token } => {
                 let (events, receiver) = mpsc::channel(EVENT_QUEUE);
-                async move { Answered::Joined(registry.resume(&room, token, id, events).await, receiver) }.boxed()
+                async move {
+                    let joined = registry.resume(&room, token, id, events).await;
+                    Answered::Joined(joined.map(|(room, joined)| (room, Box::new(joined))), receiver)
+                }
+                .boxed()
             }
             Verb::Publish { .. }
             | Verb::Subscribe(_)

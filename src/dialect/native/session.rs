@@ -81,7 +81,7 @@ pub struct Ticket(Option<RequestId>);
 #[expect(missing_docs, reason = "one for each kind of answer that the room's verbs give")]
 pub enum Reply {
     Created(Result<String, CreateError>),
-    Joined(Result<Joined, JoinError>),
+    Joined(Result<Box<Joined>, JoinError>),
     Published(ConnectionName, Result<Published, PublishError>),
     Subscribed(Result<Vec<ConnectionName>, SubscribeError>),
     Unsubscribed(Result<(), SubscribeError>),
@@ -246,7 +246,7 @@ impl Session {
     fn body(&self, reply: Reply) -> Result<Map<String, Value>, Refusal> {
         match reply {
             Reply::Created(created) => Ok(fields([("room", json!(created?))])),
-            Reply::Joined(joined) => Ok(self.joined(joined?)),
+            Reply::Joined(joined) => Ok(self.joined(*joined?)),
             Reply::Published(connection, published) => {
                 let Published { sdp, tracks } = published?;
                 Ok(fields([("connection", json!(connection)), ("sdp", json!(sdp)), ("tracks", json!(tracks))]))

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 use utoipa::ToSchema;
 
-use super::MAX_TILES;
+use super::{Logo, MAX_TILES};
 use crate::{media::colour::Colour, room::id::ParticipantId};
 
 /// Characters of a layout's title.
@@ -80,6 +80,9 @@ pub struct LayoutSpec {
     /// Draw the server's time in the upper right corner.
     #[serde(skip_serializing_if = "is_off")]
     pub clock: bool,
+    /// Draw a picture in a corner.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logo: Option<Logo>,
     /// Where pictures go, for `custom` only; at most 49.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub regions: Vec<Region>,
@@ -95,6 +98,7 @@ impl Default for LayoutSpec {
             background: None,
             title: None,
             clock: false,
+            logo: None,
             regions: Vec::new(),
         }
     }
@@ -222,6 +226,7 @@ impl LayoutSpec {
                 "labels" => spec.labels = read("labels", value)?,
                 "background" => spec.background = Some(read("background", value)?),
                 "clock" => spec.clock = read("clock", value)?,
+                "logo" => spec.logo = Some(read("logo", value)?),
                 "title" => spec.title = Some(read("title", value)?),
                 "regions" => spec.regions = read("regions", value)?,
                 other => {
@@ -254,6 +259,7 @@ impl LayoutSpec {
             let problem = format!("must have at most {MAX_TITLE_CHARS} printable characters");
             return Err(LayoutError::new("title", problem));
         }
+        self.logo.as_ref().map_or(Ok(()), Logo::check)?;
         check_regions(self.kind, &self.regions)
     }
 }
@@ -287,7 +293,8 @@ fn check_regions(kind: LayoutKind, regions: &[Region]) -> Result<(), LayoutError
     Ok(())
 }
 
-fn is_short(text: &str) -> bool {
+/// As an identifier or a name of a layout may be.
+pub(super) fn is_short(text: &str) -> bool {
     text.chars().count() <= MAX_NAME_CHARS
 }
 
@@ -299,6 +306,14 @@ fn read<T: DeserializeOwned>(field: &'static str, value: Value) -> Result<T, Lay
 }
 
 impl LayoutChoice {
+    /// What it draws in a corner.
+    pub fn logo(&self) -> Option<&Logo> {
+        match self {
+            Self::Name(_) => None,
+            Self::Spec(spec) => spec.logo.as_ref(),
+        }
+    }
+
     /// Reads and checks a layout: a name, or an object.
     ///
     /// # Errors
@@ -330,6 +345,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::media::layout::Corner;
 
     fn read_spec(value: Value) -> Result<LayoutSpec, &'static str> {
         let Value::Object(fields) = value else { panic!("write an object") };
@@ -341,6 +357,7 @@ mod tests {
         let value = json!({
             "kind": "custom", "order": ["p_1"], "pinned": "p_2", "labels": false, "background": "#0a0b0c",
             "title": "수학 & <b>", "clock": true,
+            "logo": {"picture": "pic_1", "corner": "bottom-right", "size": 0.2, "opacity": 0.5},
             "regions": [
                 {"x": 0.0, "y": 0.0, "width": 1.0, "height": 1.0, "z": -1, "show": "screen"},
                 {"x": 0.7, "y": 0.7, "width": 0.3, "height": 0.3, "z": 2, "fit": "fill", "show": {"participant": "p_1"}},
@@ -349,6 +366,8 @@ mod tests {
         let spec = read_spec(value.clone()).unwrap();
         assert_eq!(serde_json::to_value(&spec).unwrap(), value);
         assert_eq!(read_spec(json!({"kind": "audio-only"})).unwrap(), LayoutSpec::of(LayoutKind::AudioOnly));
+        let usual = read_spec(json!({"kind": "grid", "logo": {"picture": "pic_1"}})).unwrap().logo.unwrap();
+        assert_eq!((usual.corner, usual.size, usual.opacity), (Corner::TopLeft, 0.12, 0.9));
         assert_eq!(LayoutChoice::from_json(json!("grid")).unwrap().name(), "grid");
     }
 
@@ -367,6 +386,13 @@ mod tests {
             (json!({"kind": "grid", "labels": "yes"}), "labels"),
             (json!({"kind": "grid", "clock": 12}), "clock"),
             (json!({"kind": "grid", "background": "blue"}), "background"),
+            (json!({"kind": "grid", "logo": "pic_1"}), "logo"),
+            (json!({"kind": "grid", "logo": {"size": 0.2}}), "logo"),
+            (json!({"kind": "grid", "logo": {"picture": "x".repeat(65)}}), "logo"),
+            (json!({"kind": "grid", "logo": {"picture": "pic_1", "corner": "middle"}}), "logo"),
+            (json!({"kind": "grid", "logo": {"picture": "pic_1", "size": 0.41}}), "logo"),
+            (json!({"kind": "grid", "logo": {"picture": "pic_1", "opacity": -0.1}}), "logo"),
+            (json!({"kind": "grid", "logo": {"picture": "pic_1", "colour": 1}}), "logo"),
             (json!({"kind": "grid", "title": "x".repeat(129)}), "title"),
             (json!({"kind": "grid", "title": "a\u{0}b"}), "title"),
             (json!({"kind": "grid", "regions": [region(0.0, 0.5)]}), "regions"),

@@ -7,7 +7,7 @@ use tokio::{sync::mpsc::error::TrySendError, time::Instant};
 
 use super::{END_DEADLINE, MOST_MARKERS, NOTE_DEADLINE, Phase, Recording};
 use crate::{
-    media::RecordingSpec,
+    media::{LayoutChoice, RecordingSpec},
     recording::{
         RecordingNotice, RoomKey,
         minutes::{Entry, MinuteTaker},
@@ -72,6 +72,7 @@ impl Room {
 
     fn begin(&mut self, spec: RecordingSpec) -> Result<&mut Recording, RecordError> {
         policy::check_layout(spec.layout.as_ref(), &self.capabilities)?;
+        self.check_logo(spec.layout.as_ref().and_then(LayoutChoice::logo))?;
         policy::check_recording(&spec, &self.capabilities)?;
         let most = self.policy.max_recordings;
         // One whose file is being closed has its pipelines still: starting and stopping in a loop must

@@ -1,4 +1,4 @@
-//! Pictures for effects: given to a room, and kept as long as it stands.
+//! Pictures for effects and logos: given to a room, and kept as long as it stands.
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
@@ -67,8 +67,8 @@ impl From<&Picture> for PictureView {
     }
 }
 
-/// Give a picture to a room, for its effects: PNG, JPEG or SVG, at most 2 MiB and 4,096 pixels a side. It
-/// is decoded, made smaller if it has more pixels than 1280×720, and kept while the room stands.
+/// Give a picture to a room, for its effects and its layout's logo: PNG, JPEG or SVG, at most 2 MiB and 4,096
+/// pixels a side. It is decoded, made smaller if it has more pixels than 1280×720, and kept while the room stands.
 #[utoipa::path(
     post, path = "/api/rooms/{room}/pictures", tag = "effects",
     params(("room" = String, Path, description = "its name")),
@@ -134,7 +134,7 @@ pub async fn get(services: &Services, call: Call) -> Result<Response, Problem> {
     responses(
         (status = 204, description = "It is gone."),
         (status = 404, description = "`no_such_room`, `no_such_picture`", body = Problem),
-        (status = 409, description = "`picture_in_use`: an effect shows it", body = Problem),
+        (status = 409, description = "`picture_in_use`: an effect or a layout shows it", body = Problem),
     ),
 )]
 pub async fn remove(services: &Services, call: Call) -> Result<Response, Problem> {

@@ -1,4 +1,4 @@
-//! Effects on a mix: the room's, on its picture and on its sound, and behind them the clock of its layout.
+//! Effects on a mix: the room's, on its picture and on its sound, and behind them the clock and the logo of its layout.
 //! None of them harms the mix: what fails is taken off.
 
 use std::sync::{Arc, atomic::AtomicU32};
@@ -16,8 +16,8 @@ use super::{
     picture::raw_caps,
 };
 use crate::{
-    effect::{Applied, Value},
-    media::{Kind, MediaError},
+    effect::{Applied, Picture, Value, find_picture},
+    media::{Kind, LayoutSpec, MediaError, layout::Logo},
 };
 
 /// Where a mix's effects tell what they find and take, and that one has failed. Clones share it.
@@ -44,17 +44,18 @@ pub struct MixEffects {
     lines: EffectLines,
     video: Option<Slot>,
     audio: Option<Slot>,
-    clock: Option<Slot>,
+    overlays: Option<Slot>,
     /// As they are to be, whether they could be put on or not.
     chain: Vec<Applied>,
-    shows_clock: bool,
+    /// What the layout draws, whether it could be put on or not.
+    layout: Vec<Applied>,
 }
 
 impl MixEffects {
     /// On a mix that has neither picture nor sound yet.
     pub fn new(presets: &Arc<Presets>, lines: EffectLines) -> Self {
         let presets = presets.clone();
-        Self { presets, lines, video: None, audio: None, clock: None, chain: Vec::new(), shows_clock: false }
+        Self { presets, lines, video: None, audio: None, overlays: None, chain: Vec::new(), layout: Vec::new() }
     }
 
     /// Makes a place for them behind the picture that comes from `source`; whatever they do to its size and
@@ -70,15 +71,15 @@ impl MixEffects {
     ) -> Result<gst::Element, MediaError> {
         let caps = raw_caps(canvas.width, canvas.height).framerate((canvas.fps as i32, 1).into()).build();
         let ends = || Ok::<_, MediaError>(vec![make("videoconvertscale")?, caps_filter(&caps)?]);
-        let (effects, clock) = (ends()?, ends()?);
+        let (effects, overlays) = (ends()?, ends()?);
         add_behind(pipeline, source, &effects)?;
-        add_behind(pipeline, &effects[1], &clock)?;
+        add_behind(pipeline, &effects[1], &overlays)?;
         let EffectLines { pictures, picture_costs, every, alarm, .. } = self.lines.clone();
         let slot = |from, to| Slot::new(pipeline, Kind::Video, from, to);
         let guarded = slot(source, &effects[0]).guarded(every, alarm.clone());
         self.video = Some(guarded.telling(pictures, picture_costs));
-        self.clock = Some(slot(&effects[1], &clock[0]).guarded(Arc::default(), alarm));
-        Ok(clock[1].clone())
+        self.overlays = Some(slot(&effects[1], &overlays[0]).guarded(Arc::default(), alarm));
+        Ok(overlays[1].clone())
     }
 
     /// As [`behind_picture`](Self::behind_picture), for the sound.
@@ -121,14 +122,23 @@ impl MixEffects {
         Ok(())
     }
 
-    /// The layout's clock is seen, or not. A mix goes on without one that cannot be shown.
-    pub fn show_clock(&mut self, shows: bool) {
-        if std::mem::replace(&mut self.shows_clock, shows) == shows {
+    /// What the layout draws, as [`overlays`]. A mix goes on without what cannot be shown.
+    pub fn set_overlays(&mut self, overlays: Vec<Applied>) {
+        if self.layout == overlays {
             return;
         }
-        let chain: &[Applied] = if shows { &[clock()] } else { &[] };
-        if let Some(Err(error)) = self.clock.as_mut().map(|slot| slot.set(&self.presets, chain)) {
-            tracing::error!("the layout's clock cannot be shown: {error}");
+        self.layout = overlays;
+        // One that this machine cannot make does not take the other with it.
+        let possible = self.layout.iter().filter(|applied| match self.presets.effect(&applied.name) {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::error!("the layout's {} cannot be shown: {error}", applied.name);
+                false
+            }
+        });
+        let chain: Vec<_> = possible.cloned().collect();
+        if let Some(Err(error)) = self.overlays.as_mut().map(|slot| slot.set(&self.presets, &chain)) {
+            tracing::error!("the layout's clock and logo cannot be shown: {error}");
         }
     }
 
@@ -139,8 +149,8 @@ impl MixEffects {
         for slot in [&mut self.video, &mut self.audio].into_iter().flatten() {
             failed = take_off(slot, &self.presets).or(failed);
         }
-        if let Some(error) = self.clock.as_mut().and_then(|slot| take_off(slot, &self.presets)) {
-            tracing::error!("the layout's clock is shown no more: {error}");
+        if let Some(error) = self.overlays.as_mut().and_then(|slot| take_off(slot, &self.presets)) {
+            tracing::error!("the layout's clock and logo are shown no more: {error}");
         }
         failed.map(|error| (self.chain.clone(), error))
     }
@@ -154,11 +164,27 @@ fn take_off(slot: &mut Slot, presets: &Presets) -> Option<MediaError> {
     Some(failure)
 }
 
-/// The effect that draws the time: in the corner where neither names nor the title are.
-fn clock() -> Applied {
-    let params = [("format", "time"), ("corner", "top-right")];
-    Applied {
-        name: "clock".into(),
-        params: params.map(|(name, value)| (name.to_owned(), Value::Text(value.to_owned()))).into(),
-    }
+/// The effects that draw a layout's clock and its logo: the clock in the corner where neither names nor the title are.
+/// `pictures`: the room's.
+pub fn overlays(layout: &LayoutSpec, pictures: &[Arc<Picture>]) -> Vec<Applied> {
+    let text = |value: &str| Value::Text(value.to_owned());
+    let applied = |name: &str, params: &[(&str, Value)]| Applied {
+        name: name.into(),
+        params: params.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+    };
+    let clock = layout.clock.then(|| applied("clock", &[("format", text("time")), ("corner", text("top-right"))]));
+    let logo = layout.logo.as_ref().and_then(|Logo { picture, corner, size, opacity }| {
+        let Some(picture) = find_picture(picture.as_str(), pictures) else {
+            tracing::error!("the layout's logo cannot be shown: the room has no picture {picture}");
+            return None;
+        };
+        let params = [
+            ("picture", Value::Picture(picture.clone())),
+            ("corner", text(corner.name())),
+            ("size", Value::Number(*size)),
+            ("opacity", Value::Number(*opacity)),
+        ];
+        Some(applied("logo", &params))
+    });
+    clock.into_iter().chain(logo).collect()
 }

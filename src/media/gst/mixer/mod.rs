@@ -293,11 +293,11 @@ impl Mixer {
         let chain: &[Applied] = if self.with_effects { &scene.effects } else { &[] };
         // Nobody is seen or heard without the effects that come with him, nor when those go that go with him.
         let put_on = if chain.is_empty() { Ok(()) } else { self.effects.set(chain) };
-        let mut has_clock = false;
+        let mut overlays = Vec::new();
         if let Some(video) = &mut self.video {
             match self.presets.resolve(self.layout.as_ref(), &scene.layout) {
                 Ok((layout, style)) => {
-                    has_clock = layout.clock;
+                    overlays = effects::overlays(&layout, &scene.pictures);
                     video.set_scene(scene, &layout, style, tracks, from);
                 }
                 Err(error) => tracing::error!("the picture stays as it is: {error}"),
@@ -307,7 +307,7 @@ impl Mixer {
             let audible: Vec<_> = scene.audio.iter().filter(|track| !self.without.contains(track)).cloned().collect();
             audio.set_tracks(&audible, tracks);
         }
-        self.effects.show_clock(has_clock);
+        self.effects.set_overlays(overlays);
         if chain.is_empty() { self.effects.set(chain) } else { put_on }
     }
 
