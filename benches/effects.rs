@@ -3,7 +3,7 @@
 //!
 //! Time of a processor core, measured on the thread that does the work, conversions included. Of effects that look
 //! at pictures beside the stream, and of ffmpeg, it is the time of the process, less that of the same run without
-//! the effect.
+//! the effect. `cargo bench --bench effects -- plot` measures nothing: it draws the plot from the JSON.
 #![cfg(feature = "gstreamer")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that cannot go on has failed")]
 
@@ -12,6 +12,7 @@ use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, process::Comma
 use gst::prelude::*;
 use image::{RgbImage, imageops::FilterType};
 use plotters::{
+    coord::Shift,
     prelude::*,
     style::text_anchor::{HPos, Pos, VPos},
 };
@@ -63,7 +64,14 @@ struct Row {
     ffmpeg: Vec<f64>,
 }
 
+const FIGURES: &str = "docs/benchmarks/effects.json";
+const PLOT: &str = "docs/benchmarks/effects.svg";
+
 fn main() {
+    if std::env::args().any(|argument| argument == "plot") {
+        let figures = serde_json::from_str(&fs::read_to_string(FIGURES).unwrap()).unwrap();
+        return plot(&compared(&figures), Path::new(PLOT));
+    }
     gst::init().unwrap();
     let presets = Presets::load(None);
     let scene = fs::read("benches/effects/scene.svg").unwrap();
@@ -91,9 +99,9 @@ fn main() {
         rows.push(Row { effect, ours, ffmpeg });
     }
     fs::write("docs/effects.md", page(&rows, &presets)).unwrap();
-    let figures = serde_json::to_string_pretty(&figures(&rows)).unwrap();
-    fs::write("docs/benchmarks/effects.json", figures + "\n").unwrap();
-    plot(&rows, Path::new("docs/benchmarks/effects.svg"));
+    let figures = figures(&rows);
+    fs::write(FIGURES, serde_json::to_string_pretty(&figures).unwrap() + "\n").unwrap();
+    plot(&compared(&figures), Path::new(PLOT));
 }
 
 fn chain_of(presets: &Presets, effect: &Effect) -> Vec<Applied> {
@@ -393,40 +401,70 @@ fn parameters(effect: &Effect) -> String {
     effect.parameters.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
-/// Bars of those that ffmpeg has too: ours above its own.
-fn plot(rows: &[Row], path: &Path) {
-    let both: Vec<&Row> = rows.iter().filter(|row| !row.ffmpeg.is_empty() && row.effect.kind == Kind::Video).collect();
-    let most = both.iter().flat_map(|row| [row.ours[1], row.ffmpeg[1]]).fold(1.0, f64::max);
-    let root = SVGBackend::new(path, (900, 60 + 36 * both.len() as u32)).into_drawing_area();
+/// One effect on the plot: its name, and milliseconds a frame at each size.
+struct Compared {
+    name: String,
+    salon: Vec<f64>,
+    ffmpeg: Vec<f64>,
+}
+
+/// Those on pictures that ffmpeg has too, of the figures as they are written.
+fn compared(figures: &Value) -> Vec<Compared> {
+    let ms = |of: &Value| SIZES.map(|(width, height)| of[format!("{width}x{height}")].as_f64().unwrap()).to_vec();
+    let rows = figures["effects"].as_array().unwrap().iter();
+    rows.filter(|row| row["kind"] == "video" && row.get("ffmpeg").is_some())
+        .map(|row| Compared {
+            name: row["name"].as_str().unwrap().to_owned(),
+            salon: ms(&row["salon"]),
+            ffmpeg: ms(&row["ffmpeg"]),
+        })
+        .collect()
+}
+
+/// For each size a panel with bars: ours above ffmpeg's. The panels have scales of their own.
+fn plot(rows: &[Compared], path: &Path) {
+    let root = SVGBackend::new(path, (1100, 60 + 36 * rows.len() as u32)).into_drawing_area();
     root.fill(&WHITE).unwrap();
-    let mut chart = ChartBuilder::on(&root)
-        .caption("ms of a core a frame, 1280×720: Salon (dark), ffmpeg (light)", ("sans-serif", 16))
+    for (size, area) in root.split_evenly((1, SIZES.len())).iter().enumerate() {
+        panel(rows, size, area, &root);
+    }
+    root.present().unwrap();
+}
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+/// What is said at a bar lies where the whole plot has it.
+fn panel(rows: &[Compared], size: usize, area: &Area<'_>, root: &Area<'_>) {
+    let most = rows.iter().flat_map(|row| [row.salon[size], row.ffmpeg[size]]).fold(1.0, f64::max);
+    let (width, height) = SIZES[size];
+    let caption = format!("ms of a core a frame, {width}×{height}: Salon (dark), ffmpeg (light)");
+    let mut chart = ChartBuilder::on(area)
+        .caption(caption, ("sans-serif", 15))
         .margin(10)
         .x_label_area_size(24)
-        .y_label_area_size(110)
-        .build_cartesian_2d(0.0..most * 1.1, 0.0..both.len() as f64)
+        .y_label_area_size(90)
+        .build_cartesian_2d(0.0..most * 1.15, 0.0..rows.len() as f64)
         .unwrap();
     chart.configure_mesh().disable_y_mesh().y_labels(0).draw().unwrap();
     let words = ("sans-serif", 13).into_font().color(&BLACK);
-    for (index, row) in both.iter().enumerate() {
+    for (index, row) in rows.iter().enumerate() {
         let base = index as f64;
         let bar = |from: f64, to: f64, value: f64, colour: RGBColor| {
             Rectangle::new([(0.0, base + from), (value, base + to)], colour.filled())
         };
         chart
             .draw_series([
-                bar(0.52, 0.88, row.ours[1], RGBColor(14, 106, 90)),
-                bar(0.12, 0.48, row.ffmpeg[1], RGBColor(188, 213, 204)),
+                bar(0.52, 0.88, row.salon[size], RGBColor(14, 106, 90)),
+                bar(0.12, 0.48, row.ffmpeg[size], RGBColor(188, 213, 204)),
             ])
             .unwrap();
-        for (value, height) in [(row.ours[1], 0.7), (row.ffmpeg[1], 0.3)] {
+        for (value, height) in [(row.salon[size], 0.7), (row.ffmpeg[size], 0.3)] {
             let (x, y) = chart.backend_coord(&(value, base + height));
             let style = words.clone().pos(Pos::new(HPos::Left, VPos::Center));
             root.draw_text(&format!("{value:.1}"), &style, (x + 5, y)).unwrap();
         }
         let (x, y) = chart.backend_coord(&(0.0, base + 0.5));
         let style = words.clone().pos(Pos::new(HPos::Right, VPos::Center));
-        root.draw_text(&row.effect.name, &style, (x - 8, y)).unwrap();
+        root.draw_text(&row.name, &style, (x - 8, y)).unwrap();
     }
-    root.present().unwrap();
 }
