@@ -1,5 +1,7 @@
 //! Effects: who may put them where, and what a room may spend on them.
 
+use std::collections::HashSet;
+
 use tokio::time::Instant;
 
 use super::{
@@ -9,7 +11,7 @@ use super::{
     event::RoomEvent,
     id::{ParticipantId, TrackId},
     model::{EffectsOf, Role, Source, TrackView},
-    participant::Participant,
+    participant::{Participant, Subscription},
 };
 use crate::{
     effect::{Applied, Effect, EffectError, EffectRequest, of_kind, resolve},
@@ -101,12 +103,22 @@ impl Room {
             sum(screens) + sum(others).max(self.points(effects))
         };
         let people: u32 = self.participants.iter().map(of_participant).sum();
-        let mix = self.points(if *of == EffectsOf::Mix { chain } else { &self.effects });
+        let mix = self.mix_points(if *of == EffectsOf::Mix { chain } else { &self.effects });
         let (would, most) = (people + mix, self.policy.max_effect_points);
         if self.points(chain) > 0 && would > most {
             return Err(EffectError::OverBudget { would, most });
         }
         Ok(())
+    }
+
+    /// A chain runs once in each mix that is made now, and at least in one that is going to be.
+    fn mix_points(&self, chain: &[Applied]) -> u32 {
+        let subscriptions = self.participants.iter().flat_map(|participant| &participant.subscriptions);
+        let listeners: HashSet<&[TrackId]> = subscriptions.filter_map(Subscription::mix_without).collect();
+        let seen = u32::from(!listeners.is_empty());
+        let (pictures, sounds) = self.recordings.mixes_with_effects();
+        let runs = |kind, count: u32| count.max(1) * self.points(&of_kind(chain, kind, &self.capabilities.effects));
+        runs(Kind::Video, pictures + seen) + runs(Kind::Audio, sounds + listeners.len() as u32)
     }
 
     fn points(&self, chain: &[Applied]) -> u32 {

@@ -299,6 +299,14 @@ impl Subscription {
         matches!(&self.to, Watched::Publications { names, .. } if names.contains(publication))
     }
 
+    /// Of the mix: what is not heard in it.
+    pub(super) fn mix_without(&self) -> Option<&[TrackId]> {
+        match &self.to {
+            Watched::Mix { without } => Some(without),
+            Watched::Publications { .. } => None,
+        }
+    }
+
     pub(super) fn is_mix(&self) -> bool {
         matches!(self.to, Watched::Mix { .. })
     }

@@ -117,6 +117,22 @@ impl Recordings {
         });
     }
 
+    /// How many mixes with the room's effects are made for recordings now: with a picture, and with a sound.
+    /// Recordings that look the same share one.
+    pub(super) fn mixes_with_effects(&self) -> (u32, u32) {
+        let mut looks: Vec<&RecordingSpec> = Vec::new();
+        let written =
+            self.list.iter().filter(|recording| recording.is_being_written()).map(|recording| &recording.spec);
+        for spec in written.filter(|spec| spec.effects && spec.mode.has_composite()) {
+            let look = |spec: &RecordingSpec| (spec.audio, spec.video, spec.width, spec.height, spec.fps);
+            if !looks.iter().any(|known| look(known) == look(spec) && known.layout == spec.layout) {
+                looks.push(spec);
+            }
+        }
+        let count = |has: fn(&RecordingSpec) -> bool| looks.iter().filter(|spec| has(spec)).count() as u32;
+        (count(|spec| spec.video), count(|spec| spec.audio))
+    }
+
     /// The room's layout is another one: it belongs to all recordings that show it.
     pub(super) fn note_layout(&mut self, layout: &LayoutSpec) {
         let now = Instant::now();

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use salon::{
     effect::{Applied, EffectError, EffectRequest, Value},
-    media::{EffectReport, MediaError, MediaEvent, fake::Call},
+    media::{EffectReport, MediaError, MediaEvent, RecordingSpec, fake::Call},
+    recording::RecordingNotice,
     room::{
         command::Caller,
         error::{ChangeError, PreviewError, SubscribeError},
@@ -328,6 +329,35 @@ async fn a_chain_counts_for_each_track_that_it_runs_on() {
     let over = |would| Err(EffectError::OverBudget { would, most: 20 }.into());
     assert_eq!(put(&a, &a, &["blur", "echo"]).await, over(40), "two microphones more");
     assert_eq!(put_on_mix(&a, &["blur"]).await, over(30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn effects_of_the_mix_count_for_each_mix_that_is_made() {
+    let mut house = house_with(RoomPolicy { max_effect_points: 20, ..RoomPolicy::default() });
+    let (a, viewer) = (house.guest("r", "a").await, house.viewer("r", "b").await);
+    viewer.room.subscribe(viewer.id.clone(), Subscribe::Mix).await.unwrap();
+    put_on_mix(&a, &["blur", "echo"]).await.expect("a picture and a sound, for the viewer alone");
+    let record = async |house: &mut House, spec: RecordingSpec| {
+        let pending = a.room.record(Caller::Participant(a.id.clone()), spec);
+        house.note_recording().await;
+        let id = pending.await.unwrap().id;
+        assert!(matches!(house.notice().await, Some(RecordingNotice::Started { .. })));
+        id
+    };
+    let clean = RecordingSpec { effects: false, width: 640, height: 360, ..Default::default() };
+    record(&mut house, clean).await;
+    put_on_mix(&a, &["echo", "blur"]).await.expect("a recording without effects makes none of them dearer");
+    let spec = RecordingSpec { video: false, ..Default::default() };
+    let sound = record(&mut house, spec).await;
+    let over = |would| Err(EffectError::OverBudget { would, most: 20 }.into());
+    assert_eq!(put_on_mix(&a, &["blur", "echo"]).await, over(30), "the sound twice");
+    put_on_mix(&a, &["echo"]).await.expect("two sounds");
+    put_on_mix(&a, &["blur", "blur"]).await.expect("one picture");
+    a.room.stop_recording(Caller::Owner, sound).await.unwrap();
+    assert!(matches!(house.notice().await, Some(RecordingNotice::Ended { .. })));
+    record(&mut house, RecordingSpec::default()).await;
+    assert_eq!(put_on_mix(&a, &["blur", "blur"]).await, over(40), "two pictures");
+    put_on_mix(&a, &[]).await.expect("taking them off always goes");
 }
 
 fn see(
