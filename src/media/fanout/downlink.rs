@@ -87,6 +87,7 @@ impl Downlink {
     pub(super) fn ask(
         &mut self,
         session: u64,
+        now: Instant,
         seen: Option<Observation>,
         other_kbps: u32,
         demands: Vec<Demand>,
@@ -99,9 +100,7 @@ impl Downlink {
             .collect();
         (entry.demands, entry.other_kbps) = (demands, other_kbps);
         entry.seen = seen.or(entry.seen);
-        if let Some(seen) = seen {
-            self.judge(seen.at);
-        }
+        self.judge(now, seen.is_some());
         self.divide();
         self.sessions.get(&session).map_or_else(Vec::new, |session| session.grants.clone())
     }
@@ -112,9 +111,9 @@ impl Downlink {
         self.watching > 1
     }
 
-    /// It is over.
-    pub(super) fn leave(&mut self, session: u64) {
-        self.watching = self.watching.saturating_sub(1);
+    /// A session is over, which has [joined](Self::join) or not.
+    pub(super) fn leave(&mut self, session: u64, joined: bool) {
+        self.watching = self.watching.saturating_sub(joined.into());
         self.sessions.remove(&session);
     }
 
@@ -124,20 +123,27 @@ impl Downlink {
         self.estimate.kbps()
     }
 
-    fn judge(&mut self, now: Instant) {
+    /// `is_news`: something was seen since the last time.
+    fn judge(&mut self, now: Instant, is_news: bool) {
         if self.judged.is_some_and(|judged| now.saturating_duration_since(judged) < INTERVAL) {
             return;
         }
-        self.judged = Some(now);
         let seen = self.sessions.values().filter_map(|session| session.seen);
         let fresh: Vec<Observation> = seen.filter(|seen| now.saturating_duration_since(seen.at) < STALE).collect();
         let sent_kbps: f64 = fresh.iter().map(|seen| seen.sent_kbps).sum();
-        if sent_kbps <= 0.0 {
+        let is_idle = sent_kbps <= 0.0;
+        if !is_idle && !is_news {
             return;
+        }
+        self.judged = Some(now);
+        if is_idle {
+            // Nothing tells of the network: what was paused is tried again some time.
+            return self.estimate.wait(now);
         }
         let loss = fresh.iter().map(|seen| seen.loss * seen.sent_kbps).sum::<f64>() / sent_kbps;
         let round_trip = fresh.iter().filter_map(|seen| seen.round_trip).min();
-        self.estimate.observe(Observation { at: now, sent_kbps, loss, round_trip });
+        let path = fresh.iter().filter_map(|seen| seen.path).min();
+        self.estimate.observe(Observation { at: now, sent_kbps, loss, round_trip, path });
     }
 
     fn divide(&mut self) {
@@ -194,7 +200,9 @@ fn divided(budget: Option<f64>, demands: &[&Demand], before: &[Grant]) -> Vec<Gr
 /// What fits into the budget, in kbit/s.
 fn within(budget: f64, demands: &[&Demand]) -> Vec<Grant> {
     let mut grants: Vec<Grant> = demands.iter().map(|demand| demand.all()).collect();
-    let mut order: Vec<usize> = (0..demands.len()).collect();
+    // Of which nothing comes takes nothing, and is not what is left of all when the others are paused.
+    let comes = |index: &usize| demands[*index].cost(grants[*index]) > 0.0;
+    let mut order: Vec<usize> = (0..demands.len()).filter(comes).collect();
     // The least important first; of equals the one that came last.
     order.sort_by_key(|index| (demands[*index].importance, std::cmp::Reverse(*index)));
     let is_too_much = |grants: &[Grant]| {
@@ -267,13 +275,35 @@ mod tests {
         let mut grants = (Vec::new(), Vec::new());
         for _ in 0..6 {
             now += Duration::from_millis(500);
-            let seen = Some(Observation { at: now, sent_kbps: 850.0, loss: 0.2, round_trip: None });
-            grants.0 = downlink.ask(1, seen, 40, vec![large.clone()]);
-            grants.1 = downlink.ask(2, seen, 40, vec![small.clone()]);
+            let seen = Some(Observation { at: now, sent_kbps: 850.0, loss: 0.2, round_trip: None, path: None });
+            grants.0 = downlink.ask(1, now, seen, 40, vec![large.clone()]);
+            grants.1 = downlink.ask(2, now, seen, 40, vec![small.clone()]);
         }
         assert!(downlink.kbps().is_some_and(|kbps| kbps < 1_200.0));
         assert_eq!(grants, (vec![Grant::Rung(1)], vec![Grant::Rung(0)]));
-        downlink.leave(2);
+        downlink.leave(2, false);
         assert_eq!(downlink.sessions.len(), 1);
+    }
+
+    #[test]
+    fn what_was_paused_comes_back_when_nothing_else_is_sent() {
+        let mut downlink = Downlink::default();
+        let mut now = Instant::now();
+        // Of the most important picture nothing comes.
+        let demands = vec![demand(&[0], 1_080, false), demand(&[600], 720, false), demand(&[600], 90, false)];
+        let mut last = Vec::new();
+        for _ in 0..30 {
+            now += Duration::from_millis(500);
+            let seen = Observation { at: now, sent_kbps: 700.0, loss: 0.5, round_trip: None, path: None };
+            last = downlink.ask(1, now, Some(seen), 40, demands.clone());
+        }
+        assert_eq!(last, [Grant::Rung(0), Grant::Rung(0), Grant::Paused]);
+        now += Duration::from_secs(60);
+        assert_eq!(downlink.ask(1, now, None, 40, demands.clone())[2], Grant::Paused, "not all at once");
+        for _ in 0..100 {
+            now += Duration::from_millis(500);
+            last = downlink.ask(1, now, None, 40, demands.clone());
+        }
+        assert_eq!(last, [Grant::Rung(0); 3]);
     }
 }

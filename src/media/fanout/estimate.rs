@@ -27,10 +27,22 @@ const CUT_FOR_LONG_QUEUE: f64 = 0.6;
 const LEAST_KBPS: f64 = 30.0;
 /// Above this it says nothing any more.
 const MOST_KBPS: f64 = 20_000.0;
+/// One observation may be of a moment without radio: it is taken for no less than this part of what was before.
+const CUT_AT_MOST: f64 = 0.5;
+/// A queue that a cut leaves as it was, give or take this, is not ours: the path is longer.
+const SAME_QUEUE: Duration = Duration::from_millis(50);
+/// A queue that is full stays as it is too, but then this much is lost.
+const FULL_LOSES: f64 = 0.02;
+/// Reports may come so much later than ICE's.
+const REPORT_DELAY: Duration = Duration::from_millis(100);
+/// What is less, kbit/s, tells nothing until something was too much.
+const TELLS_NOTHING_KBPS: f64 = 64.0;
 /// In a second it grows to this much of itself.
 const GROWTH: f64 = 1.2;
 /// After a cut it does not grow for so long; twice as long if the cut came of growing.
 const HOLDS: Duration = Duration::from_secs(3);
+/// And no more than this between two observations.
+const LONGEST_STEP: Duration = Duration::from_secs(1);
 const HOLDS_AT_MOST: Duration = Duration::from_secs(48);
 
 /// What was seen within about half a second.
@@ -42,6 +54,8 @@ pub(super) struct Observation {
     pub(super) loss: f64,
     /// Of the last packet that was reported.
     pub(super) round_trip: Option<Duration>,
+    /// ICE's round trip, for the first observation: media may wait from its beginning.
+    pub(super) path: Option<Duration>,
 }
 
 /// The estimate.
@@ -53,6 +67,8 @@ pub(super) struct Estimate {
     /// The shortest of this window, when it began, and the shortest of the one before.
     floor: Option<(Duration, Instant, Duration)>,
     cut_at: Option<Instant>,
+    /// The queue that it was cut for.
+    cut_for: Option<Duration>,
     holds: Duration,
     /// It grew since the last cut.
     grew: bool,
@@ -67,16 +83,23 @@ impl Estimate {
 
     /// Takes an observation; true if it was too much.
     pub(super) fn observe(&mut self, seen: Observation) -> bool {
-        let elapsed = self.seen.map_or(Duration::ZERO, |before| seen.at.saturating_duration_since(before));
-        self.seen = Some(seen.at);
+        let elapsed = self.elapsed(seen.at);
         let queue = self.queue(seen);
         if self.cut_at.is_some_and(|cut| seen.at < cut + SETTLES) {
             self.loss = 0.0;
             return false;
         }
+        if self.kbps.is_none() && seen.sent_kbps < TELLS_NOTHING_KBPS {
+            return false;
+        }
         self.loss += (seen.loss - self.loss) * LOSS_WEIGHT;
         let grows = self.growth();
-        if self.loss > TOO_MANY_LOST || (queue > QUEUE && grows >= 0.0) {
+        let cut_for = self.cut_for.take();
+        let is_ours = cut_for.is_none_or(|before| queue.abs_diff(before) > SAME_QUEUE || self.loss > FULL_LOSES);
+        if !is_ours {
+            self.floor = self.round_trips.iter().map(|(_, it)| *it).min().map(|shortest| (shortest, seen.at, shortest));
+        }
+        if self.loss > TOO_MANY_LOST || (is_ours && queue > QUEUE && grows >= 0.0) {
             self.cut(seen, queue, grows);
             return true;
         }
@@ -84,10 +107,24 @@ impl Estimate {
         false
     }
 
+    /// There was nothing to see: it grows by time alone.
+    pub(super) fn wait(&mut self, now: Instant) {
+        let elapsed = self.elapsed(now);
+        self.grow(now, elapsed);
+    }
+
+    fn elapsed(&mut self, now: Instant) -> Duration {
+        let before = self.seen.replace(now);
+        before.map_or(Duration::ZERO, |before| now.saturating_duration_since(before)).min(LONGEST_STEP)
+    }
+
     fn queue(&mut self, seen: Observation) -> Duration {
         let Some(round_trip) = seen.round_trip else { return Duration::ZERO };
         self.floor = Some(match self.floor {
-            None => (round_trip, seen.at, round_trip),
+            None => {
+                let first = seen.path.map_or(round_trip, |path| round_trip.min(path + REPORT_DELAY));
+                (first, seen.at, first)
+            }
             Some((shortest, began, _)) if seen.at > began + FLOOR_WINDOW => (round_trip, seen.at, shortest),
             Some((shortest, began, before)) => (shortest.min(round_trip), began, before),
         });
@@ -115,14 +152,16 @@ impl Estimate {
     }
 
     fn cut(&mut self, seen: Observation, queue: Duration, grows: f64) {
-        let arrived = seen.sent_kbps * (1.0 - seen.loss) / (1.0 + grows.max(0.0));
-        let kbps = self.kbps.map_or(arrived, |before| before.min(arrived));
+        let arrived = seen.sent_kbps * ((1.0 - seen.loss) / (1.0 + grows.max(0.0))).max(CUT_AT_MOST);
+        // Perhaps there was no more to send.
+        let kbps = self.kbps.map_or(arrived, |before| before.min(arrived.max(before * CUT_AT_MOST)));
         let part = if queue > LONG_QUEUE { CUT_FOR_LONG_QUEUE } else { CUT };
         self.kbps = Some((kbps * part).max(LEAST_KBPS));
         // What has stood for long was no feeler.
         let is_feeler = self.grew && self.cut_at.is_some_and(|cut| seen.at < cut + 3 * self.holds);
         self.holds = if is_feeler { (self.holds * 2).min(HOLDS_AT_MOST) } else { HOLDS };
         (self.cut_at, self.grew, self.loss) = (Some(seen.at), false, 0.0);
+        self.cut_for = (queue > QUEUE).then_some(queue);
         self.round_trips.clear();
     }
 
@@ -169,8 +208,13 @@ mod tests {
                 self.queue = Duration::from_secs_f64(waits.clamp(0.0, 2.0));
                 let loss = if drops { (over * 2.0 / sent).max(0.0) } else { 0.0 };
                 let round_trip = Some(Duration::from_millis(60) + self.queue);
-                cuts +=
-                    usize::from(self.estimate.observe(Observation { at: self.now, sent_kbps: sent, loss, round_trip }));
+                cuts += usize::from(self.estimate.observe(Observation {
+                    at: self.now,
+                    sent_kbps: sent,
+                    loss,
+                    round_trip,
+                    path: None,
+                }));
             }
             (sent, cuts)
         }
@@ -212,7 +256,51 @@ mod tests {
             let loss = 0.10 + (step % 5) as f64 * 0.02 - 0.04;
             let round_trip = Some(Duration::from_millis(50 + step * 37 % 200));
             let at = start + Duration::from_millis(step * 500);
-            assert!(!estimate.observe(Observation { at, sent_kbps: 800.0, loss, round_trip }), "{step}");
+            assert!(!estimate.observe(Observation { at, sent_kbps: 800.0, loss, round_trip, path: None }), "{step}");
         }
+    }
+
+    /// Observations of that loss and round trip, two a second.
+    fn observe(estimate: &mut Estimate, now: &mut Instant, times: usize, sent_kbps: f64, loss: f64, round_trip: u64) {
+        for _ in 0..times {
+            *now += Duration::from_millis(500);
+            let round_trip = Some(Duration::from_millis(round_trip));
+            let path = Some(Duration::from_millis(50));
+            estimate.observe(Observation { at: *now, sent_kbps, loss, round_trip, path });
+        }
+    }
+
+    #[test]
+    fn a_second_without_radio_costs_half() {
+        let (mut estimate, mut now) = (Estimate::default(), Instant::now());
+        observe(&mut estimate, &mut now, 4, 1_650.0, 0.0, 60);
+        observe(&mut estimate, &mut now, 2, 1_650.0, 1.0, 60);
+        let kbps = estimate.kbps().unwrap();
+        assert!((650.0..=1_450.0).contains(&kbps), "{kbps}");
+        // Then there is little to send, and some of it is lost.
+        observe(&mut estimate, &mut now, 8, 40.0, 0.0, 60);
+        let before = estimate.kbps().unwrap();
+        observe(&mut estimate, &mut now, 1, 40.0, 0.9, 60);
+        assert!(estimate.kbps().unwrap() >= before * 0.4);
+    }
+
+    #[test]
+    fn what_waits_from_the_beginning_is_too_much() {
+        let (mut estimate, mut now) = (Estimate::default(), Instant::now());
+        observe(&mut estimate, &mut now, 3, 1_000.0, 0.0, 1_200);
+        assert!(estimate.kbps().is_some_and(|kbps| kbps <= 600.0), "{estimate:?}");
+        let (mut estimate, mut now) = (Estimate::default(), Instant::now());
+        observe(&mut estimate, &mut now, 9, 20.0, 0.0, 1_200);
+        assert_eq!(estimate.kbps(), None, "so little tells nothing");
+    }
+
+    #[test]
+    fn a_path_that_became_longer_is_no_queue() {
+        let (mut estimate, mut now) = (Estimate::default(), Instant::now());
+        observe(&mut estimate, &mut now, 10, 1_000.0, 0.0, 60);
+        observe(&mut estimate, &mut now, 8, 1_000.0, 0.0, 260);
+        let kbps = estimate.kbps().unwrap();
+        observe(&mut estimate, &mut now, 60, 1_000.0, 0.0, 260);
+        assert!(estimate.kbps().is_none_or(|later| later > kbps.max(800.0)), "{kbps} {estimate:?}");
     }
 }

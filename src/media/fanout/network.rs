@@ -1,6 +1,9 @@
 //! A viewer's session and his network: what he wants, what he sees of it, what he gets.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use str0m::stats::PeerStats;
 
@@ -17,6 +20,12 @@ use crate::{
     room::id::TrackId,
 };
 
+/// Of how long ago losses are counted. Where reports come, but none of what was sent since then, it waits so long at
+/// least.
+const REPORTED_WITHIN: Duration = Duration::from_secs(1);
+/// A keyframe that did not come is asked for again after this time.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// A session's part in its viewer's network.
 #[derive(Debug)]
 pub(super) struct Network {
@@ -26,13 +35,15 @@ pub(super) struct Network {
     joined: bool,
     /// Bytes that were sent up to then.
     sent: Option<(Instant, u64)>,
+    /// He has reported what came.
+    reports: bool,
     /// What he reads since somebody asked.
     begun: Vec<Arc<Source>>,
 }
 
 impl Network {
     pub(super) fn new(session: u64, downlink: SharedDownlink) -> Self {
-        Self { session, downlink, joined: false, sent: None, begun: Vec::new() }
+        Self { session, downlink, joined: false, sent: None, reports: false, begun: Vec::new() }
     }
 
     /// Whether it is to be found out what the network bears: a number on each packet and reports of them cost
@@ -52,20 +63,24 @@ impl Network {
         let (at, bytes) = (stats.timestamp, stats.bytes_tx);
         let (before, sent) = self.sent.replace((at, bytes))?;
         let elapsed = at.saturating_duration_since(before).as_secs_f64();
-        let loss = stats.egress_loss_fraction?;
+        self.reports |= stats.rtt.is_some();
         if elapsed <= 0.0 {
             return None;
         }
         let sent_kbps = bytes.saturating_sub(sent) as f64 * 8.0 / 1_000.0 / elapsed;
-        Some(Observation { at, sent_kbps, loss: loss.into(), round_trip: stats.rtt })
+        let (loss, round_trip) = match stats.egress_loss_fraction {
+            Some(loss) => (loss.into(), stats.rtt),
+            None if self.reports && sent_kbps > 0.0 => (0.0, stats.rtt.max(Some(REPORTED_WITHIN))),
+            None => return None,
+        };
+        let path = stats.selected_candidate_pair.as_ref().and_then(|pair| pair.current_round_trip_time);
+        Some(Observation { at, sent_kbps, loss, round_trip, path })
     }
 }
 
 impl Drop for Network {
     fn drop(&mut self) {
-        if self.joined {
-            self.downlink.lock().leave(self.session);
-        }
+        self.downlink.lock().leave(self.session, self.joined);
     }
 }
 
@@ -76,13 +91,13 @@ pub(super) enum Thinning {
     None,
     /// Those that others do without.
     Disposable,
-    /// The same until the next keyframe: those that come may refer to some that he has not.
-    UntilKeyframe,
+    /// The same until the next keyframe, which was asked for then: those that come may refer to some that he has not.
+    UntilKeyframe(Instant),
 }
 
 impl Thinning {
     pub(super) fn leaves_out(&mut self, packet: &Packet) -> bool {
-        if *self == Self::UntilKeyframe && packet.starts_keyframe {
+        if matches!(self, Self::UntilKeyframe(_)) && packet.starts_keyframe {
             *self = Self::None;
         }
         *self != Self::None && packet.is_disposable
@@ -90,7 +105,7 @@ impl Thinning {
 }
 
 impl Watching {
-    /// Of that track he wants that layer.
+    /// Of that picture he wants that layer.
     pub(super) fn set_layer(
         &mut self,
         told: &Told,
@@ -99,7 +114,8 @@ impl Watching {
         inbox: &Arc<Inbox>,
         now: Instant,
     ) {
-        let Some(line) = self.lines.iter_mut().find(|line| line.track.as_ref() == Some(track)) else { return };
+        let mut pictures = self.lines.iter_mut().filter(|line| line.source.kind() == Kind::Video);
+        let Some(line) = pictures.find(|line| line.track.as_ref() == Some(track)) else { return };
         line.wanted = layer;
         self.apportion(told, None, inbox, now);
     }
@@ -121,7 +137,7 @@ impl Watching {
         let sounds = sounds.iter().filter(|line| line.is_sent()).map(|line| line.source.kbps(now)).sum();
         let steps: Vec<Vec<Step>> = pictures.iter().map(|line| line.offered.steps(&line.wanted, now)).collect();
         let demands = pictures.iter().zip(&steps).map(|(line, steps)| line.demand(steps)).collect();
-        let grants = self.network.downlink.lock().ask(self.network.session, seen, sounds, demands);
+        let grants = self.network.downlink.lock().ask(self.network.session, now, seen, sounds, demands);
         for ((line, steps), grant) in pictures.into_iter().zip(&steps).zip(grants) {
             self.network.begun.extend(line.have(told, grant, steps, inbox, now));
         }
@@ -134,7 +150,9 @@ impl Line {
             LayerChoice::Height(height) => height,
             LayerChoice::Largest | LayerChoice::Named(_) => u32::MAX,
         };
-        Demand { rungs: steps.iter().map(|step| step.kbps).collect(), importance, thins: self.source.thins() }
+        // What he has declined, or is not connected for yet, takes nothing from others.
+        let rung = |step: &Step| if self.is_sent() { step.kbps } else { 0 };
+        Demand { rungs: steps.iter().map(rung).collect(), importance, thins: self.source.thins() }
     }
 
     /// He has so much of it from now on; gives what he reads that he never did.
@@ -156,10 +174,12 @@ impl Line {
             }
         }
         match (self.thinning, grant == Grant::Thinned) {
-            (Thinning::None | Thinning::UntilKeyframe, true) => self.thinning = Thinning::Disposable,
-            (Thinning::Disposable, false) => {
-                self.thinning = Thinning::UntilKeyframe;
-                self.source.request_keyframe();
+            (Thinning::None | Thinning::UntilKeyframe(_), true) => self.thinning = Thinning::Disposable,
+            (Thinning::Disposable, false) if !paused => self.thin_until_keyframe(now),
+            (Thinning::UntilKeyframe(asked), false)
+                if !paused && now.saturating_duration_since(asked) >= ASK_AGAIN_AFTER =>
+            {
+                self.thin_until_keyframe(now);
             }
             _ => {}
         }
@@ -170,5 +190,10 @@ impl Line {
         };
         let step = steps.get(index).or(steps.last())?;
         self.switch(&step.source, inbox).then(|| step.source.clone())
+    }
+
+    fn thin_until_keyframe(&mut self, now: Instant) {
+        self.thinning = Thinning::UntilKeyframe(now);
+        self.source.request_keyframe();
     }
 }

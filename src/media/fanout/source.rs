@@ -234,10 +234,15 @@ impl Source {
     /// track.
     pub(super) fn steps(self: &Arc<Self>, choice: &LayerChoice, now: Instant) -> Vec<Step> {
         let mut rungs: Vec<_> = self.ladder.iter().map(|rung| (rung, rung.height.load(Relaxed))).collect();
+        let is_named = |rung: &Rung| matches!(choice, LayerChoice::Named(rid) if rung.rid == *rid);
+        if rungs.iter().any(|(_, height)| *height > 0) {
+            // Of which no picture came yet: nobody knows where it belongs.
+            rungs.retain(|(rung, height)| *height > 0 || is_named(rung));
+        }
         rungs.sort_by_key(|(_, height)| *height);
         let wanted = match choice {
             LayerChoice::Largest => None,
-            LayerChoice::Named(rid) => rungs.iter().position(|(rung, _)| rung.rid == *rid),
+            LayerChoice::Named(_) => rungs.iter().position(|(rung, _)| is_named(rung)),
             // A little larger than it is hurts less than twice the rate.
             LayerChoice::Height(height) => {
                 let fits = |known: u32| known > 0 && u64::from(known) * 10 >= u64::from(*height) * 9;

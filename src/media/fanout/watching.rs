@@ -277,7 +277,7 @@ impl Watching {
 
     /// He needs a keyframe of what is in that section.
     pub(super) fn request_keyframe(&self, mid: Mid) {
-        if let Some(line) = self.lines.iter().find(|line| line.mid == mid && line.sending.is_some()) {
+        if let Some(line) = self.lines.iter().find(|line| line.mid == mid && line.is_sent() && !line.paused) {
             line.source.request_keyframe();
         }
     }
