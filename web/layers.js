@@ -40,8 +40,8 @@ export class Layers {
 
   async #ask() {
     this.#busy = true;
-    let failed = false;
-    for (let tile = this.#next(); tile && !failed; tile = this.#next()) {
+    const refused = new Set();
+    for (let tile = this.#next(refused); tile; tile = this.#next(refused)) {
       this.#asked.set(tile.id, tile);
       try {
         await this.#request({ track: tile.id, height: tile.height });
@@ -49,16 +49,19 @@ export class Layers {
         this.#asked.delete(tile.id);
         // Its owner may have gone meanwhile.
         console.debug('salon: layer not changed', error.message);
-        failed = true;
+        refused.add(tile.id);
       }
-      await new Promise((done) => setTimeout(done, failed ? AGAIN_MS : PAUSE_MS));
+      await new Promise((done) => setTimeout(done, PAUSE_MS));
     }
+    if (refused.size) await new Promise((done) => setTimeout(done, AGAIN_MS));
     this.#busy = false;
     this.#later();
   }
 
-  #next() {
-    return [...this.#wanted.values()].find((tile) => changes(this.#asked.get(tile.id), tile));
+  /** The next to be asked for, but none of `refused`. */
+  #next(refused) {
+    const isNext = (tile) => !refused?.has(tile.id) && changes(this.#asked.get(tile.id), tile);
+    return [...this.#wanted.values()].find(isNext);
   }
 }
 

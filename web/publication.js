@@ -85,7 +85,7 @@ function maxBitrate({ source, kind }) {
 }
 
 function encodings(input, codec) {
-  const hasLayers = input.kind === 'video' && input.source === 'camera' && LAYERED_CODECS.includes(codec ?? 'vp8');
+  const hasLayers = input.kind === 'video' && input.source === 'camera' && LAYERED_CODECS.includes((codec ?? 'vp8').toLowerCase());
   const height = hasLayers ? input.track.getSettings().height ?? 0 : 0;
   return layersOf(height, maxBitrate(input));
 }

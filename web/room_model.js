@@ -96,6 +96,7 @@ const CHANGES = {
     if (model.participants.has(participant.id)) model.participants.set(participant.id, participant);
   },
   'participant-left': (model, { participant }) => {
+    for (const { id } of model.participants.get(participant)?.tracks ?? []) model.pausedTracks.delete(id);
     model.participants.delete(participant);
     model.speaking.delete(participant);
   },

@@ -152,7 +152,13 @@ export class Session extends EventTarget {
     sending.addEventListener('screen', () => this.#tell('changed', { type: 'own-screen' }));
     sending.addEventListener('problem', ({ detail }) => this.#tell('problem', detail));
     for (const source of [sending, subscriptions]) source.addEventListener('shaky', () => this.#signalling.probe());
-    for (const name of ['track', 'gone']) subscriptions.addEventListener(name, () => this.#tell('track'));
+    for (const name of ['track', 'gone']) {
+      subscriptions.addEventListener(name, ({ detail }) => {
+        // A new connection begins with what the server does not tell: nothing of it is paused.
+        this.model.pausedTracks.delete(detail);
+        this.#tell('track');
+      });
+    }
     for (const name of ['recovering', 'recovered']) {
       subscriptions.addEventListener(name, ({ detail }) => this.#tell(name, detail));
     }

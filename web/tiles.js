@@ -71,11 +71,12 @@ export class Tiles {
     this.#askForLayers();
   }
 
-  // Of pictures that come in layers, what fits their tiles. A hidden page shows none, and leaves them as they are.
+  // Of every picture, as its size says how important it is, and of those that come in layers, what fits their tiles. A
+  // hidden page shows none, and leaves them as they are.
   #askForLayers() {
     if (document.hidden) return;
     const { model, subscriptions } = this.#session;
-    const shown = tilesOf(model).flatMap(({ key, tracks }) => tracks.filter((track) => track.layers?.length > 1).map(({ id }) => (
+    const shown = tilesOf(model).flatMap(({ key, tracks }) => tracks.filter(({ kind }) => kind === 'video').map(({ id }) => (
       { id, received: subscriptions.tracks.get(id), height: this.#tiles.get(key)?.pixels() ?? 0 }
     )));
     this.#layers.show(shown.filter(({ received, height }) => received && height));

@@ -109,8 +109,8 @@ impl AcceptedSection {
 
 /// Reads an offer and chooses what to receive.
 ///
-/// `codecs`: what we take, in our order of preference; within a section the client's own order
-/// decides among codecs of that list. Sections that only receive are left out; data channels are
+/// `codecs`: what we take; within a section the client's own order decides among codecs of that list,
+/// except that G.711 is taken only where there is nothing better. Sections that only receive are left out; data channels are
 /// left out.
 ///
 /// # Errors
@@ -140,12 +140,13 @@ pub fn accept(sdp: &str, codecs: &[CodecName]) -> Result<Vec<AcceptedSection>, N
 
 /// Reads a subscriber's offer and chooses the section in which each of `tracks` is sent: the first that
 /// takes its kind and no other track. Tracks beyond the offer's sections are left out, and sections
-/// beyond the tracks. Header extensions and feedback on congestion are not taken: what we send has none.
+/// beyond the tracks; and sound in G.711, which players of pictures need not take. Header extensions and feedback on congestion are not taken: what we send has none.
 ///
 /// Answers with the section of each track that is sent, in the order of the offer.
 ///
 /// # Errors
-/// As [`NegotiationError`] says. A section that does not take its track's codec refuses the whole offer.
+/// As [`NegotiationError`] says. A section that does not take its track's codec refuses the whole offer, but for
+/// G.711 beside something else.
 pub fn accept_subscriber<T>(
     sdp: &str,
     tracks: impl IntoIterator<Item = (T, CodecName)>,
@@ -159,6 +160,7 @@ pub fn accept_subscriber<T>(
         }
     }
     let mut accepted: Vec<(T, AcceptedSection)> = Vec::new();
+    let mut left_out = None;
     for (track, codec) in tracks {
         let free = |(line, media): &(usize, &Media)| {
             kind(media) == Some(codec.kind())
@@ -166,14 +168,20 @@ pub fn accept_subscriber<T>(
                 && accepted.iter().all(|(_, section)| section.line as usize != *line)
         };
         let Some((line, media)) = session.medias.iter().enumerate().find(free) else { continue };
-        let mut section = accept_section(&session, media, line as u32, mid(media)?, codec.kind(), &[codec])?;
+        let mut section = match accept_section(&session, media, line as u32, mid(media)?, codec.kind(), &[codec]) {
+            Err(error @ NegotiationError::NoCommonCodec { .. }) if is_g711(codec) => {
+                left_out = Some(error);
+                continue;
+            }
+            section => section?,
+        };
         section.extensions.clear();
         section.layers.clear();
         section.feedback.retain(|feedback| feedback != "transport-cc");
         accepted.push((track, section));
     }
     if accepted.is_empty() {
-        return Err(NegotiationError::NothingToSend);
+        return Err(left_out.unwrap_or(NegotiationError::NothingToSend));
     }
     accepted.sort_by_key(|(_, section)| section.line);
     let sections: Vec<&AcceptedSection> = accepted.iter().map(|(_, section)| section).collect();
@@ -359,7 +367,9 @@ fn accept_section(
     }
     let formats = formats(media);
     let taken = |codec: &CodecName| codec.kind() == kind && codecs.contains(codec);
-    let Some(codec) = formats.iter().filter_map(|format| format.codec).find(taken) else {
+    let mut known = formats.iter().filter_map(|format| format.codec).filter(taken);
+    let better = known.clone().find(|codec| !is_g711(*codec));
+    let Some(codec) = better.or_else(|| known.next()) else {
         return Err(no_common_codec(kind, mid, &formats, codecs));
     };
     let format = formats
@@ -380,6 +390,11 @@ fn accept_section(
         extensions: extensions(session, media, !layers.is_empty()),
         layers,
     })
+}
+
+/// Sound of telephones, 8 kHz.
+fn is_g711(codec: CodecName) -> bool {
+    matches!(codec, CodecName::Pcmu | CodecName::Pcma)
 }
 
 /// The rids of the layers that the client means to send, in codecs whose layers we can tell apart and exchange; none

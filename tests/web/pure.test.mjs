@@ -12,7 +12,7 @@ const load = (path) => import(`data:text/javascript;base64,${Buffer.from(read(pa
 
 const { fitGrid, fitStage } = await load('arrange.js');
 const { recordedMs, RoomModel, tilesOf } = await load('room_model.js');
-const { changes, layersOf } = await load('layers.js');
+const { changes, Layers, layersOf } = await load('layers.js');
 const { changedLayout, DRAWINGS, KINDS } = await load('layout.js');
 const { changed, hasPlace, hasRoom, moved, same, stepOf, withDefaults, without } = await load('effect_chain.js');
 const { hueOf, initialsOf } = await load('faces.js');
@@ -237,4 +237,27 @@ test('a tile asks for a layer when it is new, another size or on another connect
   assert.equal(changes(before, { ...before, height: 215 }), false);
   assert.equal(changes(before, { ...before, height: 230 }), true);
   assert.equal(changes(before, { ...before, received: {} }), true);
+});
+
+test('a layer that is refused holds no other up', async () => {
+  const asked = [];
+  await new Promise((done) => {
+    const layers = new Layers(async ({ track }) => {
+      asked.push(track);
+      if (asked.length === 2) { layers.close(); done(); }
+      if (track === 'gone') throw new Error('no such track');
+    });
+    layers.show(['gone', 'there'].map((id) => ({ id, received: {}, height: 200 })));
+  });
+  assert.deepEqual(asked, ['gone', 'there']);
+});
+
+test('a picture of somebody who left is not paused when it comes back', () => {
+  const model = new RoomModel();
+  const ann = { id: 'p_ann', tracks: [{ id: 't_cam', kind: 'video' }] };
+  model.reset({ name: 'r', participants: [ann], recordings: [] }, 'p_me');
+  model.apply({ type: 'track-paused', track: 't_cam', paused: true });
+  assert.ok(model.pausedTracks.has('t_cam'));
+  model.apply({ type: 'participant-left', participant: 'p_ann' });
+  assert.equal(model.pausedTracks.size, 0);
 });

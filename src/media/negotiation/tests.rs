@@ -228,6 +228,31 @@ fn a_section_without_common_codec_refuses_the_offer() {
 }
 
 #[test]
+fn g711_is_taken_where_there_is_no_opus() {
+    let first = AUDIO.replace("SAVPF 111 63 9 0 8", "SAVPF 8 0 111 63 9");
+    let codec = |audio: &str, codecs: &[CodecName]| accept(&offer(&[audio]), codecs).unwrap()[0].codec;
+    assert_eq!(codec(&first, &CodecName::ALL), CodecName::Opus);
+    assert_eq!(codec(&first, &[CodecName::Pcmu, CodecName::Pcma]), CodecName::Pcma);
+    assert_eq!(codec(&first.replace("opus", "speex"), &CodecName::ALL), CodecName::Pcma);
+}
+
+#[test]
+fn a_player_without_g711_has_the_picture() {
+    let (audio, video) = (AUDIO.replace("sendonly", "recvonly"), VIDEO.replace("sendonly", "recvonly"));
+    let only_opus = audio.replace("PCM", "XCM");
+    let taken = |audio: &str, codecs: &[CodecName]| {
+        let tracks = codecs.iter().map(|codec| (*codec, *codec));
+        let sections = accept_subscriber(&offer(&[audio, &video]), tracks)?;
+        Ok(sections.into_iter().map(|(track, _)| track).collect::<Vec<_>>())
+    };
+    let camera = [CodecName::Pcmu, CodecName::H264];
+    assert_eq!(taken(&audio, &camera), Ok(camera.to_vec()));
+    assert_eq!(taken(&only_opus, &camera), Ok(vec![CodecName::H264]));
+    let error = taken(&only_opus, &[CodecName::Pcma]).unwrap_err();
+    assert!(matches!(error, NegotiationError::NoCommonCodec { .. }), "{error}");
+}
+
+#[test]
 fn sections_that_do_not_send_are_left_out() {
     for direction in ["recvonly", "inactive"] {
         let quiet = VIDEO.replace("sendonly", direction);

@@ -37,6 +37,10 @@ impl Demand {
                 let _ = readers.wait_for(|readers| *readers > 0).await;
             })
         });
+        if self.readers.is_empty() {
+            // There are no tracks that somebody could read.
+            return std::future::pending().await;
+        }
         select_all(each).await;
     }
 
@@ -53,5 +57,17 @@ impl Demand {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn without_tracks_nobody_wants_it() {
+        let demand = Demand::new(true, &[]);
+        assert!(timeout(Duration::from_secs(60), demand.wanted()).await.is_err());
+        timeout(Duration::from_secs(60), demand.unwanted()).await.unwrap();
     }
 }

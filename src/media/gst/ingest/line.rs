@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use gst::prelude::*;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -19,10 +20,10 @@ use super::{
 use crate::{
     ingest::{
         backoff::Backoff,
-        rtsp::{Camera, RtspError, Transport},
+        rtsp::{Camera, RtspError, Stream, Transport},
     },
     media::{
-        Kind, MediaError, MediaEvent,
+        CodecName, Kind, MediaError, MediaEvent,
         gst::{OwnedPipeline, PipelineEvent},
         ingest::{Handling, Ingest, IngestMedia, IngestState},
     },
@@ -114,11 +115,15 @@ impl Line {
             }
             if !opened {
                 // It is not known what there is: whoever comes sees the slate of what was asked for.
-                opened = true;
-                if let Err(error) = self.ready(None).await {
-                    tracing::error!(connection = %self.context.connection, "an ingest could not be started: {error}");
+                match self.ready(None).await {
+                    Ok(()) => {
+                        opened = true;
+                        self.tell_opened(&[]).await;
+                    }
+                    Err(error) => {
+                        tracing::error!(connection = %self.context.connection, "an ingest could not be started: {error}");
+                    }
                 }
-                self.tell_opened(&[]).await;
             }
             if failure.is_some() {
                 let wait = backoff.next_wait(&mut rand::rng());
@@ -135,16 +140,20 @@ impl Line {
     ///
     /// # Errors
     /// [`MediaError`] if the pipeline that all its media leaves by cannot be built.
-    pub(super) async fn ready(&mut self, sound: Option<&str>) -> Result<(), MediaError> {
+    pub(super) async fn ready(&mut self, sound: Option<&Stream>) -> Result<(), MediaError> {
         if !self.outputs.is_empty() {
             return Ok(());
         }
-        let (context, ingest) = (self.context.clone(), self.ingest.clone());
-        let (pipeline, sound) = (self.pipeline.pipeline().clone(), sound_codec(sound));
-        let building = move || output::build(&context, &pipeline, &ingest, sound);
-        let gone = |_| MediaError::Unavailable("the runtime is going down".into());
-        let outputs = tokio::task::spawn_blocking(building).await.map_err(gone)??;
-        self.pipeline.start().await?;
+        let outputs = match self.start(sound_codec(sound)).await {
+            Ok(outputs) => outputs,
+            Err(error) => {
+                // What there is of it would be in the way of the next try.
+                let pipeline = self.pipeline.pipeline().clone();
+                let emptied = tokio::task::spawn_blocking(move || empty(&pipeline));
+                let _ = timeout(SHUTDOWN_DEADLINE, emptied).await;
+                return Err(error);
+            }
+        };
         self.demand = Demand::new(self.ingest.on_demand, &outputs);
         for output in &outputs {
             let (context, output, books) = (self.context.clone(), output.clone(), self.books.clone());
@@ -154,6 +163,16 @@ impl Line {
         self.told.send_replace(outputs.clone());
         self.outputs = outputs;
         Ok(())
+    }
+
+    async fn start(&self, sound: CodecName) -> Result<Vec<Arc<Output>>, MediaError> {
+        let (context, ingest) = (self.context.clone(), self.ingest.clone());
+        let pipeline = self.pipeline.pipeline().clone();
+        let building = move || output::build(&context, &pipeline, &ingest, sound);
+        let gone = |_| MediaError::Unavailable("the runtime is going down".into());
+        let outputs = tokio::task::spawn_blocking(building).await.map_err(gone)??;
+        self.pipeline.start().await?;
+        Ok(outputs)
     }
 
     /// Asks for nothing until somebody watches or records it.
@@ -194,7 +213,7 @@ impl Line {
             Err(_) => return Some(RtspError::Timeout { method: "anything", limit: OPEN_LIMIT }.into()),
         };
         let sound = camera.streams().iter().find(|stream| stream.kind == Kind::Audio);
-        if let Err(error) = self.ready(sound.map(|stream| stream.encoding.as_str())).await {
+        if let Err(error) = self.ready(sound).await {
             camera.close().await;
             return Some(error.into());
         }
@@ -340,6 +359,15 @@ impl Line {
                 status.detail = Some(detail);
             })
             .await;
+    }
+}
+
+/// Takes all elements out of a pipeline that could not be started; it may be started again.
+fn empty(pipeline: &gst::Pipeline) {
+    // An element that does not stop is taken out all the same.
+    let _ = pipeline.set_state(gst::State::Null);
+    for element in pipeline.children() {
+        let _ = pipeline.remove(&element);
     }
 }
 

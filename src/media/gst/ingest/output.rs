@@ -7,11 +7,14 @@ use jiff::Zoned;
 use tokio::sync::watch;
 
 use super::{Context, add_linked, ear::Ear, frames_source, make, named};
-use crate::media::{
-    CodecName, Kind, MediaError,
-    gst::{Packet, Track},
-    ingest::Ingest,
-    rtp,
+use crate::{
+    ingest::rtsp::Stream,
+    media::{
+        CodecName, Kind, MediaError,
+        gst::{Packet, Track},
+        ingest::Ingest,
+        rtp,
+    },
 };
 
 /// Of H.264, all browsers take this (RFC 6184 §8.1): constrained baseline, level 3.1. What it is really
@@ -79,8 +82,10 @@ struct State {
 }
 
 /// What an ingest's sound leaves as, whatever its source changes to later: G.711, which browsers take, as it is.
-pub(super) fn sound_codec(encoding: Option<&str>) -> CodecName {
-    match encoding {
+pub(super) fn sound_codec(sound: Option<&Stream>) -> CodecName {
+    // Some name wideband or stereo by the same name, which is not what browsers take by it.
+    let telephone = sound.filter(|sound| sound.clock_rate == 8_000 && sound.channels.unwrap_or(1) == 1);
+    match telephone.map(|sound| sound.encoding.as_str()) {
         Some("PCMU") => CodecName::Pcmu,
         Some("PCMA") => CodecName::Pcma,
         _ => CodecName::Opus,
@@ -380,4 +385,24 @@ fn forward(track: &Track, buffer: &gst::Buffer) {
         rtp::starts_keyframe(track.codec, packet.payload())
     };
     track.forward(&Packet { buffer: buffer.clone(), starts_keyframe });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_sound_of_telephones_goes_on_as_it_is() {
+        let codec = |encoding: &str, clock_rate, channels| {
+            let (encoding, parameters, control) = (encoding.to_owned(), Vec::new(), String::new());
+            let sound = Stream { kind: Kind::Audio, payload: 0, encoding, clock_rate, channels, parameters, control };
+            sound_codec(Some(&sound))
+        };
+        assert_eq!(codec("PCMU", 8_000, None), CodecName::Pcmu);
+        assert_eq!(codec("PCMA", 8_000, Some(1)), CodecName::Pcma);
+        for (clock_rate, channels) in [(16_000, None), (8_000, Some(2))] {
+            assert_eq!(codec("PCMU", clock_rate, channels), CodecName::Opus);
+        }
+        assert_eq!((codec("OPUS", 48_000, Some(2)), sound_codec(None)), (CodecName::Opus, CodecName::Opus));
+    }
 }
