@@ -223,7 +223,6 @@ async fn an_effect_is_previewed_on_a_track_that_nobody_notices() {
 }
 
 /// A QR code on white, painted over every picture (I420, 320×240).
-/// A QR code on white, painted over every picture (I420, 320×240).
 fn paint_code(bin: &gst::Bin, text: &str) {
     const SCALE: usize = 6;
     let code = qrcodegen::QrCode::encode_text(text, qrcodegen::QrCodeEcc::Medium).unwrap();

@@ -7,7 +7,7 @@ const EVERY_MS = 2_000;
 const PAUSE_MS = 100;
 // Somebody else is served, or the server is busy.
 const BUSY_MS = 500;
-// There is no such picture now; perhaps later.
+// There is no such picture now; perhaps later. The others wait a little: it may be the track that has none.
 const FAILED_MS = 10_000;
 
 /** `ask(name)` gives a Blob, throws what the server says, or is null: there is nothing to show it on. */
@@ -15,9 +15,12 @@ export function livePictures(ask) {
   const pictures = new Map();
   /** What is seen: `img` by the effect's name. */
   const seen = new Map();
+  /** All that was given to `watch`. */
+  let watched = [];
   let of = null;
   let timer = null;
   let isBusy = false;
+  let restsUntil = 0;
   const observer = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) {
       const name = target.dataset.live;
@@ -33,16 +36,21 @@ export function livePictures(ask) {
     return turns.sort(([, a], [, b]) => a - b)[0];
   }
 
-  function wake(least = 0) {
+  function rest(ms) {
+    restsUntil = performance.now() + ms;
+    wake();
+  }
+
+  function wake() {
     clearTimeout(timer);
     timer = null;
     const turn = of !== null && !isBusy && next();
-    if (turn) timer = setTimeout(() => take(turn[0]), Math.max(least, turn[1] - performance.now()));
+    if (turn) timer = setTimeout(() => take(turn[0]), Math.max(restsUntil, turn[1]) - performance.now());
   }
 
   async function take(name) {
     const whom = of;
-    if (document.hidden) return wake(EVERY_MS);
+    if (document.hidden) return rest(EVERY_MS);
     isBusy = true;
     let pause = PAUSE_MS;
     try {
@@ -50,10 +58,13 @@ export function livePictures(ask) {
       if (whom === of) show(name, blob, blob ? EVERY_MS : FAILED_MS);
     } catch (error) {
       if (error.code === 'too_fast') pause = BUSY_MS;
-      else if (whom === of) show(name, null, FAILED_MS);
+      else if (whom === of) {
+        show(name, null, FAILED_MS);
+        if (error.code === 'no_preview') pause = EVERY_MS;
+      }
     }
     isBusy = false;
-    wake(pause);
+    rest(pause);
   }
 
   function show(name, blob, again) {
@@ -73,7 +84,7 @@ export function livePictures(ask) {
   function forget() {
     for (const { url } of pictures.values()) if (url) URL.revokeObjectURL(url);
     pictures.clear();
-    for (const image of seen.values()) put(image, null);
+    for (const image of watched) put(image, null);
   }
 
   return {
@@ -81,6 +92,7 @@ export function livePictures(ask) {
     watch(images) {
       observer.disconnect();
       seen.clear();
+      watched = images.map(([, image]) => image);
       for (const [name, image] of images) {
         Object.assign(image.dataset, { live: name, still: image.src });
         const known = pictures.get(name)?.url;
@@ -92,6 +104,7 @@ export function livePictures(ask) {
     show(next) {
       if (of === next) return;
       of = next;
+      restsUntil = 0;
       forget();
       wake();
     },

@@ -185,10 +185,11 @@ export function effectsView(session) {
   function refresh(whole = false) {
     if (!isOpen) return;
     const isAnother = showScope();
+    preview.show(of);
+    // Before cards are made anew: they begin with the pictures that there are, and those are of somebody.
+    live.show(preview.track()?.track ?? null);
     if (follow() || isAnother || whole) render();
     showMarker();
-    preview.show(of);
-    live.show(preview.track()?.track ?? null);
   }
 
   async function measure() {

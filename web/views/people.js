@@ -41,14 +41,14 @@ function row(session, participant) {
     el('span', { class: 'person-name' },
       self ? el('span', { t: ['tile.you', { name: participant.name }] }) : participant.name,
       el('small', { t: standingOf(participant) })),
-    // Nobody else can switch on again what the server fetches.
+    // Nobody else can switch on again what the server fetches. One test id for both states: the focus is kept by it.
     moderates && participant.ingest && camera
-      ? iconButton(isOn(camera) ? 'camera' : 'camera-off', [isOn(camera) ? 'people.hide' : 'people.show', { name: participant.name }], 'person-hide', () => act(session.muteOther(camera.id, isOn(camera))))
+      ? iconButton(isOn(camera) ? 'camera' : 'camera-off', [isOn(camera) ? 'people.hide' : 'people.show', { name: participant.name }], 'person-hide', () => act(session.muteOther(camera.id, isOn(camera))), { 'data-state': isOn(camera) ? 'on' : 'off' })
       : participant.role === 'viewer' ? null : state('camera', isOn(camera)),
     moderates && participant.ingest && microphone && !isOn(microphone)
-      ? iconButton('mic-off', ['people.unmute', { name: participant.name }], 'person-unmute', () => act(session.muteOther(microphone.id, false)))
+      ? iconButton('mic-off', ['people.unmute', { name: participant.name }], 'person-mute', () => act(session.muteOther(microphone.id, false)), { 'data-state': 'off' })
       : moderates && isOn(microphone)
-      ? iconButton('mic', ['people.mute', { name: participant.name }], 'person-mute', () => act(session.muteOther(microphone.id)))
+      ? iconButton('mic', ['people.mute', { name: participant.name }], 'person-mute', () => act(session.muteOther(microphone.id)), { 'data-state': 'on' })
       : participant.role === 'viewer' ? null : state('mic', isOn(microphone)),
     pin(session, participant),
     moderates
