@@ -150,7 +150,7 @@ pub async fn get_track(services: &Services, call: Call) -> Result<Response, Prob
 }
 
 /// How a track would look at this moment with an effect over what it has: for who may put it there. It is made for who
-/// chooses, one at a time in a room, and at most ten a second.
+/// chooses, one at a time of a track, and at most ten a second in a room.
 #[utoipa::path(
     get, path = "/api/rooms/{room}/participants/{id}/tracks/{track}/effects/{name}/preview.jpg", tag = "effects",
     params(
@@ -163,7 +163,7 @@ pub async fn get_track(services: &Services, call: Call) -> Result<Response, Prob
         (status = 403, description = "`not_allowed`", body = Problem),
         (status = 404, description = "`no_such_room`, `no_such_track`", body = Problem),
         (status = 409, description = "`no_picture`: the track is sound, or muted", body = Problem),
-        (status = 429, description = "`too_fast`: another is being made", body = Problem),
+        (status = 429, description = "`too_fast`: another is being made, or other tracks are looked at", body = Problem),
         (status = 503, description = "`no_preview`: no picture came in time, or the effect failed", body = Problem),
     ),
 )]

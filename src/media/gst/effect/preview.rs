@@ -2,7 +2,7 @@
 //! chain of its own.
 //!
 //! A track that is looked at keeps its decoder for some seconds, so that not every look asks its publisher for a
-//! keyframe. One preview at a time in a room, below the priority of all else.
+//! keyframe. One preview at a time of a track, and one effect at a time in a room, below the priority of all else.
 
 use std::{
     collections::HashMap,
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use gst::prelude::*;
 use gst_utils::streamproducer::ConsumerSettings;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc, oneshot, watch},
     task::JoinHandle,
     time::timeout,
 };
@@ -22,7 +22,7 @@ use tokio::{
 use super::{
     Chain, Reports,
     chain::{failed, make},
-    track::LEAVE_OUT,
+    track::{LEAVE_OUT, blocking},
 };
 use crate::{
     effect::Applied,
@@ -40,12 +40,18 @@ use crate::{
 
 /// Tracks of a room that are looked at, at most.
 const MOST_LOOKED_AT: usize = 3;
+/// Tracks of all rooms that are looked at, at most: each costs a decoder, and one thread while an effect is shown.
+static LOOKS: Semaphore = Semaphore::const_new(4);
 /// Nobody has looked at a track for so long: its decoder is let go.
 const IDLE: Duration = Duration::from_secs(6);
-/// The first picture of a track comes within this.
+/// A picture of a track comes within this …
 const FIRST_PICTURE: Duration = Duration::from_secs(4);
+/// … and is of now: it came so long ago at most.
+const FRESH: Duration = Duration::from_secs(1);
 /// A picture comes out of the effect within this.
 const RENDERED: gst::ClockTime = gst::ClockTime::from_seconds(2);
+/// All of it. What takes longer is stuck inside an element.
+const MADE: Duration = Duration::from_secs(5);
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
 /// Between two pictures that are kept of a track.
 const EVERY: Duration = Duration::from_millis(200);
@@ -62,10 +68,15 @@ const PICTURES_WITH_FACES: usize = 15;
 const PICTURES: usize = 4;
 
 type Answer = oneshot::Sender<Result<Bytes, MediaError>>;
+/// The newest picture of a track, and when it came.
+type Newest = Option<(Moment, gst::Sample)>;
+/// One of [`LOOKS`].
+type Place = Arc<SemaphorePermit<'static>>;
 
 /// The previews of a room.
 #[derive(Debug)]
 pub struct Previews {
+    /// Of the room's effects one works at a time.
     turn: Arc<Semaphore>,
     looks: HashMap<TrackId, Look>,
 }
@@ -74,6 +85,8 @@ pub struct Previews {
 #[derive(Debug)]
 struct Look {
     jobs: mpsc::Sender<Job>,
+    /// One preview at a time.
+    free: Arc<Semaphore>,
     task: JoinHandle<()>,
 }
 
@@ -81,7 +94,14 @@ struct Look {
 struct Job {
     chain: Vec<Applied>,
     answer: Answer,
-    _turn: OwnedSemaphorePermit,
+    _only: OwnedSemaphorePermit,
+}
+
+/// What a look needs to show effects.
+struct Stage {
+    presets: Arc<Presets>,
+    turn: Arc<Semaphore>,
+    place: Place,
 }
 
 impl Default for Previews {
@@ -91,7 +111,7 @@ impl Default for Previews {
 }
 
 impl Previews {
-    /// Starts to make a JPEG of `track` as it is shown, with this chain over it; `None` while another is made, or
+    /// Starts to make a JPEG of `track` as it is shown, with this chain over it; `None` while another is made of it, or
     /// others are looked at. Must be called on a tokio runtime; returns at once.
     pub fn start(
         &mut self,
@@ -101,19 +121,22 @@ impl Previews {
         decoders: &Decoders,
         presets: &Arc<Presets>,
     ) -> Option<oneshot::Receiver<Result<Bytes, MediaError>>> {
-        let turn = self.turn.clone().try_acquire_owned().ok()?;
         self.looks.retain(|_, look| !look.jobs.is_closed());
         if !self.looks.contains_key(&track.id) {
             if self.looks.len() >= MOST_LOOKED_AT {
                 return None;
             }
+            let place = Arc::new(LOOKS.try_acquire().ok()?);
             let (jobs, asked) = mpsc::channel(1);
-            let task = tokio::spawn(look(track.clone(), clock.clone(), decoders.clone(), presets.clone(), asked));
-            self.looks.insert(track.id.clone(), Look { jobs, task });
+            let stage = Stage { presets: presets.clone(), turn: self.turn.clone(), place };
+            let task = tokio::spawn(look(track.clone(), clock.clone(), decoders.clone(), stage, asked));
+            self.looks.insert(track.id.clone(), Look { jobs, free: Arc::new(Semaphore::new(1)), task });
         }
+        let look = &self.looks[&track.id];
+        let only = look.free.clone().try_acquire_owned().ok()?;
         let (answer, made) = oneshot::channel();
         // It may have ended just now: the answer's end is dropped then, and whoever asked may ask again.
-        let _ = self.looks[&track.id].jobs.try_send(Job { chain, answer, _turn: turn });
+        let _ = look.jobs.try_send(Job { chain, answer, _only: only });
         Some(made)
     }
 
@@ -129,70 +152,72 @@ impl Previews {
 }
 
 /// Until nobody has asked for some time, or it fails.
-async fn look(
-    track: Arc<Track>,
-    clock: RoomClock,
-    decoders: Decoders,
-    presets: Arc<Presets>,
-    mut jobs: mpsc::Receiver<Job>,
-) {
+async fn look(track: Arc<Track>, clock: RoomClock, decoders: Decoders, stage: Stage, mut jobs: mpsc::Receiver<Job>) {
     let (owned, mut events) = OwnedPipeline::new(&format!("preview-{}", track.id), &clock);
     let failure = tokio::select! {
-        failure = serve(&owned, &track, &decoders, &presets, &mut jobs) => failure,
+        failure = serve(&owned, &track, &decoders, &stage, &mut jobs) => failure.err(),
         // Whatever an element says, or its end.
         _ = events.recv() => Some(MediaError::Unavailable("a picture of this track".into())),
     };
     jobs.close();
-    if let Some(error) = failure {
+    if let Some(error) = &failure {
         tracing::warn!(track.id = %track.id, "no previews of effects: {error}");
-        while let Ok(job) = jobs.try_recv() {
-            let _ = job.answer.send(Err(error.clone()));
-        }
+    }
+    // One may have come at the last moment.
+    let error = failure.unwrap_or_else(|| MediaError::Unavailable("a picture of this track".into()));
+    while let Ok(job) = jobs.try_recv() {
+        let _ = job.answer.send(Err(error.clone()));
     }
     // A deadline that passes is logged there.
     let _ = owned.shutdown(SHUTDOWN_DEADLINE).await;
 }
 
-/// `None`: nobody asks any more.
+/// Until nobody asks any more.
 async fn serve(
     owned: &OwnedPipeline,
     track: &Arc<Track>,
     decoders: &Decoders,
-    presets: &Arc<Presets>,
+    stage: &Stage,
     jobs: &mut mpsc::Receiver<Job>,
-) -> Option<MediaError> {
-    let (source, mut picture) = match graph(owned) {
-        Ok(graph) => graph,
-        Err(error) => return Some(error),
-    };
-    if let Err(error) = owned.start().await {
-        return Some(error);
-    }
-    let linked = decoders.get(track).and_then(|decoder| {
+) -> Result<(), MediaError> {
+    let pipeline = owned.pipeline().clone();
+    let (source, mut picture) = blocking(move || graph(&pipeline)).await??;
+    owned.start().await?;
+    let (decoders, track) = (decoders.clone(), track.clone());
+    let linked = blocking(move || {
+        let decoder = decoders.get(&track)?;
         let link = decoder.link(&source, ConsumerSettings { max_buffer: 1, ..Default::default() }, true)?;
-        Ok((link, decoder))
+        Ok::<_, MediaError>((link, decoder))
     });
-    let _linked = match linked {
-        Ok(linked) => linked,
-        Err(error) => return Some(error),
-    };
-    while let Ok(Some(Job { chain, answer, _turn })) = timeout(IDLE, jobs.recv()).await {
-        let sample = match timeout(FIRST_PICTURE, picture.wait_for(Option::is_some)).await {
-            Ok(Ok(sample)) => sample.clone(),
+    let _linked = linked.await??;
+    let is_fresh = |newest: &Newest| newest.as_ref().is_some_and(|(came, _)| came.elapsed() < FRESH);
+    while let Ok(Some(Job { chain, answer, _only })) = timeout(IDLE, jobs.recv()).await {
+        let newest = match timeout(FIRST_PICTURE, picture.wait_for(is_fresh)).await {
+            Ok(Ok(newest)) => newest.clone(),
             Ok(Err(_)) | Err(_) => None,
         };
-        let made = match sample {
-            Some(sample) => beside(presets.clone(), chain, sample).await,
-            None => Err(MediaError::Deadline { step: "a picture of the track", limit: FIRST_PICTURE }),
+        let Some((_, sample)) = newest else {
+            let late = MediaError::Deadline { step: "a picture of the track", limit: FIRST_PICTURE };
+            let _ = answer.send(Err(late));
+            continue;
         };
+        let _turn = stage.turn.acquire().await.expect("it is never closed");
         // Whoever asked may have gone.
+        if answer.is_closed() {
+            continue;
+        }
+        let Ok(made) = timeout(MADE, beside(stage, chain, sample)).await else {
+            let stuck = MediaError::Deadline { step: "a preview", limit: MADE };
+            let _ = answer.send(Err(stuck.clone()));
+            return Err(stuck);
+        };
         let _ = answer.send(made);
     }
-    None
+    Ok(())
 }
 
 /// Where raw pictures come in, and the newest of a few each second.
-fn graph(owned: &OwnedPipeline) -> Result<(gst_app::AppSrc, watch::Receiver<Option<gst::Sample>>), MediaError> {
+fn graph(pipeline: &gst::Pipeline) -> Result<(gst_app::AppSrc, watch::Receiver<Newest>), MediaError> {
     let launch = "appsrc name=raw format=time is-live=true handle-segment-change=true ! \
                   videoconvertscale add-borders=false ! capsfilter name=size ! \
                   appsink name=sink sync=false async=false enable-last-sample=false";
@@ -210,11 +235,11 @@ fn graph(owned: &OwnedPipeline) -> Result<(gst_app::AppSrc, watch::Receiver<Opti
     let (show, picture) = watch::channel(None);
     let callbacks = gst_app::AppSinkCallbacks::builder().new_sample(move |sink| {
         let sample = sink.pull_sample().map_err(|_| gst::FlowError::Flushing)?;
-        show.send_replace(Some(sample));
+        show.send_replace(Some((Moment::now(), sample)));
         Ok(gst::FlowSuccess::Ok)
     });
     sink.set_callbacks(callbacks.build());
-    owned.pipeline().add(&bin).map_err(|error| failed(&error))?;
+    pipeline.add(&bin).map_err(|error| failed(&error))?;
     Ok((source, picture))
 }
 
@@ -232,9 +257,14 @@ fn a_few(source: &gst_app::AppSrc) {
     });
 }
 
-async fn beside(presets: Arc<Presets>, chain: Vec<Applied>, sample: gst::Sample) -> Result<Bytes, MediaError> {
+async fn beside(stage: &Stage, chain: Vec<Applied>, sample: gst::Sample) -> Result<Bytes, MediaError> {
     let (answer, made) = oneshot::channel();
-    let work = move || drop(answer.send(render(&presets, &chain, &sample)));
+    let (presets, place) = (stage.presets.clone(), stage.place.clone());
+    let work = move || {
+        // A thread that is stuck keeps its place: there are never more than places.
+        let _place = place;
+        drop(answer.send(render(&presets, &chain, &sample)));
+    };
     spawn_below("preview", work).map_err(|error| failed(&error))?;
     made.await.map_err(|_| failed(&"a preview's thread panicked"))?
 }
