@@ -25,6 +25,8 @@ use crate::media::{
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
 /// How long it rests after it failed.
 const RESTART_HOLDOFF: Duration = Duration::from_secs(1);
+/// What only listens rests longer each time that it fails, up to this.
+const LONGEST_REST: Duration = Duration::from_secs(60);
 /// Whoever watches may be between two subscriptions: what he needs is kept for so long.
 const KEPT_FOR: Duration = Duration::from_secs(3);
 
@@ -74,12 +76,26 @@ impl Air {
         let mut situations = self.output.situation.subscribe();
         let mut readers = self.output.track.readers();
         let mut size = None;
+        let (mut listens_from, mut rest) = (Instant::now(), RESTART_HOLDOFF);
         while !self.stop.is_cancelled() {
             let wanted = wanted(&self.output, &situations.borrow_and_update(), *readers.borrow_and_update());
             size = size_of(&wanted.situation).or(size);
             self.note(&wanted).await;
-            let mut maker = match self.start(&wanted, size).await {
+            if !wanted.listens {
+                rest = RESTART_HOLDOFF;
+            }
+            let is_deaf = wanted.listens && Instant::now() < listens_from;
+            let started = if is_deaf { Ok(None) } else { self.start(&wanted, size).await };
+            let mut maker = match started {
                 Ok(maker) => maker,
+                // It goes out all the same.
+                Err(error) if wanted.listens => {
+                    if rest == RESTART_HOLDOFF {
+                        tracing::warn!(track.id = %self.output.track.id, "how loud it is is not heard: {error}");
+                    }
+                    (listens_from, rest) = (Instant::now() + rest, LONGEST_REST.min(2 * rest));
+                    None
+                }
                 Err(error) => {
                     tracing::warn!(track.id = %self.output.track.id, on_air = ?wanted.on_air, "nothing can be shown: {error}");
                     let _ = self.stop.run_until_cancelled(sleep(RESTART_HOLDOFF)).await;
@@ -87,19 +103,23 @@ impl Air {
                 }
             };
             self.output.put_on_air(wanted.on_air);
-            let failed = self.hold(&wanted, &mut maker, &mut situations, &mut readers).await;
+            let again = (wanted.listens && maker.is_none()).then_some(listens_from);
+            let failed = self.hold(&wanted, &mut maker, again, &mut situations, &mut readers).await;
             self.end(maker).await;
-            if failed {
+            if failed && wanted.listens {
+                (listens_from, rest) = (Instant::now() + rest, LONGEST_REST.min(2 * rest));
+            } else if failed {
                 let _ = self.stop.run_until_cancelled(sleep(RESTART_HOLDOFF)).await;
             }
         }
     }
 
-    /// Waits until something else is wanted; true if what was on air failed.
+    /// Waits until something else is wanted, or `again`; true if what was on air failed.
     async fn hold(
         &mut self,
         wanted: &Wanted,
         maker: &mut Option<Maker>,
+        again: Option<Instant>,
         situations: &mut watch::Receiver<Situation>,
         readers: &mut watch::Receiver<usize>,
     ) -> bool {
@@ -125,6 +145,7 @@ impl Air {
                     continue;
                 }
                 () = sleep_until(asks_at), if holds_off => continue,
+                () = sleep_until(again.unwrap_or(asks_at)), if again.is_some() => return false,
                 event = next_event(maker) => {
                     if let PipelineEvent::Failed(error) = event {
                         tracing::warn!(track.id = %output.track.id, on_air = ?wanted.on_air, "failed: {error}");
@@ -154,6 +175,7 @@ impl Air {
             }
             (OnAir::Camera, Situation::Live { caps, .. }) if wanted.listens => {
                 let caps = caps.clone();
+                self.output.put_on_air(OnAir::Camera);
                 let (maker, source) = blocking(move || transcode::listener(&context, &output, &caps)).await?;
                 maker.pipeline.start().await?;
                 self.output.attach(&source);
