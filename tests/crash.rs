@@ -204,7 +204,15 @@ async fn a_server_that_is_killed_at_any_moment_loses_a_second_at_most() {
     let worst = figures.iter().map(|figure| figure["lost_s"].as_f64().unwrap()).fold(0.0, f64::max);
     println!("{crashes} crashes: {worst:.2} s lost at most");
     if let Ok(out) = std::env::var("SALON_CRASHES_OUT") {
-        let report = json!({"crashes": crashes, "lost_s_max": worst, "files": figures});
+        let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap();
+        let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+        let machine = format!(
+            "{} × {}",
+            std::thread::available_parallelism().unwrap(),
+            model.trim_start_matches([' ', '\t', ':'])
+        );
+        let report = json!({"crashes": crashes, "lost_s_max": worst, "machine": machine,
+            "build": "as for tests, not optimised", "files": figures});
         std::fs::write(out, format!("{report:#}\n")).unwrap();
     }
     let list = server.api("GET", "recordings", None).await;
