@@ -619,6 +619,89 @@ async fn garbage_ends_nothing_else_and_is_told() {
     hall.shut().await;
 }
 
+/// What a server sends instead of an answer, for as long as it is taken.
+#[derive(Clone, Copy)]
+enum Endless {
+    /// A head, as fast as it is taken.
+    Head,
+    /// A description of 250 kB without media, which is as long as is read, and more behind it.
+    Description,
+    /// A description of 200 kB, 20 lines a second.
+    Drops,
+}
+
+async fn endless_camera(what: Endless) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("rtsp://{}/live", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(speak_endlessly(stream, what));
+        }
+    });
+    uri
+}
+
+/// OPTIONS it answers as it should, unless its heads have no end.
+async fn speak_endlessly(stream: tokio::net::TcpStream, what: Endless) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (mut reader, mut writer) = stream.into_split();
+    let (mut buffer, mut chunk) = (String::new(), [0; 4096]);
+    loop {
+        let Ok(read @ 1..) = reader.read(&mut chunk).await else { return };
+        buffer.push_str(&String::from_utf8_lossy(&chunk[..read]));
+        while let Some(end) = buffer.find("\r\n\r\n") {
+            let request: String = buffer.drain(..end + 4).collect();
+            let cseq = request.lines().find_map(|line| line.strip_prefix("CSeq: ")).unwrap();
+            let head = format!("RTSP/1.0 200 OK\r\nCSeq: {cseq}\r\n");
+            let (head, again, pause) = match what {
+                Endless::Head => (head + "X: ", "a".repeat(4096), Duration::ZERO),
+                _ if !request.starts_with("DESCRIBE") => {
+                    let _ = writer.write_all((head + "Content-Length: 0\r\n\r\n").as_bytes()).await;
+                    continue;
+                }
+                Endless::Description => {
+                    (head + "Content-Length: 250000\r\n\r\n", "v=0\r\n".repeat(1000), Duration::ZERO)
+                }
+                Endless::Drops => {
+                    (head + "Content-Length: 200000\r\n\r\n", "v=0\r\n".into(), Duration::from_millis(50))
+                }
+            };
+            let mut sent = writer.write_all(head.as_bytes()).await;
+            while sent.is_ok() {
+                sent = writer.write_all(again.as_bytes()).await;
+                tokio::time::sleep(pause).await;
+            }
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cameras_whose_answers_have_no_end_end_nothing_else_and_are_told() {
+    let hall = Hall::open();
+    let good = TestCamera::start(&Model::usual(GREEN, 880));
+    let mut fetched = Fetched::start(&hall, source(&good.uri(), Transport::Tcp));
+    let tracks = fetched.opened().await;
+    let viewer = hall.watch(&tracks).await;
+    viewer.client.sees_and_hears(GREEN, 880).await;
+    let (begun, from) = (Instant::now(), viewer.client.seen().frames);
+    let mut bad = Vec::new();
+    for (what, reason) in [(Endless::Head, "protocol"), (Endless::Description, "no_media"), (Endless::Drops, "timeout")]
+    {
+        let uri = endless_camera(what).await;
+        bad.push((Fetched::start(&hall, source(&uri, Transport::Tcp)), reason));
+    }
+    for (bad, reason) in &mut bad {
+        let status = bad.until("a failure", |status| status.state == IngestState::Waiting).await;
+        assert_eq!(status.reason, Some(*reason), "{status:?}");
+        viewer.client.sees_and_hears(GREEN, 880).await;
+    }
+    // The camera sends 25 a second; a loaded machine may lose some.
+    let (seconds, frames) = (begun.elapsed().as_secs_f64(), viewer.client.seen().frames - from);
+    assert!(frames as f64 > 10.0 * seconds, "{frames} frames in {seconds} s");
+    hall.shut().await;
+}
+
 /// The middle of a JPEG: R′, G′, B′.
 fn middle(jpeg: &[u8]) -> [u8; 3] {
     let folder = tempfile::tempdir().unwrap();
