@@ -204,7 +204,7 @@ async fn salon_house(viewers: usize) -> House {
 
 async fn janus_house(viewers: usize) -> Option<House> {
     let server = servers::janus().await?;
-    let door = janus::Server::new(&server.url).await.unwrap();
+    let door = janus::Server::new(&server.url, servers::outward()).await.unwrap();
     let opened = door.publish(1).await.unwrap();
     let join = async || door.watch(1, opened.feed).await.unwrap().session;
     Some(House::fill(server, opened.session, viewers, join).await)
@@ -289,7 +289,7 @@ async fn meet(number: usize, windows: usize, edge: &str) -> Value {
 
 async fn janus_meeting(number: usize) -> Option<(Running, Vec<Session>, Vec<Session>)> {
     let server = servers::janus().await?;
-    let door = janus::Server::new(&server.url).await.unwrap();
+    let door = janus::Server::new(&server.url, servers::outward()).await.unwrap();
     let (mut feeds, mut publishers, mut viewers) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..number {
         let opened = door.publish(1).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::TcpListener,
+    net::{IpAddr, TcpListener},
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -48,6 +48,7 @@ pub async fn salon(edge: &str) -> Running {
     let port = free_port();
     let mut command = Command::new(env!("CARGO_BIN_EXE_salon"));
     command.args(["serve", "--https-listen", "", "--rtsp-listen", "", "--srt-listen", "", "--media-bind", "127.0.0.1"]);
+    command.args(["--max-participants", "1000"]);
     command.args(["--http-listen", &format!("127.0.0.1:{port}"), "--edge", edge]);
     command.args([
         "--data-dir",
@@ -85,7 +86,7 @@ pub async fn janus() -> Option<Running> {
             "general: {{ configs_folder = \"{here}\" debug_level = 2 events_folder = \"{here}/none\" \
              loggers_folder = \"{here}/none\" }}\n\
              certificates: {{ cert_pem = \"{here}/cert.pem\" cert_key = \"{here}/key.pem\" }}\n\
-             nat: {{ ice_enforce_list = \"127.0.0.1\" }}\n\
+             media: {{ ipv6 = false }}\n\
              plugins: {{ disable = \"{}\" }}\n\
              transports: {{ disable = \"{}\" }}\n",
             others(plugins, "videoroom"),
@@ -102,6 +103,12 @@ pub async fn janus() -> Option<Running> {
     let mut command = Command::new("janus");
     command.args(["-F", here, "-C", &path(&folder, "janus.jcfg")]);
     Some(run(command, folder, format!("ws://127.0.0.1:{port}"), port).await)
+}
+
+/// An address of this machine that is not loopback, where libnice has none. What goes there from here stays here.
+pub fn outward() -> Option<IpAddr> {
+    let addresses = if_addrs::get_if_addrs().unwrap().into_iter().map(|interface| interface.ip());
+    addresses.into_iter().find(|address| address.is_ipv4() && !address.is_loopback())
 }
 
 fn library() -> &'static Path {

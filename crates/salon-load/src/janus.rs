@@ -38,14 +38,19 @@ pub struct Opened {
 }
 
 impl Server {
-    /// `url`: as `ws://127.0.0.1:8188`.
+    /// `url`: as `ws://127.0.0.1:8188`; `media`: where its media is, if that is elsewhere: libnice has none on
+    /// loopback.
     ///
     /// # Errors
     ///
     /// The address is none, or its name is not known.
-    pub async fn new(url: &str) -> Result<Self> {
+    pub async fn new(url: &str, media: Option<IpAddr>) -> Result<Self> {
         let parsed = Url::parse(url).with_context(|| format!("{url} is no address"))?;
-        Ok(Self { url: url.to_owned(), media: resolve(&parsed).await? })
+        let media = match media {
+            Some(media) => media,
+            None => resolve(&parsed).await?,
+        };
+        Ok(Self { url: url.to_owned(), media })
     }
 
     /// Publishes the clip into a room, which is made if there is none.
