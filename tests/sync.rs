@@ -225,3 +225,43 @@ async fn members_whose_clocks_differ_stay_in_sync() {
     // Lost packets are concealed, which shifts the tone a little; 40 ms would be 18 turns.
     assert!(tone.largest_jump_turns < 3.0, "{tone:?}");
 }
+
+/// The picture and sound of streams to players (TS, HLS, SRT, and what is pushed) are one encode: judged once.
+#[tokio::test(flavor = "multi_thread")]
+async fn players_of_the_stream_hear_what_they_see() {
+    const SECONDS: u64 = 14;
+    gst::init().unwrap();
+    let member = |name, pitch, column| Member { name, pitch, column, hums: false, conditions: Conditions::default() };
+    let [ann, bob] = [member("ann", 1_500.0, 0), member("bob", 2_500.0, 4)];
+    let hall = Hall::open();
+    let (at_ann, at_bob) = (ann.enter(&hall).await, bob.enter(&hall).await);
+    let (reader, mut chunks) = tokio::sync::mpsc::channel(4_096);
+    hall.room(|room| {
+        room.set_scene(scene(&[(ann, &at_ann), (bob, &at_bob)]));
+        room.watch_mix(reader);
+    });
+    let mut bytes = Vec::new();
+    let mut end = None;
+    loop {
+        let chunk = soon("a piece of the stream", chunks.recv()).await.unwrap();
+        if chunk.time >= *end.get_or_insert(chunk.time + Duration::from_secs(SECONDS)) {
+            break;
+        }
+        bytes.extend_from_slice(&chunk.bytes);
+    }
+    hall.shut().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (stream, file) = (folder.path().join("mix.ts"), folder.path().join("mix.mkv"));
+    std::fs::write(&stream, bytes).unwrap();
+    // From the same moment on: sound that begins later is preceded by silence.
+    let (from, to) = (stream.to_str().unwrap(), file.to_str().unwrap());
+    content::ffmpeg(&["-i", from, "-c:v", "copy", "-af", "aresample=async=1:first_pts=0", "-c:a", "pcm_s16le", to]);
+    let marks = Marks::read(&file);
+    for Member { name, pitch, column, .. } in [ann, bob] {
+        let pairs = marks.pairs(column, pitch);
+        println!("{name}: {}", marks::summary(&pairs));
+        assert!(pairs.len() >= 5, "{name}: {} flashes with a beep", pairs.len());
+        let apart = marks::percentile(&pairs, 1.0);
+        assert!(apart <= MOST_APART_S, "{name}: {:.0} ms: {pairs:.3?}", apart * 1e3);
+    }
+}
