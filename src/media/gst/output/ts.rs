@@ -34,6 +34,8 @@ const QUEUE_FRAMES: usize = 256;
 const LINGER: Duration = Duration::from_secs(5);
 /// What is kept for who comes in the middle: more than one group of pictures, in bytes.
 const MOST_KEPT: usize = 4 * 1024 * 1024;
+/// Of the mix's sound, in Hz.
+const MIX_RATE: f64 = 48_000.0;
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The room's transport stream, which runs while somebody reads it. Clones share it.
@@ -265,12 +267,14 @@ impl Multiplexer {
         Ok(Self { pipeline: owned, events, video, audio })
     }
 
-    /// A frame of the mix, in the room's time.
-    fn push(sources: &[gst_app::AppSrc; 2], encoded: &Encoded) {
+    /// A frame of the mix, in the room's time. `priming`: what the sound's encoder puts in front; players of streams
+    /// play that too, so the sound is that much earlier.
+    fn push(sources: &[gst_app::AppSrc; 2], encoded: &Encoded, priming: gst::ClockTime) {
         let sample = &encoded.sample;
         // Encoders send headers as buffers without a time, too.
         let (Some(time), Some(mut buffer)) = (encoded.running_time(), sample.buffer_owned()) else { return };
         let writable = buffer.make_mut();
+        let time = if encoded.kind == Kind::Audio { time.saturating_sub(priming) } else { time };
         writable.set_pts(time);
         writable.set_dts(gst::ClockTime::NONE);
         let source = &sources[usize::from(encoded.kind == Kind::Audio)];
@@ -293,12 +297,13 @@ async fn run(multiplexer: Multiplexer, mix: Arc<Mix>, hub: Arc<Hub>, stop: Cance
     let (tap, frames) = sync_channel::<Encoded>(QUEUE_FRAMES);
     let sources = [video, audio];
     let pushed_for = hub.clone();
+    let priming = gst::ClockTime::from_seconds_f64(f64::from(mix.priming_samples) / MIX_RATE);
     let pushing = std::thread::Builder::new().name("output-ts".into()).spawn(move || {
         // The mix may go on for others; it notices with its next frame that nobody takes them here.
         while let Ok(frame) = frames.recv()
             && !pushed_for.state().over
         {
-            Multiplexer::push(&sources, &frame);
+            Multiplexer::push(&sources, &frame, priming);
         }
     });
     let outcome = match pipeline.start().await {
