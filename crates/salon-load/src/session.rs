@@ -16,7 +16,12 @@ use str0m::{
     media::{Direction, Frequency, MediaKind, MediaTime, Mid},
     net::{Protocol, Receive},
 };
-use tokio::{net::UdpSocket, sync::mpsc, task::JoinHandle};
+use tokio::{
+    net::UdpSocket,
+    sync::{Notify, mpsc},
+    task::JoinHandle,
+    time::timeout,
+};
 
 use crate::{
     clip::{CLIP, PICTURE, SOUND, Stamp},
@@ -37,6 +42,8 @@ pub struct Session {
     candidates: mpsc::UnboundedSender<String>,
     tally: Arc<Mutex<Tally>>,
     sends: Arc<AtomicBool>,
+    /// It is connected, or has ended.
+    changed: Arc<Notify>,
     /// What else ends with it.
     keeper: Option<JoinHandle<()>>,
 }
@@ -70,20 +77,26 @@ impl Session {
     ///
     /// It ended, or did not connect in time.
     pub async fn connected(&self, limit: Duration) -> Result<()> {
-        let end = Instant::now() + limit;
-        loop {
-            {
-                let tally = self.tally();
-                if tally.connected.is_some() {
-                    return Ok(());
+        let settled = async {
+            loop {
+                // Made before it is looked: what changes meanwhile is not missed.
+                let changed = self.changed.notified();
+                if let Some(state) = self.state() {
+                    return state;
                 }
-                if let Some(reason) = &tally.ended {
-                    anyhow::bail!("the session ended before it was connected: {reason}");
-                }
+                changed.await;
             }
-            anyhow::ensure!(Instant::now() < end, "not connected within {} s", limit.as_secs());
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        timeout(limit, settled).await.with_context(|| format!("not connected within {} s", limit.as_secs()))?
+    }
+
+    /// Nothing yet: it may still connect.
+    fn state(&self) -> Option<Result<()>> {
+        let tally = self.tally();
+        if tally.connected.is_some() {
+            return Some(Ok(()));
         }
+        tally.ended.as_ref().map(|reason| Err(anyhow::anyhow!("the session ended before it was connected: {reason}")))
     }
 }
 
@@ -192,15 +205,17 @@ impl Parts {
         let (candidates, added) = mpsc::unbounded_channel();
         let tally = Arc::new(Mutex::new(self.tally));
         let sends = Arc::new(AtomicBool::new(true));
+        let changed = Arc::new(Notify::new());
         let running = Running {
             rtc: self.rtc,
             socket: self.socket,
             address: self.address,
             tally: tally.clone(),
             sends: sends.clone(),
+            changed: changed.clone(),
             role,
         };
-        Session { task: tokio::spawn(running.run(added)), candidates, tally, sends, keeper: None }
+        Session { task: tokio::spawn(running.run(added)), candidates, tally, sends, changed, keeper: None }
     }
 }
 
@@ -217,6 +232,7 @@ struct Running {
     address: SocketAddr,
     tally: Arc<Mutex<Tally>>,
     sends: Arc<AtomicBool>,
+    changed: Arc<Notify>,
     role: Role,
 }
 
@@ -225,6 +241,7 @@ impl Running {
         let ended = self.until_it_ends(&mut candidates).await;
         let reason = ended.err().map_or_else(|| "closed by the server".to_owned(), |error| error.to_string());
         self.seen().ended = Some(reason);
+        self.changed.notify_waiters();
     }
 
     async fn until_it_ends(&mut self, candidates: &mut mpsc::UnboundedReceiver<String>) -> Result<()> {
@@ -296,6 +313,7 @@ impl Running {
         match event {
             Event::Connected => {
                 self.seen().connect();
+                self.changed.notify_waiters();
                 if let Role::Sends(playing) = &mut self.role {
                     playing.begin();
                 }
