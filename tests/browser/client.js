@@ -155,6 +155,11 @@
             return this.publications.get(connection).picture.counter();
         }
 
+        // By how much a flash of a publication was drawn after its beep had begun, in seconds, at worst.
+        flashLateness(connection = 'main') {
+            return this.publications.get(connection).sound.latest;
+        }
+
         // A stream of a picture and a sound, for those who publish it in another way.
         stream(video, audio) {
             const sound = new Sound(audio);
@@ -328,8 +333,9 @@
             this.sound = sound;
             this.noise = detail ? makeNoise(width, height) : null;
             this.began = performance.now();
+            // Asked for frame by frame: a rate of its own would hold a flash back until the next frame is due.
+            this.track = this.canvas.captureStream(0).getVideoTracks()[0];
             this.draw();
-            this.track = this.canvas.captureStream(fps).getVideoTracks()[0];
             // Else Chromium makes a noisy picture smaller rather than coarser, and small ones take little.
             if (detail) this.track.contentHint = 'detail';
             this.timer = setInterval(() => this.draw(), 1000 / fps);
@@ -346,6 +352,11 @@
         }
 
         draw() {
+            this.paint();
+            this.track.requestFrame();
+        }
+
+        paint() {
             const { width, height } = this.canvas;
             const { context } = this;
             if (this.noise) return context.drawImage(this.noise, -Math.random() * width, -Math.random() * height);
@@ -407,6 +418,7 @@
     // A quiet steady tone, and a louder beep of 100 ms at each whole second of the audio clock.
     class Sound {
         beeping = false;
+        latest = 0; // seconds by which a flash was drawn after its beep began, at worst
         #listeners = [];
 
         constructor({ tone, beep }) {
@@ -461,6 +473,7 @@
                 }
                 if (beeping !== this.beeping) {
                     this.beeping = beeping;
+                    if (beeping) this.latest = Math.max(this.latest, now - next);
                     this.#listeners.forEach((tell) => tell());
                 }
             }, 4);
