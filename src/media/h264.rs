@@ -10,8 +10,8 @@ pub fn has_b_slice(access_unit: &[u8]) -> bool {
     })
 }
 
-/// Width and height in pixels, as a sequence parameter set (with its header) has them; cropping, which takes less
-/// than a macroblock, is passed over. `None` if it is none, or of a kind that WebRTC does not use.
+/// Width and height in pixels, as a sequence parameter set (with its header) has them. `None` if it is none, or of a
+/// kind that WebRTC does not use.
 pub fn size(parameters: &[u8]) -> Option<(u32, u32)> {
     /// Those with further fields (§7.3.2.1.1).
     const HIGH: [u8; 4] = [100, 110, 122, 244];
@@ -20,6 +20,8 @@ pub fn size(parameters: &[u8]) -> Option<(u32, u32)> {
         return None;
     }
     let bytes = without_emulation(rest.get(..rest.len().min(64))?);
+    // Of 4:2:0; of black and white, the macroblocks' size is told.
+    let mut crops = true;
     let profile = *bytes.first()?;
     let mut bits = Bits { bytes: bytes.get(3..)?, at: 0 };
     bits.exp_golomb()?;
@@ -28,6 +30,7 @@ pub fn size(parameters: &[u8]) -> Option<(u32, u32)> {
         if chroma == 3 {
             return None;
         }
+        crops = chroma == 1;
         bits.exp_golomb()?;
         bits.exp_golomb()?;
         bits.next()?;
@@ -47,7 +50,18 @@ pub fn size(parameters: &[u8]) -> Option<(u32, u32)> {
     let width = bits.exp_golomb()?.checked_add(1)?.checked_mul(16)?;
     let units = bits.exp_golomb()?.checked_add(1)?;
     let fields = 2 - bits.next()?;
-    Some((width, units.checked_mul(16)?.checked_mul(fields)?))
+    let height = units.checked_mul(16)?.checked_mul(fields)?;
+    if fields == 2 {
+        bits.next()?;
+    }
+    bits.next()?;
+    if !crops || bits.next()? == 0 {
+        return Some((width, height));
+    }
+    let mut side = || bits.exp_golomb();
+    let (left, right, top, bottom) = (side()?, side()?, side()?, side()?);
+    let width = width.checked_sub(left.checked_add(right)?.checked_mul(2)?)?;
+    Some((width, height.checked_sub(top.checked_add(bottom)?.checked_mul(2 * fields)?)?))
 }
 
 /// Without the 3 that is put between bytes that look like a start code (§7.3.1).
@@ -136,11 +150,11 @@ mod tests {
 
     #[test]
     fn the_size_is_in_the_parameters() {
-        // x264, baseline 1280×720; High, 640×360 (which is cropped from 368 lines).
+        // x264, baseline 1280×720; High, 640×360 (cropped from 368 lines).
         let baseline = [0x67, 0x42, 0xC0, 0x1F, 0xD9, 0x00, 0x50, 0x05, 0xBB, 0x01, 0x10, 0, 0, 3, 0, 0x10];
         assert_eq!(size(&baseline), Some((1280, 720)));
         let high = [0x67, 0x64, 0x00, 0x1E, 0xAC, 0xD9, 0x40, 0xA0, 0x2F, 0xF9, 0x61, 0x00, 0, 3, 0, 1];
-        assert_eq!(size(&high), Some((640, 368)));
+        assert_eq!(size(&high), Some((640, 360)));
         assert_eq!(size(&[0x68, 0x42, 0xC0, 0x1F]), None);
         assert_eq!(size(&baseline[..6]), None);
     }

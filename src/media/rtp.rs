@@ -12,6 +12,7 @@ use rtp_types::{RtpPacket, RtpPacketBuilder};
 use super::{AudioLevel, CodecName};
 
 mod disposable;
+mod fitting;
 mod floor;
 mod gaps;
 mod keyframe;
@@ -21,6 +22,7 @@ mod splice;
 mod vp8;
 
 pub use disposable::is_disposable;
+pub use fitting::{Fitting, Needed, Place};
 pub use gaps::Gaps;
 pub use keyframe::starts_keyframe;
 pub use layers::{Choice, Chosen, LayerPacket, Layers, size};

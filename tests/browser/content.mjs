@@ -52,7 +52,7 @@ export async function frames(file, { width = 320 } = {}) {
     const height = 2 * Math.round((width * video.height) / video.width / 2);
     const size = width * height * 3;
     const [raw, times] = await Promise.all([
-        ffmpeg('-i', file, '-map', '0:v:0', '-vf', `scale=${width}:${height}:flags=area`, '-fps_mode', 'passthrough',
+        ffmpeg('-i', file, '-map', '0:v:0', '-vf', `scale=${width}:${height}:flags=area`, '-fps_mode', 'passthrough', '-enc_time_base', '-1',
             '-pix_fmt', 'rgb24', '-f', 'rawvideo', '-'),
         frameTimes(file),
     ]);

@@ -1,10 +1,13 @@
 // A camera that sends layers (simulcast): everybody has one of them, the largest that comes.
 
 import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import test from 'node:test';
 import { openApp } from './app.mjs';
 import { enter, launch } from './browser.mjs';
-import { ANN, appear, hears, movesOn, sees } from './call.mjs';
+import { ANN, appear, BOB, hears, lasts, movesOn, sees } from './call.mjs';
+import { frames } from './content.mjs';
 import { startServer } from './server.mjs';
 import { until } from './wait.mjs';
 
@@ -71,6 +74,44 @@ for (const codec of ['VP8', 'H264']) {
     });
 }
 
+test('a mix decodes the layer that fits the tile', async (t) => {
+    const server = await startServer(t);
+    const browser = await launch(t);
+    const [ann, bob] = await Promise.all([0, 1].map(() => enter(browser, server)));
+    await ann.join('tiles', 'Ann');
+    await bob.join('tiles', 'Bob');
+    await appear(ann, ANN, { ...SIZE, codec: 'VP8', layers: LAYERS });
+    await appear(bob, BOB, { width: 320, height: 180, fps: 10 });
+    const { tracks } = (await server.api('GET', '/api/rooms/tiles')).participants.find(({ id }) => id === ann.id);
+    const { id: track } = tracks.find(({ kind }) => kind === 'video');
+    // Both stand side by side: 316 pixels each.
+    const { id } = await server.api('POST', '/api/rooms/tiles/recordings', { width: 640, height: 360, fps: 20, audio: false });
+    await decodes(server, track, 'h 320×180');
+    await lasts(ann, 1);
+    // She is large, and small again.
+    await ann.request('layout', { kind: 'speaker', pinned: ann.id });
+    await decodes(server, track, 'f 640×360');
+    await lasts(ann, 1);
+    await ann.request('layout', { kind: 'speaker', pinned: bob.id });
+    await decodes(server, track, 'h 320×180');
+    await lasts(ann, 1);
+    // What fits comes no more: a larger one will do.
+    const changed = await ann.counter();
+    await ann.setLayer('main', 'h', false);
+    await decodes(server, track, 'f 640×360');
+    await lasts(ann, 1);
+    const last = await ann.counter();
+    assert.equal((await server.api('POST', `/api/recordings/${id}/stop?wait_s=30`)).state, 'ready');
+    const file = join(server.folder, 'tiles.mp4');
+    await writeFile(file, await server.download(id));
+    const moves = await movements(file);
+    const longest = Math.max(...moves.filter(({ counter }) => counter <= changed).map(({ still }) => still));
+    t.diagnostic(`stands still for ${longest} s at most`);
+    assert.ok(longest < 0.7, `stands still for ${longest} s`);
+    assert.ok(moves.at(-1).counter >= last - 5, `it ends at ${moves.at(-1).counter} of ${last}`);
+    assert.deepEqual([...(await ann.events('client-error')), ...(await bob.events('client-error'))], []);
+});
+
 test('the page sends layers, and shows of each picture the one that fits its tile', async (t) => {
     const server = await startServer(t);
     const browser = await launch(t);
@@ -111,6 +152,27 @@ async function seesWidth(viewer, publisher, width) {
         if (seen.width === width) return seen;
         throw new Error(`a picture of ${seen.width}×${seen.height}`);
     });
+}
+
+// Waits until what decodes the track has that layer.
+async function decodes(server, track, layer) {
+    await until(`${layer} is decoded`, 15_000, async () => {
+        const { nodes } = await server.api('GET', '/api/rooms/tiles/graph?format=json');
+        const { facts } = nodes.find(({ id }) => id === `decoder-${track}`) ?? {};
+        if (facts?.layer === layer) return true;
+        throw new Error(`it has ${facts?.layer}`);
+    });
+}
+
+// The counters of Ann's picture in a file, wherever it is, and for how long the one before stood there, in seconds.
+async function movements(file) {
+    const seen = [];
+    for (const frame of await frames(file, { width: 640 })) {
+        const tile = frame.find(ANN.colour, 40);
+        const counter = tile && frame.counter(tile);
+        if (counter !== null && counter !== seen.at(-1)?.counter) seen.push({ counter, time: frame.time });
+    }
+    return seen.slice(1).map(({ counter, time }, index) => ({ counter, still: time - seen[index].time }));
 }
 
 // What is mixed goes on to what is sent now: the counter in the picture.

@@ -110,19 +110,12 @@ impl Publishing {
         let mut direct = rtc.direct_api();
         let found = direct.stream_rx(&packet.header.ssrc).map(|stream| (stream.mid(), stream.rid(), stream.rtx()));
         if let Some((section, layer)) = found.and_then(|(mid, rid, _)| self.place(mid, rid))
-            && !(packet.payload.is_empty() && self.has_layers(section))
             && let Some(bytes) = written(&packet.header, &packet.payload)
         {
             self.downstream.packet(section, layer, &bytes);
         }
         let again = found.and_then(|(_, _, rtx)| rtx);
         [Some(packet.header.ssrc), again].into_iter().flatten().map(|ssrc| *ssrc)
-    }
-
-    /// Padding, sent to feel for a higher rate, has a number like what is lost, and goes on; of a layer it would be
-    /// taken for a picture.
-    fn has_layers(&self, section: usize) -> bool {
-        self.sections.get(section).is_some_and(|(_, rids)| !rids.is_empty())
     }
 
     /// Takes a report of his.

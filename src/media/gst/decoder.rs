@@ -61,8 +61,7 @@ pub struct Decoder {
     /// Raw media: `video/x-raw` or `audio/x-raw` in whatever format and size it was published.
     pub producer: StreamProducer,
     shown: Mutex<Shown>,
-    /// Its codec.
-    pub codec: CodecName,
+    track: Arc<Track>,
     restarts: Arc<AtomicU32>,
     /// Dropping it tells the task.
     _in_use: oneshot::Sender<Infallible>,
@@ -113,7 +112,7 @@ impl Decoder {
         let (in_use, last_gone) = oneshot::channel();
         let restarts = Arc::new(AtomicU32::new(0));
         tasks.spawn(run(owned, events, source, track.clone(), last_gone, restarts.clone()));
-        Ok(Self { producer, shown: Mutex::default(), codec: track.codec, restarts, _in_use: in_use })
+        Ok(Self { producer, shown: Mutex::default(), track: track.clone(), restarts, _in_use: in_use })
     }
 
     /// Feeds raw media into `source`: with the track's effects, while it has some, or as it was published.
@@ -156,9 +155,11 @@ impl Decoder {
 
     /// Adds it to the room's graph, once, with the way to it from its track.
     pub fn graph(&self, track: &TrackId, graph: &mut Graph) {
-        let (id, label) = (format!("decoder-{track}"), self.codec.encoding_name());
+        let (id, label) = (format!("decoder-{track}"), self.track.codec.encoding_name());
         if !graph.has_node(&id) {
-            graph.add(&id, NodeKind::Decoder, label, &[("restarts", self.restarts().to_string())]);
+            let layer = self.track.decoded_layer().map(|layer| ("layer", layer));
+            let facts: Vec<_> = [("restarts", self.restarts().to_string())].into_iter().chain(layer).collect();
+            graph.add(&id, NodeKind::Decoder, label, &facts);
             graph.join(&format!("track-{track}"), &id, &format!("{label} rtp"));
         }
     }

@@ -201,14 +201,14 @@ struct Intake {
 #[derive(Debug)]
 enum Received {
     Plain(TappedTrack),
-    Layered(LayeredTrack),
+    Layered(Box<LayeredTrack>),
 }
 
 impl Received {
     fn new(section: &AcceptedSection, track: &Arc<Track>) -> Self {
         match section.layers.len() {
             0 => Self::Plain(TappedTrack::new(section, track, Some(rtp::AUDIO_LEVEL_ID))),
-            _ => Self::Layered(LayeredTrack::new(section, track)),
+            _ => Self::Layered(Box::new(LayeredTrack::new(section, track))),
         }
     }
 }

@@ -19,6 +19,7 @@ mod live;
 mod mix_budget;
 pub mod mixer;
 pub mod mixes;
+mod needs;
 pub mod offline;
 mod output;
 mod peer;

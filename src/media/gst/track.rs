@@ -22,6 +22,7 @@ use super::{
     RoomClock,
     audience::Audience,
     feed::{Feed, Packet},
+    needs::{Need, Needs},
     recent::Recent,
     rtp_caps,
 };
@@ -30,7 +31,7 @@ use crate::{
         CodecName, Kind,
         fanout::{Earlier, Source, Upstream},
         negotiation::AUDIO_LEVEL,
-        rtp::{self, Lane, Splice},
+        rtp::{self, Lane, Needed, Place, Splice},
         sender_clock::CaptureTimes,
     },
     room::id::TrackId,
@@ -78,6 +79,9 @@ pub struct Track {
     delay_ns: AtomicI64,
     /// How many subscribers and decoders there are.
     readers: watch::Sender<usize>,
+    /// What decoders, recorders and effects need of it, and what they have.
+    needs: Arc<Needs>,
+    decoded_layer: ArcSwapOption<String>,
     /// Only where the publisher cannot be asked for a keyframe. Held while a packet is given out, so that
     /// who comes has each packet once.
     recent: Option<Mutex<Recent>>,
@@ -188,6 +192,8 @@ impl Track {
             effected_keyframe_wanted: Notify::new(),
             delay_ns: AtomicI64::new(0),
             readers: watch::Sender::new(0),
+            needs: Arc::default(),
+            decoded_layer: ArcSwapOption::empty(),
             recent,
         }
     }
@@ -263,7 +269,8 @@ impl Track {
         if packet.starts_keyframe && self.kind() == Kind::Video {
             self.keyframe_came.is_now();
             // It serves all who asked before it came; a reader of a smaller layer waits for another.
-            if self.levels.iter().all(|level| level.audience.len() == 0) {
+            let is_all = !matches!(*self.needs.all(), Needed::Places(_));
+            if is_all && self.levels.iter().all(|level| level.audience.len() == 0) {
                 let _ = self.keyframe_wanted.notified().now_or_never();
             }
         }
@@ -297,6 +304,28 @@ impl Track {
     /// A packet of that layer came, of so many bytes; if it says so, of a picture that is so high.
     pub fn heard_layer(&self, layer: usize, bytes: usize, height: Option<u32>) {
         self.shown.audience.source.heard(layer, bytes, height, Instant::now());
+    }
+
+    /// Who reads it behind the jitter buffer shows it in that place, or needs all that comes of it (`None`), for as
+    /// long as this is kept. Of a track that comes in layers, that decides which one they all have; who says nothing
+    /// has what the others need, and if there are none the largest.
+    pub fn need(&self, place: Option<Place>) -> Need {
+        self.needs.add(place)
+    }
+
+    /// What all who said so need.
+    pub fn needed(&self) -> Arc<Needed> {
+        self.needs.all()
+    }
+
+    /// They have that layer from now on: its rid and size, for people.
+    pub fn set_decoded_layer(&self, layer: String) {
+        self.decoded_layer.store(Some(Arc::new(layer)));
+    }
+
+    /// The layer that they have; `None` if it does not come in layers.
+    pub fn decoded_layer(&self) -> Option<String> {
+        self.decoded_layer.load().as_deref().cloned()
     }
 
     /// Somebody reads that level.

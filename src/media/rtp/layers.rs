@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rtp_types::RtpPacket;
 
-use super::{floor::Floor, vp8};
+use super::{Gaps, floor::Floor, vp8};
 use crate::media::{CodecName, h264};
 
 /// A layer of which nothing came for so long while others sent pictures is at rest: senders stop the largest when the
@@ -59,7 +59,7 @@ impl Layers {
 
     /// The largest that comes and is not larger than `limit`; if none is so small, the smallest that comes.
     pub fn best(&self, limit: Option<usize>) -> Option<usize> {
-        let newest = self.0.iter().filter_map(|layer| layer.heard).max()?;
+        let newest = self.newest()?;
         let comes = |index: &usize| !self.0[*index].rests(newest);
         let coming = || (0..self.0.len()).filter(comes);
         let limit = limit.map(|limit| self.rank(limit));
@@ -67,10 +67,31 @@ impl Layers {
         fits.max_by_key(|index| self.rank(*index)).or_else(|| coming().min_by_key(|index| self.rank(*index)))
     }
 
+    /// The smallest that comes whose size is known and `fits`.
+    pub fn smallest(&self, fits: impl Fn((u32, u32)) -> bool) -> Option<usize> {
+        let newest = self.newest()?;
+        let fitting = |index: &usize| !self.0[*index].rests(newest) && self.size(*index).is_some_and(&fits);
+        (0..self.0.len()).filter(fitting).min_by_key(|index| self.rank(*index))
+    }
+
+    /// That layer comes, and is larger than `other`.
+    pub fn comes_larger(&self, layer: usize, other: usize) -> bool {
+        let comes = self.newest().is_some_and(|newest| self.0.get(layer).is_some_and(|layer| !layer.rests(newest)));
+        comes && self.rank(layer) > self.rank(other)
+    }
+
+    /// Width and height of a layer's pictures, once one said so.
+    pub fn size(&self, layer: usize) -> Option<(u32, u32)> {
+        self.0.get(layer)?.size
+    }
+
+    fn newest(&self) -> Option<Duration> {
+        self.0.iter().filter_map(|layer| layer.heard).max()
+    }
+
     /// By pixels; senders that do not tell write the larger one later.
     fn rank(&self, layer: usize) -> (u64, usize) {
-        let size = self.0.get(layer).and_then(|layer| layer.size);
-        (size.map_or(0, |(width, height)| u64::from(width) * u64::from(height)), layer)
+        (self.size(layer).map_or(0, |(width, height)| u64::from(width) * u64::from(height)), layer)
     }
 }
 
@@ -108,6 +129,9 @@ pub struct Choice {
     shown: Option<usize>,
     /// Added to the numbers of the layer that is shown.
     offsets: Offsets,
+    /// Of the layer that is shown: the newest number without wrap-around, and those of padding.
+    newest: u64,
+    gaps: Gaps,
     /// Where the layer begins since it is shown, if another was before.
     floor: Option<Floor>,
     last: Option<Last>,
@@ -147,7 +171,8 @@ pub struct Chosen {
 impl Choice {
     /// `limit`: a layer that it is not to be larger than.
     pub fn new(codec: CodecName, limit: Option<usize>) -> Self {
-        Self { codec, limit, shown: None, offsets: Offsets::default(), floor: None, last: None, asked: None }
+        let (offsets, gaps) = (Offsets::default(), Gaps::default());
+        Self { codec, limit, shown: None, offsets, newest: 0, gaps, floor: None, last: None, asked: None }
     }
 
     /// The layer that is shown.
@@ -167,8 +192,12 @@ impl Choice {
 
     /// Takes a packet, whichever layer it is of; `layers` know of it already.
     pub fn pass(&mut self, layers: &Layers, packet: LayerPacket<'_>) -> Chosen {
+        self.pass_wanted(layers.best(self.limit), packet)
+    }
+
+    /// The same, for a stream that is to be made of the layer `wanted`.
+    pub fn pass_wanted(&mut self, wanted: Option<usize>, packet: LayerPacket<'_>) -> Chosen {
         let mut chosen = Chosen::default();
-        let wanted = layers.best(self.limit);
         if wanted != self.shown {
             if wanted == Some(packet.layer) && packet.starts_keyframe {
                 chosen.changed = self.change_over(packet).is_some();
@@ -185,12 +214,30 @@ impl Choice {
         chosen
     }
 
+    /// A packet of that layer holds padding alone: it goes no further, and nobody is to miss its number.
+    pub fn leave_out(&mut self, layer: usize, sequence: u16) {
+        if self.shown == Some(layer) && self.floor.as_mut().is_none_or(|floor| floor.admits(sequence)) {
+            let sequence = self.extended(sequence);
+            self.gaps.leave_out(sequence);
+        }
+    }
+
+    /// A number of the layer that is shown, without wrap-around.
+    fn extended(&mut self, sequence: u16) -> u64 {
+        let ahead = sequence.wrapping_sub(self.newest as u16).cast_signed();
+        let extended = self.newest.saturating_add_signed(ahead.into());
+        self.newest = self.newest.max(extended);
+        extended
+    }
+
     /// Goes on with the next numbers, and as much later as it was captured later.
     fn change_over(&mut self, packet: LayerPacket<'_>) -> Option<()> {
         let rtp = RtpPacket::parse(packet.bytes).ok()?;
         let (picture, base) = self.pictures(rtp.payload());
         self.shown = Some(packet.layer);
         self.asked = None;
+        self.newest = u64::from(rtp.sequence_number()) + (1 << 16);
+        self.gaps = Gaps::default();
         let Some(last) = self.last else { return Some(()) };
         let rate = u128::from(self.codec.clock_rate());
         let later = packet.captured.saturating_sub(last.captured).as_micros() * rate / 1_000_000;
@@ -214,7 +261,9 @@ impl Choice {
         }
         let (picture, base) = self.pictures(rtp.payload());
         let offsets = self.offsets;
-        let sequence = rtp.sequence_number().wrapping_add(offsets.sequence);
+        let extended = self.extended(rtp.sequence_number());
+        let left_out = self.gaps.before(extended)?;
+        let sequence = rtp.sequence_number().wrapping_add(offsets.sequence).wrapping_sub(left_out as u16);
         let timestamp = rtp.timestamp().wrapping_add(offsets.timestamp);
         if self.last.is_none_or(|last| is_older(sequence, last.sequence)) {
             let (picture, base) = (picture.wrapping_add(offsets.picture), base.wrapping_add(offsets.base));
@@ -336,6 +385,29 @@ mod tests {
             assert_eq!(numbers(&bytes).0, expected);
             expected = expected.wrapping_add(1);
         }
+    }
+
+    #[test]
+    fn padding_leaves_no_gap() {
+        let mut stream = Stream::new(None);
+        let mut sent = vec![numbers(&stream.pass(0, 65_533, true, 0).bytes.unwrap()).0];
+        for number in 65_534..65_600u32 {
+            match number % 3 {
+                0 => stream.choice.leave_out(0, number as u16),
+                _ => sent.push(numbers(&stream.pass(0, number as u16, false, number - 65_533).bytes.unwrap()).0),
+            }
+        }
+        stream.choice.leave_out(1, 7_000);
+        let expected: Vec<u16> = (0..45u16).map(|count| 65_533u16.wrapping_add(count)).collect();
+        assert_eq!(sent, expected);
+        assert_eq!(stream.pass(0, 62, false, 100).bytes, None, "one that was left out comes again");
+        let late = stream.pass(0, 61, false, 100).bytes.unwrap();
+        assert_eq!(numbers(&late).0, expected[43], "with the number that it had");
+        // A layer that is changed to has its own padding.
+        let next = numbers(&stream.pass(1, 7_001, true, 101).bytes.unwrap()).0;
+        assert_eq!(next, expected[44].wrapping_add(1));
+        stream.choice.leave_out(1, 7_002);
+        assert_eq!(numbers(&stream.pass(1, 7_003, false, 140).bytes.unwrap()).0, next + 1);
     }
 
     #[test]

@@ -34,6 +34,8 @@ use crate::{
             pictures::spawn_below,
             preset::{Native, Presets},
         },
+        layout::Fit,
+        rtp,
     },
     room::id::TrackId,
 };
@@ -183,6 +185,8 @@ async fn serve(
     let pipeline = owned.pipeline().clone();
     let (source, mut picture) = blocking(move || graph(&pipeline)).await??;
     owned.start().await?;
+    let (width, height) = (SIDE.cast_unsigned(), SIDE.cast_unsigned());
+    let _need = track.need(Some(rtp::Place { width, height, fit: Fit::Fit }));
     let (decoders, track) = (decoders.clone(), track.clone());
     let linked = blocking(move || {
         let decoder = decoders.get(&track)?;

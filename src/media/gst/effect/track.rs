@@ -204,6 +204,7 @@ impl Job {
     /// Until there are to be no effects, or they fail.
     async fn make(&mut self) -> Result<(), MediaError> {
         self.tried.clone_from(&self.wanted.borrow());
+        let _all_of_it = self.track.need(None);
         let decoder = self.decoders.get(&self.track)?;
         let mut graph = self.build().await?;
         let mut requests = JoinSet::new();

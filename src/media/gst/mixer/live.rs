@@ -9,6 +9,7 @@ use super::{
     super::{
         Track,
         decoder::{Decoder, Decoders, RawLink},
+        needs::Need,
     },
     BACKLOG,
     branch::Branch,
@@ -25,7 +26,8 @@ pub struct Live {
     // Dropped first: nothing is pushed into a branch that is being taken down.
     link: RawLink,
     pub decoder: Arc<Decoder>,
-    pub shaper: Shaper,
+    need: Need,
+    shaper: Shaper,
     branch: Branch,
 }
 
@@ -51,6 +53,7 @@ impl Studio<'_> {
     /// [`MediaError::Unavailable`] without a decoder for it, [`MediaError::Element`] if an element refuses:
     /// nothing is left in the mix then.
     pub fn add(&self, track: &Arc<Track>, shape: Shape, begin: impl FnOnce(&gst::Pad)) -> Result<Live, MediaError> {
+        let need = track.need(Some(shape.into()));
         let decoder = self.decoders.get(track)?;
         let source = live_source(self.epoch);
         let out = source.static_pad("src").expect("an appsrc has a source pad");
@@ -65,7 +68,7 @@ impl Studio<'_> {
         begin(&branch.pad);
         let settings = ConsumerSettings { max_time: BACKLOG, ..Default::default() };
         match decoder.link(&source, settings, self.with_effects) {
-            Ok(link) => Ok(Live { track: track.id.clone(), link, decoder, shaper, branch }),
+            Ok(link) => Ok(Live { track: track.id.clone(), link, decoder, need, shaper, branch }),
             Err(error) => {
                 self.glides.forget(&branch.pad);
                 branch.end(self.pipeline, self.compositor);
@@ -81,10 +84,16 @@ impl Live {
         &self.branch.pad
     }
 
+    /// Its tile has another shape from running time `from` on, and glides into it.
+    pub fn become_at(&self, shape: Shape, from: gst::ClockTime) {
+        self.need.change(shape.into());
+        self.shaper.become_at(shape, from);
+    }
+
     /// Nothing comes any more.
     pub fn cut(self) -> Branch {
-        let Self { link, decoder, branch, .. } = self;
-        drop((link, decoder));
+        let Self { link, decoder, need, branch, .. } = self;
+        drop((link, decoder, need));
         branch
     }
 }

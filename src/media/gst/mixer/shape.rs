@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use gst::prelude::*;
 
 use super::{glide::GLIDE, make, picture::raw_caps};
-use crate::media::{MediaError, layout::Fit};
+use crate::media::{MediaError, layout::Fit, rtp::Place};
 
 /// Width, height, and what is done with a picture of another shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,12 @@ pub struct Shape {
     pub width: u32,
     pub height: u32,
     pub fit: Fit,
+}
+
+impl From<Shape> for Place {
+    fn from(Shape { width, height, fit }: Shape) -> Self {
+        Self { width, height, fit }
+    }
 }
 
 /// Crop, converter and filter of one picture.

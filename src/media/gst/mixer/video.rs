@@ -265,7 +265,7 @@ impl VideoMix {
         let pose = Pose { rect: at.rect, z, alpha: 1.0 };
         match (&mut view.live, wanted) {
             (Some(live), _) => {
-                live.shaper.become_at(shape, from);
+                live.become_at(shape, from);
                 self.glides.send(live.pad(), pose, from);
             }
             (none, Some(track)) => match self.studio(pipeline).add(track, shape, |pad| self.begin(pad, pose, from)) {

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::super::{
     OwnedPipeline, RoomClock, Track,
     decoder::{configure_video, link, make, run, source},
+    needs::Need,
 };
 use crate::media::{CodecName, Kind, MediaError};
 
@@ -20,6 +21,8 @@ use crate::media::{CodecName, Kind, MediaError};
 #[derive(Debug)]
 pub struct Depacketiser {
     _in_use: oneshot::Sender<Infallible>,
+    /// All that comes.
+    _need: Need,
 }
 
 impl Depacketiser {
@@ -53,8 +56,9 @@ impl Depacketiser {
         sink.set_callbacks(callbacks.build());
         link(owned.pipeline(), source.upcast_ref(), &chain, sink.upcast_ref())?;
         let (in_use, last_gone) = oneshot::channel();
+        let need = track.need(None);
         tokio::spawn(run(owned, events, source, track.clone(), last_gone, Arc::new(AtomicU32::new(0))));
-        Ok(Self { _in_use: in_use })
+        Ok(Self { _in_use: in_use, _need: need })
     }
 }
 
