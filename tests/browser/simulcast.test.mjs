@@ -15,6 +15,7 @@ import { until } from './wait.mjs';
 const LAYERS = [{ rid: 'h', scaleResolutionDownBy: 2 }, { rid: 'f', scaleResolutionDownBy: 1 }];
 const SIZE = { width: 640, height: 360, fps: 20 };
 const MOST_FREEZES = 2;
+const MOST_STILL_S = 2.5;
 
 for (const codec of ['VP8', 'H264']) {
     test(`a viewer has the largest layer that comes, in ${codec}`, async (t) => {
@@ -107,7 +108,8 @@ test('a mix decodes the layer that fits the tile', async (t) => {
     const moves = await movements(file);
     const longest = Math.max(...moves.filter(({ counter }) => counter <= changed).map(({ still }) => still));
     t.diagnostic(`stands still for ${longest} s at most`);
-    assert.ok(longest < 0.7, `stands still for ${longest} s`);
+    // A keyframe that is lost is asked for again after a second.
+    assert.ok(longest < MOST_STILL_S, `stands still for ${longest} s`);
     assert.ok(moves.at(-1).counter >= last - 5, `it ends at ${moves.at(-1).counter} of ${last}`);
     assert.deepEqual([...(await ann.events('client-error')), ...(await bob.events('client-error'))], []);
 });
