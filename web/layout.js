@@ -18,13 +18,14 @@ export const DRAWINGS = {
 
 /**
  * `layout` with `change` in it, as the verb `layout` takes it: the whole of it, for what is left out there
- * is set back. A kind of ours has no regions; `pinned: null` pins nobody.
+ * is set back. A kind of ours has no regions; `pinned: null` pins nobody, `logo: null` shows none.
  */
 export function changedLayout(layout, change) {
-  const { regions, pinned, ...next } = { ...layout, ...change };
+  const { regions, pinned, logo, ...next } = { ...layout, ...change };
   return {
     ...next,
     ...(pinned ? { pinned } : {}),
+    ...(logo ? { logo } : {}),
     ...(next.kind === 'custom' ? { regions } : {}),
   };
 }

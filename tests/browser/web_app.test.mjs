@@ -76,6 +76,38 @@ for (const device of [DESK, PHONE]) {
             });
             await app.fits();
             await app.screenshot('layout');
+        });
+
+        await t.test('the logo of recordings', async () => {
+            const shows = (logo) => until(`the logo is ${JSON.stringify(logo)}`, 5_000, async () => {
+                const { logo: now } = (await bob.events('layout')).at(-1).layout;
+                return logo ? now && Object.entries(logo).every(([name, value]) => now[name] === value) : !now;
+            });
+            const file = join(server.folder, 'logo.svg');
+            await writeFile(file, '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 40 20"><rect width="40" height="20" rx="4" fill="#f4a020"/><circle cx="20" cy="10" r="6" fill="#204080"/></svg>');
+            assert.ok(!(await app.get('layout-logo-look').isVisible()));
+            await app.get('layout-logo-file').setInputFiles(file);
+            await shows({ corner: 'top-left', size: 0.12, opacity: 0.9 });
+            const [{ id: picture }] = await server.api('GET', '/api/rooms/review/pictures');
+            await app.get('layout-logo-corner').selectOption('bottom-right');
+            await shows({ picture, corner: 'bottom-right' });
+            await app.get('layout-logo-size').focus();
+            await app.page.keyboard.press('ArrowRight');
+            await shows({ picture, corner: 'bottom-right', size: 0.13 });
+            await app.get('layout-logo-opacity').fill('50');
+            await shows({ size: 0.13, opacity: 0.5 });
+            await app.get('layout-labels').check();
+            await app.get('layout-labels').uncheck();
+            await app.get('layout-logo-remove').scrollIntoViewIfNeeded();
+            await until('the sample is loaded', 5_000, () => app.page.locator('.layout-logo img').evaluate((image) => image.naturalWidth > 0));
+            await app.fits();
+            await app.screenshot('layout-logo');
+            await app.get('layout-logo-remove').focus();
+            await app.page.keyboard.press('Enter');
+            await shows(null);
+            await app.get('layout-logo', ':focus').waitFor();
+            await app.get('layout-logo').selectOption({ value: picture });
+            await shows({ picture });
             await app.get('dialog-close').click();
             await app.press('people-toggle');
             const pin = app.page.locator(`[data-testid="person"][data-participant="${bob.id}"] [data-testid="person-pin"]`);

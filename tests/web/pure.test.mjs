@@ -37,7 +37,7 @@ test('every text that the code names exists', () => {
 test('every text is used', () => {
   const code = sources.join('\n');
   // Keys that are put together: the code holds their beginning.
-  const made = /^(error|device|ended|notice|word|role|recording|theme|lobby|panel|people|tile|mic|camera|ingest|layout\.kind|record\.mode|record\.parts)\./;
+  const made = /^(error|device|ended|notice|word|role|recording|theme|lobby|panel|people|tile|mic|camera|ingest|layout\.(kind|logo)|record\.mode|record\.parts)\./;
   const unused = Object.keys(texts.en).map((key) => key.replace(/_(one|other)$/, ''))
     .filter((key) => !code.includes(`'${key}'`) && !made.test(key));
   assert.deepEqual(unused, []);
@@ -178,6 +178,9 @@ test('a change of the layout keeps the rest of it, but no regions without `custo
   const custom = { kind: 'custom', labels: false, title: 'A', regions: [{ x: 0, y: 0, width: 1, height: 1, show: 'next' }] };
   assert.deepEqual(changedLayout(custom, { pinned: 'p' }), { ...custom, pinned: 'p' });
   assert.deepEqual(changedLayout({ ...custom, pinned: 'p' }, { pinned: null }), custom);
+  const logo = { picture: 'pic_1', corner: 'top-right', size: 0.2, opacity: 1 };
+  assert.deepEqual(changedLayout({ ...custom, logo }, { labels: true }), { ...custom, labels: true, logo });
+  assert.deepEqual(changedLayout({ ...custom, logo }, { logo: null }), custom);
   assert.deepEqual(changedLayout(custom, { kind: 'grid' }), { kind: 'grid', labels: false, title: 'A' });
 });
 

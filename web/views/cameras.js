@@ -82,7 +82,7 @@ function row(session, camera, rate, done) {
   const { id, name, uri, state, detail } = camera;
   return el('li', { testid: 'camera-row', 'data-camera': id, 'data-state': state },
     el('span', { class: 'camera-words' },
-      el('span', {}, name),
+      el('strong', {}, name),
       el('small', {}, uri),
       el('small', { t: STATES[state], testid: 'camera-state' }),
       el('small', { class: 'muted', testid: 'camera-media' }, mediaWords(camera)),

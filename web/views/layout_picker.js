@@ -6,6 +6,7 @@ import { DRAWINGS, KINDS } from '/layout.js';
 import { textOfError } from '/messages.js';
 import { notify } from '/notices.js';
 import { openDialog } from '/views/chrome.js';
+import { logoField } from '/views/logo_field.js';
 
 // The arrow keys choose whatever they pass. What was only passed shall not be seen in the recording.
 const SETTLE_MS = 350;
@@ -19,6 +20,7 @@ export function openLayoutPicker(session) {
   const clock = el('input', {
     type: 'checkbox', id: 'layout-clock', testid: 'layout-clock', on: { change: () => send({ clock: clock.checked }) },
   });
+  const logo = logoField(session, (chosen) => send({ logo: chosen }));
   const pinned = el('div', { class: 'layout-pinned', testid: 'layout-pinned' });
   let settling = null;
   // What was chosen here and is not known to be so yet. A layout is sent whole: without it, a change that
@@ -36,6 +38,7 @@ export function openLayoutPicker(session) {
     clearTimeout(settling);
     settling = null;
     Object.assign(wanted, change);
+    refresh();
     const turn = ++asked;
     try {
       await session.changeLayout(wanted);
@@ -54,6 +57,7 @@ export function openLayoutPicker(session) {
     custom.hidden = layout.kind !== 'custom';
     labels.checked = layout.labels;
     clock.checked = Boolean(layout.clock);
+    logo.show(layout.logo);
     showPinned(participants.get(layout.pinned));
   }
 
@@ -77,6 +81,7 @@ export function openLayoutPicker(session) {
       kinds.map(({ element }) => element)),
     el('div', { class: 'check' }, labels, el('label', { for: 'layout-labels', t: 'layout.labels' })),
     el('div', { class: 'check' }, clock, el('label', { for: 'layout-clock', t: 'layout.clock' })),
+    logo.element,
     pinned);
   dialog.classList.add('wide');
   dialog.addEventListener('close', () => {

@@ -14,7 +14,7 @@ export function peopleView(session) {
   const form = renameForm(session);
   const cameras = el('button', { type: 'button', class: 'small', t: 'cameras', testid: 'cameras-open', on: { click: () => openCameras(session) } });
   const outputs = el('button', { type: 'button', class: 'small', t: 'outputs', testid: 'outputs-open', on: { click: () => openOutputs(session) } });
-  const element = el('div', { class: 'people' }, form.element, list, cameras, outputs);
+  const element = el('div', { class: 'people' }, form.element, list, el('div', { class: 'people-more' }, cameras, outputs));
 
   function refresh() {
     const { model } = session;
@@ -39,7 +39,9 @@ function row(session, participant) {
   return el('li', { testid: 'person', 'data-participant': participant.id },
     el('span', { class: 'face', style: `--hue: ${hueOf(participant.id)}`, 'aria-hidden': 'true' }, initialsOf(participant.name)),
     el('span', { class: 'person-name' },
-      self ? el('span', { t: ['tile.you', { name: participant.name }] }) : participant.name,
+      self
+        ? el('span', { class: 'name', title: participant.name, t: ['tile.you', { name: participant.name }] })
+        : el('span', { class: 'name', title: participant.name }, participant.name),
       el('small', { t: standingOf(participant) })),
     // Nobody else can switch on again what the server fetches. One test id for both states: the focus is kept by it.
     moderates && participant.ingest && camera
@@ -53,7 +55,8 @@ function row(session, participant) {
     pin(session, participant),
     moderates
       ? iconButton('remove', ['people.remove', { name: participant.name }], 'person-remove', () => act(session.remove(participant.id)), { class: 'icon-button danger' })
-      : null);
+      // Nobody removes himself; the buttons of all stand below each other.
+      : model.isModerator ? el('span', { class: 'state' }) : null);
 }
 
 function standingOf({ connected, ingest, role }) {

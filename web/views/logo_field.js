@@ -1,0 +1,105 @@
+// The logo in recordings: one of the room's pictures, in a corner, of some size.
+
+import { givePicture, listPictures, pictureUrl } from '/effects_api.js';
+import { el } from '/dom.js';
+import { say } from '/i18n.js';
+import { textOfError } from '/messages.js';
+import { notify } from '/notices.js';
+
+const CORNERS = ['top-left', 'top-right', 'bottom-left', 'bottom-right'];
+
+/** `change(logo)` is called with `{ picture, corner?, size?, opacity? }` or null; `show(logo)` with what the room has. */
+export function logoField(session, change) {
+  /** Ids of the room's pictures. */
+  let pictures = [];
+  let shown = null;
+
+  const choice = el('select', { id: 'layout-logo', testid: 'layout-logo', label: 'layout.logo.picture', on: { change: () => choose(choice.value) } });
+  const sample = el('img', { class: 'picture-sample', alt: '', hidden: true });
+  const file = el('input', { type: 'file', accept: 'image/png,image/jpeg,image/svg+xml', hidden: true, testid: 'layout-logo-file', on: { change: upload } });
+  const button = el('button', { type: 'button', class: 'small', t: 'effects.picture.upload', testid: 'layout-logo-upload', on: { click: () => file.click() } });
+  const status = el('p', { class: 'effects-status', role: 'status', testid: 'layout-logo-status' });
+  const corner = el('select', { id: 'layout-logo-corner', testid: 'layout-logo-corner', on: { change: () => change({ ...shown, corner: corner.value }) } },
+    CORNERS.map((value) => el('option', { value, t: `layout.logo.corner.${value}` })));
+  const size = slider('size', { min: 5, max: 40 }, (share) => change({ ...shown, size: share }));
+  const opacity = slider('opacity', { min: 5, max: 100, step: 5 }, (share) => change({ ...shown, opacity: share }));
+  const remove = el('button', { type: 'button', class: 'small', t: 'layout.logo.remove', testid: 'layout-logo-remove', on: { click: () => { choice.focus(); choose(''); } } });
+  const look = el('div', { class: 'logo-look', hidden: true, testid: 'layout-logo-look' },
+    el('div', { class: 'effect-param' }, el('label', { for: 'layout-logo-corner', t: 'layout.logo.corner' }), corner),
+    size.element, opacity.element, remove);
+  const element = el('fieldset', { class: 'layout-logo' },
+    el('legend', { t: 'layout.logo' }),
+    el('div', { class: 'picture-choice' }, sample,
+      choice, button, file),
+    status, look);
+
+  function choose(picture) {
+    change(picture ? { ...shown, picture } : null);
+  }
+
+  // As the effects drawer does it: a file becomes one of the room's pictures.
+  async function upload() {
+    const [chosen] = file.files;
+    file.value = '';
+    if (!chosen) return;
+    button.disabled = true;
+    say(status, 'effects.picture.sending');
+    try {
+      const { id } = await givePicture(session.room, session.access, chosen);
+      pictures = [...pictures, id];
+      say(status, 'effects.picture.sent');
+      choose(id);
+    } catch (error) {
+      status.textContent = '';
+      notify(textOfError(error), 'warning');
+    }
+    button.disabled = false;
+    show(shown);
+  }
+
+  function fill() {
+    const known = !shown || pictures.includes(shown.picture);
+    choice.replaceChildren(
+      el('option', { value: '', t: 'layout.logo.none' }),
+      ...pictures.map((id, index) => el('option', { value: id, t: ['effects.picture.own', { number: index + 1 }] })),
+      ...(known ? [] : [el('option', { value: shown.picture, t: 'effects.picture.other' })]));
+  }
+
+  function show(logo) {
+    shown = logo ?? null;
+    fill();
+    choice.value = shown?.picture ?? '';
+    look.hidden = sample.hidden = !shown;
+    if (!shown) return;
+    const address = pictureUrl(session.room, session.access, shown.picture);
+    if (sample.getAttribute('src') !== address) sample.src = address;
+    corner.value = shown.corner ?? 'top-left';
+    size.show(shown.size ?? 0.12);
+    opacity.show(shown.opacity ?? 0.9);
+  }
+
+  listPictures(session.room, session.access).then((found) => {
+    pictures = found.map(({ id }) => id);
+    show(shown);
+  }, (error) => notify(textOfError(error), 'warning'));
+
+  return { element, show };
+}
+
+// Of percents on the page, of shares in the layout. What is only passed while it is dragged is not sent.
+function slider(name, range, set) {
+  const id = `layout-logo-${name}`;
+  const input = el('input', { id, testid: id, type: 'range', ...range, on: { input: () => tell(), change: () => set(Number(input.value) / 100) } });
+  const value = el('output', { for: id });
+  function tell() {
+    value.textContent = `${input.value} %`;
+    input.setAttribute('aria-valuetext', value.textContent);
+  }
+  return {
+    element: el('div', { class: 'effect-param' }, el('label', { for: id, t: `layout.logo.${name}` }), value, input),
+    show(share) {
+      input.value = String(Math.round(share * 100));
+      tell();
+    },
+  };
+}
