@@ -7,6 +7,8 @@
 mod access;
 #[path = "server/api.rs"]
 mod api;
+#[path = "server/bad_input.rs"]
+mod bad_input;
 #[path = "server/connections.rs"]
 mod connections;
 #[path = "server/harness.rs"]

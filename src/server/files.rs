@@ -113,8 +113,10 @@ fn disposition(name: &str) -> String {
             _ => '_',
         })
         .collect();
+    // Who takes the name as it is must not be led to another folder.
+    let name = name.replace(['/', '\\'], "_");
     let mut text = format!("attachment; filename=\"{plain}\"");
-    let _ = write!(text, "; filename*=UTF-8''{}", web::encode(name));
+    let _ = write!(text, "; filename*=UTF-8''{}", web::encode(&name));
     text
 }
 
@@ -239,5 +241,6 @@ mod tests {
             disposition("수업 \"1\"\r\n.mp4"),
             "attachment; filename=\"__ _1___.mp4\"; filename*=UTF-8''%EC%88%98%EC%97%85%20%221%22%0D%0A.mp4"
         );
+        assert_eq!(disposition("../a\\b"), "attachment; filename=\".._a_b\"; filename*=UTF-8''.._a_b");
     }
 }

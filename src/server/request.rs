@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use warp::http::{HeaderMap, Method, StatusCode, header};
 
 use super::{
@@ -66,6 +67,23 @@ impl Call {
             return Ok(T::default());
         }
         self.parse(&body, b'{', "the body is not a JSON object")
+    }
+
+    /// As [`Self::json`]; `check` sees the body first, and has refusals of its own.
+    ///
+    /// # Errors
+    /// As [`Self::json`], and those of `check`.
+    pub async fn json_after<T: DeserializeOwned + Default>(
+        &mut self,
+        check: impl FnOnce(&Value) -> Result<(), Problem>,
+    ) -> Result<T, Problem> {
+        let body = self.read().await?;
+        if body.is_empty() {
+            return Ok(T::default());
+        }
+        let otherwise = "the body is not a JSON object";
+        check(&self.parse(&body, b'{', otherwise)?)?;
+        self.parse(&body, b'{', otherwise)
     }
 
     /// Reads the body as a JSON list, which must be there.

@@ -6,12 +6,13 @@
 use std::{str::FromStr, time::Duration};
 
 use serde::Deserialize;
+use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use warp::{http::StatusCode, reply::Response};
 
 use super::{empty, json};
 use crate::{
-    media::RecordingSpec,
+    media::{LayoutChoice, RecordingSpec},
     recording::Recording,
     room::{
         RoomHandle,
@@ -55,14 +56,14 @@ pub struct Access {
     request_body = RecordingSpec,
     responses(
         (status = 201, body = Recording),
-        (status = 400, description = "`bad_room_name`, `bad_setting`, `bad_json`", body = Problem),
+        (status = 400, description = "`bad_room_name`, `bad_setting`, `bad_layout`, `bad_json`", body = Problem),
         (status = 409, description = "`too_many_recordings`", body = Problem),
         (status = 503, description = "`too_many_rooms`, `server_busy`, `catalogue_busy`, `shutting_down`", body = Problem),
         (status = 507, description = "`disk_full`", body = Problem),
     ),
 )]
 pub async fn start(services: &Services, mut call: Call) -> Result<Response, Problem> {
-    let spec: RecordingSpec = call.json().await?;
+    let spec: RecordingSpec = call.json_after(check_layout).await?;
     // A recording that cannot be must not leave an empty room behind.
     services.registry.check_recording(&spec)?;
     let room = services.registry.find_or_create(call.param(0))?;
@@ -77,6 +78,15 @@ pub async fn start(services: &Services, mut call: Call) -> Result<Response, Prob
     })?;
     recording.state = further(recording.state, begun.state);
     json(StatusCode::CREATED, &recording)
+}
+
+/// A layout is refused with its own field, not as a body that is not understood.
+///
+/// # Errors
+/// 400 `bad_layout`
+pub(super) fn check_layout(spec: &Value) -> Result<(), Problem> {
+    let layout = spec.get("layout").filter(|layout| !layout.is_null());
+    Ok(layout.cloned().map(LayoutChoice::from_json).transpose().map(drop)?)
 }
 
 /// Stop a recording. Answers at once, `finalising`; with `wait_s` the answer is held until the

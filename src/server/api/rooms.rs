@@ -10,7 +10,7 @@ use warp::{
     reply::Response,
 };
 
-use super::{answer, empty, json};
+use super::{answer, empty, json, recordings::check_layout};
 use crate::{
     media::{CodecName, LayoutSpec, RecordingSpec, graph::Graph},
     room::{
@@ -59,14 +59,15 @@ pub async fn list(services: &Services) -> Result<Response, Problem> {
     post, path = "/api/rooms", tag = "rooms", request_body = NewRoom,
     responses(
         (status = 201, body = RoomView),
-        (status = 400, description = "`bad_room_name`, `bad_setting`, `bad_json`", body = Problem),
+        (status = 400, description = "`bad_room_name`, `bad_setting`, `bad_layout`, `bad_json`", body = Problem),
         (status = 409, description = "`room_exists`", body = Problem),
         (status = 429, description = "`pin_locked`: opened with a PIN five times within 30 s", body = Problem),
         (status = 503, description = "`too_many_rooms`, `shutting_down`", body = Problem),
     ),
 )]
 pub async fn create(services: &Services, mut call: Call) -> Result<Response, Problem> {
-    let NewRoom { name, pin, max_participants, codecs, recording, linger_s } = call.json().await?;
+    let NewRoom { name, pin, max_participants, codecs, recording, linger_s } =
+        call.json_after(|body| check_layout(&body["recording"])).await?;
     let name = name.unwrap_or_else(|| random_text(10).to_lowercase());
     let room = services.registry.create(&name, RoomSettings { pin, max_participants, codecs, recording, linger_s })?;
     let view = room.view().await?;
