@@ -239,6 +239,12 @@ fn media_readings() -> Vec<Reading> {
         reading("mixes", "Mixes that are being made", false, now.mixes),
         reading("mix_pixels_per_second", "Pixels a second that mixes encode", false, now.mix_pixels_per_s),
         reading("mixes_refused", "Mixes that max_mixes did not allow", true, now.mixes_refused),
+        reading(
+            "mix_frames_late",
+            "Frames of mixes encoded more than 0.8 s after their time",
+            true,
+            now.mix_frames_late,
+        ),
     ]
 }
 

@@ -21,7 +21,7 @@ use common::{
 };
 use salon::media::{
     CodecName, MediaError, MediaEvent, Publication, PublishedMedia, RecordingSpec, Scene, Tile, description,
-    graph::NodeKind,
+    graph::{Node, NodeKind},
     gst::{counters, live_pipelines},
     negotiation,
     sender_clock::SenderReport,
@@ -453,6 +453,13 @@ async fn a_room_is_recorded_and_drawn_as_a_graph() {
         }
     }
     assert!(graph.nodes.iter().any(|node| node.id == format!("recorder-{recording}")), "{graph:#?}");
+    let figure = |kind: NodeKind, name: &str| -> u64 {
+        let of = |node: &Node| node.kind == kind && node.facts.contains_key(name);
+        graph.nodes.iter().find(|node| of(node)).unwrap_or_else(|| panic!("{graph:#?}")).facts[name].parse().unwrap()
+    };
+    let (frames, late) = (figure(NodeKind::Encoder, "frames"), figure(NodeKind::Encoder, "late"));
+    assert!(frames > 0 && late <= frames, "{late} of {frames} are late");
+    figure(NodeKind::Decoder, "dropped");
     hall.room(|room| room.stop_recording(&recording));
     let ended = |event: &MediaEvent| matches!(event, MediaEvent::RecordingEnded { .. });
     let event = events.until("the recording's end", ended).await;

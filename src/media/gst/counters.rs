@@ -24,6 +24,8 @@ pub struct Counters {
     pub mix_pixels_per_s: u64,
     /// Mixes that the server's limit did not allow.
     pub mixes_refused: u64,
+    /// Frames of mixes that were encoded long after their time: the machine does not keep up.
+    pub mix_frames_late: u64,
 }
 
 /// The counters as they stand.
@@ -38,6 +40,7 @@ pub fn counters() -> Counters {
         mixes: MIXES.load(Relaxed),
         mix_pixels_per_s: MIX_PIXELS.load(Relaxed),
         mixes_refused: MIXES_REFUSED.load(Relaxed),
+        mix_frames_late: MIX_FRAMES_LATE.load(Relaxed),
     }
 }
 
@@ -47,6 +50,7 @@ static KEYFRAME_REQUESTS: AtomicU64 = AtomicU64::new(0);
 static MIXES: AtomicU64 = AtomicU64::new(0);
 static MIX_PIXELS: AtomicU64 = AtomicU64::new(0);
 static MIXES_REFUSED: AtomicU64 = AtomicU64::new(0);
+static MIX_FRAMES_LATE: AtomicU64 = AtomicU64::new(0);
 
 pub(super) fn packet_forwarded() {
     PACKETS_FORWARDED.fetch_add(1, Relaxed);
@@ -72,4 +76,8 @@ pub(super) fn mix_ended(pixels: u64) {
 
 pub(super) fn mix_refused() {
     MIXES_REFUSED.fetch_add(1, Relaxed);
+}
+
+pub(super) fn mix_frame_late() {
+    MIX_FRAMES_LATE.fetch_add(1, Relaxed);
 }

@@ -39,6 +39,8 @@ struct Shown {
     /// The track with effects, while it has some.
     effected: Option<StreamProducer>,
     links: Vec<Weak<Mutex<ConsumptionLink>>>,
+    /// Of those who read it without effects.
+    plain: Vec<Weak<Mutex<ConsumptionLink>>>,
 }
 
 /// A link to a decoder, ended by its drop. One that shows effects changes over while it stands.
@@ -130,10 +132,10 @@ impl Decoder {
         let link = effected.unwrap_or(&self.producer).add_consumer_with(source, settings);
         let link = link.map_err(|error| twice(source, &error))?;
         let link = Arc::new(Mutex::new(link));
-        if with_effects {
-            shown.links.retain(|link| link.strong_count() > 0);
-            shown.links.push(Arc::downgrade(&link));
-        }
+        let Shown { links, plain, .. } = &mut *shown;
+        let links = if with_effects { links } else { plain };
+        links.retain(|link| link.strong_count() > 0);
+        links.push(Arc::downgrade(&link));
         Ok(RawLink { _link: link })
     }
 
@@ -158,10 +160,19 @@ impl Decoder {
         let (id, label) = (format!("decoder-{track}"), self.track.codec.encoding_name());
         if !graph.has_node(&id) {
             let layer = self.track.decoded_layer().map(|layer| ("layer", layer));
-            let facts: Vec<_> = [("restarts", self.restarts().to_string())].into_iter().chain(layer).collect();
+            let figures = [("restarts", u64::from(self.restarts())), ("dropped", self.dropped())];
+            let figures = figures.map(|(name, count)| (name, count.to_string()));
+            let facts: Vec<_> = figures.into_iter().chain(layer).collect();
             graph.add(&id, NodeKind::Decoder, label, &facts);
             graph.join(&format!("track-{track}"), &id, &format!("{label} rtp"));
         }
+    }
+
+    /// Raw frames that those who read it now did not take in time.
+    fn dropped(&self) -> u64 {
+        let shown = self.shown.lock().expect("nothing panics under this lock");
+        let links = shown.links.iter().chain(&shown.plain).filter_map(Weak::upgrade);
+        links.map(|link| link.lock().expect("nothing panics under this lock").dropped()).sum()
     }
 
     /// How often it failed and was started again.

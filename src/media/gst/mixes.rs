@@ -288,7 +288,9 @@ impl Mix {
             let tiles = self.wanted.borrow().scene.tiles.len().to_string();
             let every = self.lines.every.load(Relaxed).max(1).to_string();
             graph.add(&mix, NodeKind::Mixer, &label, &[("tiles", tiles), ("every", every)]);
-            graph.add(&encoder, NodeKind::Encoder, &self.encoders, &[]);
+            let figures = [("frames", &self.taps.frames), ("late", &self.taps.late)];
+            let figures = figures.map(|(name, count)| (name, count.load(Relaxed).to_string()));
+            graph.add(&encoder, NodeKind::Encoder, &self.encoders, if self.parts.video { &figures } else { &[] });
             graph.join(&mix, &encoder, &raw);
         }
         (encoder, encoded)

@@ -24,7 +24,7 @@ use gst::prelude::*;
 use tokio::sync::mpsc;
 
 use super::{
-    OwnedPipeline, PipelineEvent, RoomClock, TrackTable,
+    OwnedPipeline, PipelineEvent, RoomClock, TrackTable, counters,
     decoder::{Decoder, Decoders},
     preset::{AudioCodec, Presets},
 };
@@ -43,6 +43,8 @@ use video::VideoMix;
 const UPSTREAM_LATENCY: gst::ClockTime = gst::ClockTime::from_mseconds(300);
 /// Raw frames that wait for a mixer that falls behind, in time; older ones are dropped.
 const BACKLOG: gst::ClockTime = gst::ClockTime::from_mseconds(500);
+/// A frame of the mix that is encoded so long after its time is late: raw frames are lost on the way to it then.
+const LATE: gst::ClockTime = gst::ClockTime::from_mseconds(800);
 
 /// A participant, whether it is his screen, and which of such tiles.
 type TileKey = (ParticipantId, bool, usize);
@@ -117,6 +119,10 @@ pub type Tap = SyncSender<Encoded>;
 pub struct Taps {
     readers: Arc<Mutex<Vec<Tap>>>,
     keyframe: Arc<Mutex<KeyframeWish>>,
+    /// Pictures so far.
+    pub frames: Arc<AtomicU64>,
+    /// Of these, those that were [late](LATE).
+    pub late: Arc<AtomicU64>,
 }
 
 /// A keyframe that the video encoder is to be asked for.
@@ -174,6 +180,15 @@ impl Taps {
                 }
             }
         });
+    }
+
+    /// A picture has come, so long after its time.
+    fn count(&self, after: gst::ClockTime) {
+        self.frames.fetch_add(1, Relaxed);
+        if after > LATE {
+            self.late.fetch_add(1, Relaxed);
+            counters::mix_frame_late();
+        }
     }
 
     /// A frame of the picture has come, through `pad`.
@@ -375,6 +390,9 @@ fn encode(
         let epoch = gst::ClockTime::from_nseconds(epoch.load(Relaxed));
         if kind == Kind::Video {
             taps.runs(sink.static_pad("sink"), epoch);
+            if let (Some(now), Some(time)) = (sink.current_running_time(), running_time(&sample)) {
+                taps.count(now.saturating_sub(time));
+            }
         }
         taps.give(&Encoded { kind, sample, epoch });
         Ok(gst::FlowSuccess::Ok)
