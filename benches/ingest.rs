@@ -36,6 +36,7 @@ use tokio::{sync::mpsc, time::sleep};
 #[path = "../tests/common/mod.rs"]
 #[allow(unused_imports, reason = "shared with the tests")]
 mod common;
+#[allow(dead_code, reason = "shared with the other benches")]
 mod figures;
 
 use common::{

@@ -23,6 +23,9 @@ use serde_json::{Value, json};
 #[path = "../tests/common/content.rs"]
 #[allow(dead_code, reason = "shared with the tests")]
 mod content;
+#[path = "record/desk.rs"]
+mod desk;
+#[allow(dead_code, reason = "shared with the other benches")]
 mod figures;
 #[path = "record/screen.rs"]
 mod screen;
@@ -31,20 +34,14 @@ mod screen;
 mod studio;
 
 use content::Content;
+use desk::{BITRATE_KBPS, CANVAS, FPS, LIVE};
 use studio::{Studio, scene, tile};
 
 /// Media of one measurement, in seconds.
 const SECONDS: u32 = 30;
 /// Of the pair that is compared most closely.
 const ROUNDS: usize = 3;
-const CANVAS: (u32, u32) = (1280, 720);
-const FPS: u32 = 25;
-/// What Salon's rule gives this canvas (`pipelines/encoders/x264-live.toml`).
-const BITRATE_KBPS: u32 = 2776;
-
-/// x264's options where the picture is live (`pipelines/encoders/x264-live.toml`).
-const LIVE: &str = "keyint=25:bframes=0:rc-lookahead=0:sync-lookahead=0:mbtree=0:threads=1";
-/// The same where it is not (`x264-offline.toml`).
+/// x264's options where the picture is not live (`pipelines/encoders/x264-offline.toml`).
 const OFFLINE: &str = "keyint=50:bframes=3";
 
 /// One participant's media: packets for us, a file for the others.

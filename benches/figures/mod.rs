@@ -62,3 +62,44 @@ pub fn plot(target: &Path, caption: &str, [across, up]: [&str; 2], lines: Vec<Li
     chart.configure_series_labels().border_style(BLACK).draw().unwrap();
     area.present().unwrap();
 }
+
+/// A bar of a plot: its name, and its parts from below.
+pub type Bar = (String, Vec<(&'static str, f64)>);
+
+/// Draws bars of several parts from 0 on as SVG, under a caption; their names and those of the parts with their heights
+/// are written on them.
+pub fn bars(target: &Path, caption: &str, up: &str, bars: &[Bar]) {
+    const COLOURS: [RGBColor; 5] = [
+        RGBColor(0x4c, 0x78, 0xa8),
+        RGBColor(0xf5, 0x85, 0x18),
+        RGBColor(0x54, 0xa2, 0x4b),
+        RGBColor(0xe4, 0x57, 0x56),
+        RGBColor(0x72, 0xb7, 0xb2),
+    ];
+    let height = |(_, parts): &Bar| parts.iter().map(|(_, value)| value).sum::<f64>();
+    let highest = bars.iter().map(height).fold(0.0, f64::max);
+    let area = SVGBackend::new(target, (720, 420)).into_drawing_area();
+    area.fill(&WHITE).unwrap();
+    let mut chart = ChartBuilder::on(&area)
+        .caption(caption, ("sans-serif", 20))
+        .margin(12)
+        .y_label_area_size(60)
+        .build_cartesian_2d(0.0..bars.len() as f64, 0.0..highest * 1.15)
+        .unwrap();
+    chart.configure_mesh().disable_x_mesh().disable_x_axis().y_max_light_lines(1).y_desc(up).draw().unwrap();
+    for (index, bar) in bars.iter().enumerate() {
+        let left = index as f64 + 0.1;
+        let write = |text: String, y: f64| Text::new(text, (left, y), ("sans-serif", 14));
+        let mut below = 0.0;
+        for ((name, value), colour) in bar.1.iter().zip(COLOURS) {
+            let part = Rectangle::new([(left, below), (left + 0.25, below + value)], colour.filled());
+            chart.draw_series([part]).unwrap();
+            let beside =
+                Text::new(format!("{name} {value:.2}"), (left + 0.27, below + value * 0.6), ("sans-serif", 13));
+            chart.draw_series([beside]).unwrap();
+            below += value;
+        }
+        chart.draw_series([write(format!("{}: {below:.2}", bar.0), below + highest * 0.07)]).unwrap();
+    }
+    area.present().unwrap();
+}

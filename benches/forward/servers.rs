@@ -20,7 +20,7 @@ const START: Duration = Duration::from_secs(20);
 /// A server; dropping it ends it.
 pub struct Running {
     child: Child,
-    _folder: TempDir,
+    pub folder: TempDir,
     pub url: String,
     pub process: u32,
 }
@@ -42,14 +42,16 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// The server of this build.
-pub async fn salon(edge: &str) -> Running {
+/// The server of this build, or the one that `SALON_BIN` names, with `more` settings.
+pub async fn salon(edge: &str, more: &[&str]) -> Running {
     let folder = tempfile::tempdir().unwrap();
     let port = free_port();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_salon"));
+    let binary = std::env::var("SALON_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_salon").to_owned());
+    let mut command = Command::new(binary);
     command.args(["serve", "--https-listen", "", "--rtsp-listen", "", "--srt-listen", "", "--media-bind", "127.0.0.1"]);
     command.args(["--max-participants", "1000"]);
     command.args(["--http-listen", &format!("127.0.0.1:{port}"), "--edge", edge]);
+    command.args(more);
     command.args([
         "--data-dir",
         path(&folder, "data").as_str(),
@@ -126,7 +128,7 @@ async fn run(mut command: Command, folder: TempDir, url: String, port: u16) -> R
     command.env("MALLOC_ARENA_MAX", "2");
     let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
     let process = child.id();
-    let running = Running { child, _folder: folder, url, process };
+    let running = Running { child, folder, url, process };
     let end = Instant::now() + START;
     while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
         assert!(Instant::now() < end, "{command:?} does not listen");
