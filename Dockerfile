@@ -43,7 +43,8 @@ ENV MALLOC_ARENA_MAX=2 \
     SALON_RTSP_LISTEN=0.0.0.0:8554 \
     SALON_SRT_LISTEN=0.0.0.0:8890 \
     SALON_MEDIA_PORTS=40000-40999
-EXPOSE 4443/tcp 8554/tcp 8890/udp 40000-40999/udp
+# Media is UDP; TCP of the same range is for who cannot use UDP (SALON_MEDIA_TCP=false leaves it out).
+EXPOSE 4443/tcp 8554/tcp 8890/udp 40000-40999/udp 40000-40999/tcp
 # The plain listener is on the container's own loopback: enough for asking whether it is well.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s \
     CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8080 && printf 'GET /healthz HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n' >&3 && head -n 1 <&3 | grep -q ' 200 '"]

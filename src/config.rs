@@ -65,8 +65,10 @@ pub struct Settings {
     pub media_bind: Vec<IpAddr>,
     /// The address announced to clients instead of the bound one (NAT, containers).
     pub media_ip: Option<IpAddr>,
-    /// UDP ports for media, both included; `None`: the system chooses.
+    /// Ports for media, both included; `None`: the system chooses.
     pub media_ports: Option<(u16, u16)>,
+    /// Media over TCP too, on the fan-out edge's port number.
+    pub media_tcp: bool,
     /// Hosts and networks that cameras may be fetched from though they are not public.
     pub ingest_allow: AllowList,
     /// Through which edge people's media goes.
@@ -107,6 +109,7 @@ impl Default for Settings {
             media_bind: Vec::new(),
             media_ip: None,
             media_ports: None,
+            media_tcp: true,
             ingest_allow: AllowList::default(),
             edge: EdgeChoice::Auto,
             ingest_folder: None,
@@ -227,7 +230,7 @@ const fn key(name: &'static str, value: &'static str, allowed: &'static str, hel
 }
 
 /// All keys, in the order of `config.example.toml`.
-pub const KEYS: [Key; 40] = [
+pub const KEYS: [Key; 41] = [
     key("http_listen", "ADDR:PORT", LISTEN, "Plain HTTP; empty turns it off [default: 127.0.0.1:8080]"),
     key("https_listen", "ADDR:PORT", LISTEN, "HTTPS; empty turns it off [default: 0.0.0.0:4443,[::]:4443]"),
     key("rtsp_listen", "ADDR:PORT", LISTEN, "RTSP for players; empty turns it off [default: 127.0.0.1:8554]"),
@@ -255,7 +258,8 @@ pub const KEYS: [Key; 40] = [
     key("pipelines_dir", "DIR", PATH, "Overrides for the embedded pipelines [default: none]"),
     key("media_bind", "ADDR,…", ADDRESSES, "Addresses of media sockets [default: all but loopback]"),
     key("media_ip", "ADDR", "an IP address, e.g. 203.0.113.7", "Address announced to clients, behind NAT"),
-    key("media_ports", "FIRST-LAST", PORTS, "UDP ports for media [default: the system chooses]"),
+    key("media_ports", "FIRST-LAST", PORTS, "Ports for media [default: the system chooses]"),
+    key("media_tcp", "true|false", "true or false", "Media over TCP too, for who cannot use UDP [default: true]"),
     key("ingest_allow", "HOST,…", ALLOW, "Cameras that are not public and may be fetched [default: none]"),
     key("edge", "auto|webrtcbin|fanout", EDGE, "Through which edge people's media goes [default: auto]"),
     key("ingest_folder", "DIR", PATH, "Files that may be fetched into rooms, as file:///name [default: none]"),

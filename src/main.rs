@@ -195,6 +195,7 @@ fn start_engine(settings: &Settings) -> anyhow::Result<GstEngine> {
         bind: settings.media_bind.clone(),
         announce: settings.media_ip,
         ports: settings.media_ports,
+        tcp: settings.media_tcp,
         pipelines: settings.pipelines_dir.clone(),
         connect_timeout: settings.rooms.connect_timeout,
         disk_reserve_bytes: settings.recordings_reserve_bytes(),

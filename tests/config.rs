@@ -90,6 +90,7 @@ fn lists_are_written_as_text_or_as_toml() {
     let settings = from_file("media_bind = [\"127.0.0.1\", \"::1\"]\nmedia_ports = \"40000-40099\"\n").unwrap();
     assert_eq!(settings.media_bind.len(), 2);
     assert_eq!(settings.media_ports, Some((40_000, 40_099)));
+    assert!(settings.media_tcp && !from_file("media_tcp = false").unwrap().media_tcp);
     assert_eq!(from_environment(&[("SALON_MEDIA_BIND", " 10.0.0.1 , 10.0.0.2 ")]).unwrap().media_bind.len(), 2);
 }
 
@@ -119,6 +120,7 @@ fn wrong_values_are_named_with_place_and_what_is_allowed() {
         ("media_ports", "5000", "FIRST-LAST"),
         ("media_ports", "50000-40000", "FIRST-LAST"),
         ("media_ports", "80-90", "FIRST-LAST"),
+        ("media_tcp", "perhaps", "true or false"),
         ("max_rooms", "0", "1 to 10000"),
         ("max_rooms", "many", "1 to 10000"),
         ("linger_s", "-1", "0 to 86400"),

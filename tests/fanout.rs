@@ -1,6 +1,12 @@
 //! The fan-out edge with viewers over real sockets, and with those who wish it ill.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "common/demultiplex.rs"]
+mod demultiplex;
+#[path = "fanout/garbage.rs"]
+mod garbage;
+#[path = "fanout/tcp.rs"]
+mod tcp;
 #[path = "common/viewer.rs"]
 mod viewer;
 
@@ -14,7 +20,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rand::{RngCore, SeedableRng, rngs::StdRng};
 use rtp_types::RtpPacketBuilder;
 use salon::{
     media::{
@@ -54,10 +59,15 @@ impl Upstream for Asked {
 
 impl Stage {
     fn new() -> Self {
+        Self::bound_to("127.0.0.1")
+    }
+
+    fn bound_to(address: &str) -> Self {
         let settings = EdgeSettings {
-            bind: vec!["127.0.0.1".parse().unwrap()],
+            bind: vec![address.parse().unwrap()],
             announce: None,
             ports: None,
+            tcp: true,
             connect_timeout: Duration::from_secs(20),
         };
         let asked = Arc::<AtomicUsize>::default();
@@ -68,12 +78,19 @@ impl Stage {
 
     /// A viewer of both tracks, who is connected.
     async fn watch(&self) -> (Viewer, Watching, mpsc::Receiver<MediaEvent>) {
+        self.watch_as(Viewer::answer).await
+    }
+
+    async fn watch_as(
+        &self,
+        answer: impl FnOnce(&str) -> (Viewer, String),
+    ) -> (Viewer, Watching, mpsc::Receiver<MediaEvent>) {
         let (sender, mut events) = mpsc::channel(16);
         let tracks = [&self.video, &self.audio].map(|source| (TrackId::random(), source.clone()));
         let watching = self.edge.subscribe(connection(), tracks.into(), sender);
         let Some(MediaEvent::Offered { sdp, .. }) = soon(events.recv()).await else { panic!("no offer") };
         assert!(sdp.contains("a=fmtp:111 useinbandfec=1"), "what conceals lost sound is offered as it was published");
-        let (viewer, answer) = Viewer::answer(&sdp);
+        let (viewer, answer) = answer(&sdp);
         watching.answer(answer);
         let event = soon(events.recv()).await;
         assert!(matches!(event, Some(MediaEvent::Connected { .. })), "{event:?}");
@@ -446,48 +463,4 @@ async fn joins_and_leaves_leave_nothing() {
     let (grown, most) = (resident_kib().saturating_sub(settled), 4_096 + 2 * joins);
     assert!(grown <= most, "{grown} KiB more than after half of them");
     assert_eq!((stage.video.viewers(), stage.edge.known()), (0, (0, 0)));
-}
-
-/// What anybody on the net may send, from any address and from the viewer's own.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn garbage_ends_no_session() {
-    let mut stage = Stage::new();
-    let (viewer, _watching, _events) = stage.watch().await;
-    stage.play_to(&viewer, 1);
-    let (stranger, port) = (UdpSocket::bind("127.0.0.1:0").unwrap(), stage.address());
-    let mut random = StdRng::seed_from_u64(7);
-    for round in 0..400 {
-        for junk in junk(&mut random) {
-            stranger.send_to(&junk, port).unwrap();
-            viewer.send_raw(&junk, port);
-        }
-        if round % 20 == 0 {
-            stage.play_to(&viewer, 1);
-        }
-    }
-    stage.play_to(&viewer, 20);
-    assert_eq!(stage.edge.known(), (1, 1), "nobody else is known now");
-    let (another, _watching, _events) = stage.watch().await;
-    stage.play_to(&another, 1);
-}
-
-fn junk(random: &mut StdRng) -> Vec<Vec<u8>> {
-    let mut bytes = vec![0; 40 + random.next_u32() as usize % 1300];
-    random.fill_bytes(&mut bytes);
-    let with_start = |start: &[u8]| {
-        let mut copy = bytes.clone();
-        copy[..start.len()].copy_from_slice(start);
-        copy
-    };
-    // A binding request in form, whose integrity is wrong; a DTLS hello; RTP; reports; random.
-    let mut stun = with_start(&[0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42]);
-    stun.truncate(20);
-    stun.extend([0, 6, 0, 9]);
-    stun.extend(b"abcd:efgh\0\0\0");
-    stun.extend([0, 8, 0, 20]);
-    stun.extend(&bytes[..20]);
-    let length = (stun.len() - 20) as u16;
-    stun[2..4].copy_from_slice(&length.to_be_bytes());
-    let hello = with_start(&[22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 30, 1]);
-    vec![stun, hello, with_start(&[128, 96]), with_start(&[129, 201, 0, 7]), with_start(&[23, 254, 253, 0, 1]), bytes]
 }

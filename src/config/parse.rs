@@ -40,6 +40,7 @@ pub(super) fn apply(settings: &mut Settings, key: &'static str, text: &str) -> R
         "media_bind" => settings.media_bind = list(text)?,
         "media_ip" => settings.media_ip = optional(text)?,
         "media_ports" => settings.media_ports = ports(text)?,
+        "media_tcp" => settings.media_tcp = text.parse().map_err(|_| "it is neither".to_owned())?,
         "ingest_allow" => settings.ingest_allow = text.parse()?,
         "edge" => settings.edge = text.parse()?,
         "ice_servers" => settings.ice_servers = ice::parse(text)?,

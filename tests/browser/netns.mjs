@@ -47,11 +47,12 @@ export async function makeCable(t) {
         executable,
         // Packets are dropped as they come in: dropped on the way out, the sender would be told.
         async drop(percent) {
+            const some = percent < 100 ? `numgen random mod 100 < ${percent}` : '';
             for (const { name } of ends) {
                 await run('ip', ['netns', 'exec', name, 'nft',
                     `add table inet loss; flush table inet loss;
                      add chain inet loss in { type filter hook input priority 0; };
-                     add rule inet loss in meta l4proto udp numgen random mod 100 < ${percent} counter drop`], { limitMs: 10_000 });
+                     add rule inet loss in meta l4proto udp ${some} counter drop`], { limitMs: 10_000 });
             }
         },
         // How many packets were dropped so far, on both ends.

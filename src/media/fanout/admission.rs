@@ -2,10 +2,9 @@
 //! remembers every address that a check came from, and every source of media, and sends again whatever a report
 //! asks for.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
+
+use super::demux::Remote;
 
 /// Bytes of reports at once: some hundred bytes tell of all that was lost.
 const MOST_REPORTS: f64 = 1_500.0;
@@ -25,7 +24,7 @@ pub(super) struct Admission {
     /// Bytes of reports that it may still read.
     reports: f64,
     counted: Instant,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Remote>,
     newest: Instant,
     /// Of media, if it sends some.
     sources: Option<Sources>,
@@ -52,7 +51,7 @@ impl Admission {
     }
 
     /// The session may read it. RFC 7983 §7 and RFC 5761 §4 tell what it is.
-    pub(super) fn takes(&mut self, source: SocketAddr, datagram: &[u8], now: Instant) -> bool {
+    pub(super) fn takes(&mut self, source: Remote, datagram: &[u8], now: Instant) -> bool {
         match datagram {
             [0, 1, ..] => self.takes_check(source, now),
             [0..=3 | 20..=63, ..] => true,
@@ -92,7 +91,7 @@ impl Admission {
         true
     }
 
-    fn takes_check(&mut self, source: SocketAddr, now: Instant) -> bool {
+    fn takes_check(&mut self, source: Remote, now: Instant) -> bool {
         if self.addresses.contains(&source) {
             return true;
         }
@@ -124,8 +123,8 @@ impl Admission {
 mod tests {
     use super::*;
 
-    fn address(port: u16) -> SocketAddr {
-        ([192, 0, 2, 1], port).into()
+    fn address(port: u16) -> Remote {
+        Remote::udp(([192, 0, 2, 1], port).into())
     }
 
     #[test]

@@ -11,7 +11,26 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
-use str0m::ice::StunMessage;
+use str0m::{ice::StunMessage, net::Protocol};
+
+/// Where a client is. What has the same address and port over UDP and over TCP need not be the same client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Remote {
+    pub(super) protocol: Protocol,
+    pub(super) address: SocketAddr,
+}
+
+impl Remote {
+    /// Over UDP.
+    pub fn udp(address: SocketAddr) -> Self {
+        Self { protocol: Protocol::Udp, address }
+    }
+
+    /// At the other end of a TCP connection.
+    pub fn tcp(address: SocketAddr) -> Self {
+        Self { protocol: Protocol::Tcp, address }
+    }
+}
 
 /// A viewer: which media thread he is on, and his number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,12 +45,12 @@ pub struct PeerKey {
 #[derive(Debug, Default)]
 pub struct Demux {
     users: RwLock<HashMap<String, PeerKey>>,
-    addresses: RwLock<HashMap<SocketAddr, PeerKey>>,
+    addresses: RwLock<HashMap<Remote, PeerKey>>,
 }
 
 impl Demux {
-    /// To whom the datagram goes, if to anybody. For bytes from anyone on the net.
-    pub fn route(&self, source: SocketAddr, datagram: &[u8]) -> Option<PeerKey> {
+    /// To whom the datagram (or frame) goes, if to anybody. For bytes from anyone on the net.
+    pub fn route(&self, source: Remote, datagram: &[u8]) -> Option<PeerKey> {
         match datagram.first()? {
             // RFC 7983 §7: STUN, DTLS, RTP and RTCP.
             0..=3 => {
@@ -48,7 +67,7 @@ impl Demux {
     }
 
     /// Who is at that address.
-    pub fn at(&self, address: SocketAddr) -> Option<PeerKey> {
+    pub fn at(&self, address: Remote) -> Option<PeerKey> {
         self.addresses.read().unwrap_or_else(PoisonError::into_inner).get(&address).copied()
     }
 
@@ -63,16 +82,18 @@ impl Demux {
     }
 
     /// The client at `address` has shown that he is this one.
-    pub fn add_address(&self, address: SocketAddr, peer: PeerKey) {
+    pub fn add_address(&self, address: Remote, peer: PeerKey) {
         self.addresses.write().unwrap_or_else(PoisonError::into_inner).insert(address, peer);
     }
 
-    /// He is there no more. Does nothing if somebody else has come to that address meanwhile.
-    pub fn remove_address(&self, address: SocketAddr, peer: PeerKey) {
+    /// He is there no more. Does nothing, and gives false, if somebody else has come to that address meanwhile.
+    pub fn remove_address(&self, address: Remote, peer: PeerKey) -> bool {
         let mut addresses = self.addresses.write().unwrap_or_else(PoisonError::into_inner);
-        if addresses.get(&address) == Some(&peer) {
+        let is_his = addresses.get(&address) == Some(&peer);
+        if is_his {
             addresses.remove(&address);
         }
+        is_his
     }
 
     /// How many entries it has, of users and of addresses.
@@ -91,8 +112,8 @@ mod tests {
     const ANN: PeerKey = PeerKey { worker: 0, id: 1 };
     const BOB: PeerKey = PeerKey { worker: 1, id: 2 };
 
-    fn address(port: u16) -> SocketAddr {
-        ([192, 0, 2, 1], port).into()
+    fn address(port: u16) -> Remote {
+        Remote::udp(([192, 0, 2, 1], port).into())
     }
 
     /// A binding request with a user name, a priority, and an integrity that nobody checks here.
@@ -121,6 +142,7 @@ mod tests {
         assert_eq!(demux.route(address(1), &request("bob:x")), Some(BOB), "or somebody else be there now");
         assert_eq!(demux.route(address(1), &request("eve:x")), None);
         assert_eq!(demux.route(address(1), &request("ann")), None, "not of one session");
+        assert_eq!(demux.route(Remote::tcp(address(1).address), &[22, 0]), None, "over TCP that may be anybody");
         for first in [22, 128, 191] {
             assert_eq!(demux.route(address(1), &[first, 200, 0, 1]), Some(ANN), "{first}");
             assert_eq!(demux.route(address(2), &[first, 200, 0, 1]), None, "{first}");

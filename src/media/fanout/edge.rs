@@ -15,11 +15,12 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    demux::{Demux, PeerKey},
+    demux::{Demux, PeerKey, Remote},
     downlink::Downlinks,
-    inbox::{Datagram, Inbox, Item},
+    inbox::{Inbox, Item},
     peer::{Identity, Opening, Wants},
     publishing::{self, Publication},
+    reception::Reception,
     sockets::Sockets,
     source::Source,
     worker::Worker,
@@ -39,8 +40,10 @@ pub struct EdgeSettings {
     pub bind: Vec<IpAddr>,
     /// The address to announce instead of the bound one (NAT, containers).
     pub announce: Option<IpAddr>,
-    /// UDP ports to choose one from, both ends included; `None`: the system chooses.
+    /// Ports to choose one from, both ends included; `None`: the system chooses.
     pub ports: Option<(u16, u16)>,
+    /// Clients may come over TCP too, on the same port number.
+    pub tcp: bool,
     /// ICE and DTLS of a viewer must be up by then.
     pub connect_timeout: Duration,
 }
@@ -65,17 +68,21 @@ struct Worked {
 }
 
 impl Edge {
-    /// Binds the port and starts the threads.
+    /// Binds the port and starts the threads. Must be called on a tokio runtime if clients may come over TCP.
     ///
     /// # Errors
     /// [`MediaError::Unavailable`] if there is no port, or no thread can be started.
     pub fn start(settings: &EdgeSettings) -> Result<Arc<Self>, MediaError> {
-        let sockets = Arc::new(Sockets::bind(settings)?);
-        let identity = Identity::new(sockets.announced().collect(), settings.connect_timeout)?;
+        let mut sockets = Sockets::bind(settings)?;
+        let addresses: Vec<SocketAddr> = sockets.announced().collect();
+        let identity = Identity::new(&addresses, settings.tcp, settings.connect_timeout)?;
         let demux = Arc::new(Demux::default());
         let stop = Arc::new(AtomicBool::new(false));
         let count = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MAX_WORKERS));
         let inboxes: Vec<Arc<Inbox>> = (0..count).map(|_| Arc::default()).collect();
+        let reception = Reception::new(demux.clone(), inboxes.clone());
+        sockets.accept(&reception)?;
+        let sockets = Arc::new(sockets);
         let mut edge = Self {
             workers: inboxes.iter().map(|inbox| Worked { inbox: inbox.clone(), viewers: Arc::default() }).collect(),
             sockets: sockets.clone(),
@@ -89,9 +96,8 @@ impl Edge {
             let worker = Worker::new(inbox.clone(), demux.clone(), sockets.clone(), identity.clone());
             edge.threads.push(thread(&format!("fanout-{index}"), move || worker.run())?);
         }
-        edge.threads.push(thread("fanout-receive", move || receive(&sockets, &demux, &inboxes, &stop))?);
-        let addresses: Vec<SocketAddr> = edge.addresses().collect();
-        tracing::info!(?addresses, threads = count, "the fan-out edge is on one port");
+        edge.threads.push(thread("fanout-receive", move || receive(&sockets, &reception, &stop))?);
+        tracing::info!(?addresses, tcp = settings.tcp, threads = count, "the fan-out edge is on one port");
         Ok(Arc::new(edge))
     }
 
@@ -297,15 +303,10 @@ async fn pass_on(
 }
 
 /// Hands what comes in to the thread of whom it is for, until the edge ends.
-fn receive(sockets: &Sockets, demux: &Demux, inboxes: &[Arc<Inbox>], stop: &AtomicBool) {
+fn receive(sockets: &Sockets, reception: &Reception, stop: &AtomicBool) {
     while !stop.load(Relaxed) {
         sockets.receive(|source, destination, received, bytes| {
-            let Some(peer) = demux.route(source, bytes) else { return };
-            let datagram = Datagram { source, destination, received, bytes: bytes.to_vec() };
-            if let Some(inbox) = inboxes.get(peer.worker) {
-                // One that finds no room is lost, as on the net.
-                inbox.push(Item::Datagram(peer, datagram));
-            }
+            reception.take(Remote::udp(source), destination, received, bytes);
         });
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    demux::PeerKey,
+    demux::{PeerKey, Remote},
     peer::Opening,
     source::{Packet, SourceKey},
 };
@@ -41,6 +41,8 @@ pub(super) enum Item {
     Close(PeerKey),
     /// Somebody sent us something.
     Datagram(PeerKey, Datagram),
+    /// His TCP connection is no more.
+    HungUp(PeerKey, Remote),
     /// A track has a packet. True: packets before it found no room, and numbers go on behind the last
     /// one that did.
     Packet(SourceKey, Arc<Packet>, bool),
@@ -48,10 +50,10 @@ pub(super) enum Item {
     Stop,
 }
 
-/// What came in at a socket.
+/// What came in at a socket: a datagram, or a frame of a TCP connection.
 #[derive(Debug)]
 pub(super) struct Datagram {
-    pub(super) source: SocketAddr,
+    pub(super) source: Remote,
     /// The socket's address as clients know it.
     pub(super) destination: SocketAddr,
     pub(super) received: Instant,
@@ -134,7 +136,7 @@ mod tests {
         let address = ([192, 0, 2, 1], 1).into();
         Item::Datagram(
             PEER,
-            Datagram { source: address, destination: address, received: Instant::now(), bytes: vec![] },
+            Datagram { source: Remote::udp(address), destination: address, received: Instant::now(), bytes: vec![] },
         )
     }
 

@@ -14,13 +14,13 @@ use str0m::{
     change::{SdpAnswer, SdpOffer, SdpPendingOffer},
     config::DtlsCert,
     crypto::{CryptoProvider, from_feature_flags},
-    net::{Protocol, Receive, Transmit},
+    net::{Receive, TcpType, Transmit},
 };
 use tokio::sync::{mpsc, watch};
 
 use super::{
     admission::Admission,
-    demux::PeerKey,
+    demux::{PeerKey, Remote},
     describe::{with_credentials, with_parameters, without_candidates},
     downlink::SharedDownlink,
     inbox::{Datagram, Inbox},
@@ -51,32 +51,38 @@ const MAX_ADDRESSES: usize = 8;
 pub(super) struct Identity {
     pub(super) crypto: Arc<CryptoProvider>,
     pub(super) certificate: DtlsCert,
-    addresses: Arc<[SocketAddr]>,
+    /// Where we are, as clients are told it.
+    candidates: Arc<[Candidate]>,
     /// ICE and DTLS must be up so long after the client came.
     connect_timeout: Duration,
 }
 
 impl Identity {
-    /// One certificate for the process: making one costs more than a session.
-    pub(super) fn new(addresses: Vec<SocketAddr>, connect_timeout: Duration) -> Result<Self, MediaError> {
+    /// One certificate for the process: making one costs more than a session. `tcp`: we listen there too.
+    pub(super) fn new(addresses: &[SocketAddr], tcp: bool, connect_timeout: Duration) -> Result<Self, MediaError> {
         let crypto: Arc<CryptoProvider> = Arc::new(from_feature_flags());
         let certificate = crypto.dtls_provider.generate_certificate();
         let certificate = certificate.ok_or_else(|| MediaError::Unavailable("a DTLS certificate".into()))?;
-        Ok(Self { crypto, certificate, addresses: addresses.into(), connect_timeout })
+        Ok(Self { crypto, certificate, candidates: candidates(addresses, tcp), connect_timeout })
     }
 
     pub(super) fn build(&self, config: RtcConfig, now: Instant) -> Rtc {
         let mut rtc = config.build(now);
-        for candidate in candidates(&self.addresses) {
-            rtc.add_local_candidate(candidate);
+        for candidate in self.candidates.iter() {
+            rtc.add_local_candidate(candidate.clone());
         }
         rtc
     }
 }
 
-/// Our addresses, as clients are told them.
-fn candidates(addresses: &[SocketAddr]) -> impl Iterator<Item = Candidate> {
-    addresses.iter().filter_map(|address| Candidate::host(*address, Protocol::Udp).ok())
+/// Over TCP clients come to us (RFC 6544 §4.5: passive), which is less wanted than UDP.
+fn candidates(addresses: &[SocketAddr], tcp: bool) -> Arc<[Candidate]> {
+    let udp = addresses.iter().map(|address| Candidate::builder().udp().host(*address).build());
+    let tcp = addresses.iter().filter(|_| tcp).map(|address| {
+        let passive = Candidate::builder().tcp().host(*address).tcptype(TcpType::Passive);
+        passive.build()
+    });
+    udp.chain(tcp).filter_map(Result::ok).collect()
 }
 
 /// A client as he comes from the room.
@@ -136,13 +142,13 @@ pub(super) struct Peer {
     /// He answers no checks, and is lost then.
     lost_at: Option<Instant>,
     /// Where we are.
-    ours: Arc<[SocketAddr]>,
+    ours: Arc<[Candidate]>,
     /// Where he has shown to be, latest last, and when something came from there.
-    addresses: Vec<(SocketAddr, Instant)>,
+    addresses: Vec<(Remote, Instant)>,
     /// Where his media goes.
-    sends_to: Option<SocketAddr>,
+    sends_to: Option<Remote>,
     /// Where he was before he moved.
-    left: Vec<SocketAddr>,
+    left: Vec<Remote>,
     admission: Admission,
     /// If his packets are the only sign that he is there: when something came from him last.
     alone: Option<Instant>,
@@ -214,7 +220,7 @@ impl Peer {
                 connect_by: opened + identity.connect_timeout,
                 connect_timeout: identity.connect_timeout,
                 lost_at: None,
-                ours: identity.addresses.clone(),
+                ours: identity.candidates.clone(),
                 addresses: Vec::new(),
                 sends_to: None,
                 left: Vec::new(),
@@ -289,7 +295,7 @@ impl Peer {
         self.rtc.sdp_api().accept_offer(offer).map_err(refused)?;
         self.restarted();
         let ours = self.rtc.direct_api().local_ice_credentials();
-        let candidates = candidates(&self.ours).map(|candidate| candidate.to_sdp_string()).collect();
+        let candidates = self.ours.iter().map(Candidate::to_sdp_string).collect();
         let ours = IceCredentials { ufrag: ours.ufrag, pwd: ours.pass };
         self.told.tell(MediaEvent::Restarted { connection: self.told.connection.clone(), ours, candidates });
         Ok(())
@@ -324,7 +330,7 @@ impl Peer {
         if bytes.first() == Some(&0) && self.left.contains(source) {
             self.come_back(*source);
         }
-        let Ok(receive) = Receive::new(Protocol::Udp, *source, *destination, bytes) else { return Ok(()) };
+        let Ok(receive) = Receive::new(source.protocol, source.address, *destination, bytes) else { return Ok(()) };
         self.newest = self.newest.max(*received);
         match self.rtc.handle_input(Input::Receive(self.newest, receive)) {
             Err(error @ RtcError::Dtls(_)) if is_his && self.stage() == Stage::Connecting => {
@@ -411,7 +417,7 @@ impl Peer {
                 Output::Transmit(transmit) => {
                     // RFC 7983 §7: below that it is STUN, which goes everywhere.
                     if transmit.contents.first().is_some_and(|first| *first >= 20) {
-                        self.sends_to = Some(transmit.destination);
+                        self.sends_to = Some(Remote { protocol: transmit.proto, address: transmit.destination });
                     }
                     transmits.push(transmit);
                 }
@@ -434,20 +440,20 @@ impl Peer {
     }
 
     /// Where he is known.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+    pub(super) fn addresses(&self) -> impl Iterator<Item = Remote> {
         self.addresses.iter().map(|(address, _)| *address)
     }
 
     /// He has shown that he is at `address`; gives one that is to be forgotten for it.
-    pub(super) fn seen_at(&mut self, address: SocketAddr, now: Instant) -> Option<SocketAddr> {
+    pub(super) fn seen_at(&mut self, address: Remote, now: Instant) -> Option<Remote> {
         self.addresses.retain(|(known, _)| *known != address);
         self.addresses.push((address, now));
-        let has_left = |old: &SocketAddr| {
+        let has_left = |old: &Remote| {
             let known = self.addresses.iter().find(|(known, _)| known == old);
             *old != address && known.is_some_and(|(_, heard)| now.saturating_duration_since(*heard) > MOVED_AFTER)
         };
         if let Some(old) = self.sends_to.filter(has_left) {
-            tracing::debug!(connection = %self.told.connection, %old, %address, "he has moved");
+            tracing::debug!(connection = %self.told.connection, ?old, ?address, "he has moved");
             self.leave(old);
             self.sends_to = None;
         }
@@ -458,8 +464,16 @@ impl Peer {
         Some(self.addresses.remove(oldest).0)
     }
 
+    /// His TCP connection is no more, and cannot come back.
+    pub(super) fn hung_up(&mut self, address: Remote) -> Result<(), MediaError> {
+        self.addresses.retain(|(known, _)| *known != address);
+        self.leave(address);
+        self.sends_to = self.sends_to.filter(|sends_to| *sends_to != address);
+        Ok(())
+    }
+
     /// str0m would go on sending there until many checks were not answered.
-    fn leave(&mut self, address: SocketAddr) {
+    fn leave(&mut self, address: Remote) {
         if let Some(candidate) = reflexive(address) {
             self.rtc.direct_api().invalidate_candidate(&candidate);
             self.left.push(address);
@@ -468,7 +482,7 @@ impl Peer {
     }
 
     /// It ignores checks from where it was told that he has left.
-    fn come_back(&mut self, address: SocketAddr) {
+    fn come_back(&mut self, address: Remote) {
         self.left.retain(|left| *left != address);
         if let Some(candidate) = reflexive(address) {
             self.rtc.add_remote_candidate(candidate);
@@ -524,8 +538,8 @@ impl Peer {
 }
 
 /// An address as the session knows it that only ever saw checks from there.
-fn reflexive(address: SocketAddr) -> Option<Candidate> {
-    let line = format!("candidate:0 1 udp 1 {} {} typ prflx", address.ip(), address.port());
+fn reflexive(Remote { protocol, address }: Remote) -> Option<Candidate> {
+    let line = format!("candidate:0 1 {protocol} 1 {} {} typ prflx", address.ip(), address.port());
     Candidate::from_sdp_string(&line).ok()
 }
 

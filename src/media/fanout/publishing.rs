@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn it_is_known_beforehand_which_offers_are_answered() {
-        let identity = Identity::new(Vec::new(), Duration::from_secs(1)).unwrap();
+        let identity = Identity::new(&[], false, Duration::from_secs(1)).unwrap();
         let check = |offer: &str| {
             let sections = negotiation::accept(offer, &CodecName::ALL).unwrap();
             assert_eq!(sections[0].layers, ["l", "h"]);

@@ -1,8 +1,8 @@
-//! The UDP sockets: one port on each of this machine's addresses, for everybody.
+//! The sockets: one port on each of this machine's addresses, for everybody, over UDP and, if it is to be, TCP.
 
 use std::{
     io::IoSlice,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     time::{Duration, Instant},
 };
 
@@ -12,9 +12,9 @@ use rustix::{
     net::{MMsgHdr, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, addr::SocketAddrArg, recvfrom, sendmmsg},
 };
 use socket2::{Domain, Protocol, Socket, Type};
-use str0m::net::Transmit;
+use str0m::net::{self, Transmit};
 
-use super::{EdgeSettings, counters};
+use super::{EdgeSettings, counters, demux::Remote, reception::Reception, streams::Streams};
 use crate::media::{MediaError, addresses};
 
 /// What the kernel may hold for us in each direction, if it allows: a keyframe for some hundred viewers.
@@ -27,17 +27,23 @@ const READ_AT_ONCE: usize = 64;
 const SEND_AT_ONCE: usize = 64;
 /// After so long without a datagram a wait for one ends.
 const WAIT: Duration = Duration::from_millis(250);
+/// TCP connections that wait to be accepted.
+const BACKLOG: i32 = 128;
 
 /// All sockets of the edge.
 #[derive(Debug)]
 pub(super) struct Sockets {
     sockets: Vec<Bound>,
+    /// Once connections are accepted.
+    streams: Option<Streams>,
 }
 
 #[derive(Debug)]
 struct Bound {
     socket: UdpSocket,
-    /// Its address as clients know it.
+    /// Until connections are accepted there.
+    listener: Option<TcpListener>,
+    /// Their address as clients know it.
     announced: SocketAddr,
 }
 
@@ -56,17 +62,33 @@ impl Sockets {
         };
         let mut problem = "there is no address".to_owned();
         for port in candidates {
-            match bind_all(&addresses, port) {
-                Ok(sockets) => return Ok(Self { sockets: announced(sockets, settings.announce) }),
+            match bind_all(&addresses, port, settings.tcp) {
+                Ok(sockets) => return Ok(Self { sockets: announced(sockets, settings.announce), streams: None }),
                 Err(error) => problem = error.to_string(),
             }
         }
-        Err(MediaError::Unavailable(format!("a UDP port for viewers on {addresses:?}: {problem}")))
+        Err(MediaError::Unavailable(format!("a port for viewers on {addresses:?}: {problem}")))
     }
 
     /// The addresses that clients are told.
     pub(super) fn announced(&self) -> impl Iterator<Item = SocketAddr> {
         self.sockets.iter().map(|bound| bound.announced)
+    }
+
+    /// Begins to accept TCP connections, if there are to be any.
+    pub(super) fn accept(&mut self, reception: &Reception) -> Result<(), MediaError> {
+        let bound = self.sockets.iter_mut();
+        let listeners: Vec<_> = bound.filter_map(|it| Some((it.listener.take()?, it.announced))).collect();
+        if !listeners.is_empty() {
+            self.streams = Some(Streams::accept(listeners, reception)?);
+        }
+        Ok(())
+    }
+
+    /// These are needed no more, if they are TCP connections.
+    pub(super) fn hang_up(&self, remotes: impl Iterator<Item = Remote>) {
+        let Some(streams) = &self.streams else { return remotes.for_each(drop) };
+        remotes.filter(|it| it.protocol == net::Protocol::Tcp).for_each(|it| streams.hang_up(it.address));
     }
 
     /// Waits for datagrams, a moment at most, and hands each to `take`: from where, to which of our
@@ -96,9 +118,12 @@ impl Sockets {
         }
     }
 
-    /// Sends all of `transmits` and empties it. Waits if the kernel has no room; what it refuses is
+    /// Sends all of `transmits` and empties it. Datagrams wait if the kernel has no room; what it refuses is
     /// dropped, as the net might do.
     pub(super) fn send(&self, transmits: &mut Vec<Transmit>) {
+        if let Some(streams) = &self.streams {
+            streams.send(transmits.extract_if(.., |it| it.proto == net::Protocol::Tcp));
+        }
         for (index, bound) in self.sockets.iter().enumerate() {
             if self.sockets[..index].iter().any(|other| other.announced == bound.announced) {
                 // Behind one announced address one socket sends.
@@ -157,11 +182,15 @@ fn bind_addresses(settings: &EdgeSettings) -> Vec<IpAddr> {
     }
 }
 
-fn bind_all(addresses: &[IpAddr], port: u16) -> std::io::Result<Vec<UdpSocket>> {
-    let mut sockets: Vec<UdpSocket> = Vec::new();
+type Pair = (UdpSocket, Option<TcpListener>);
+
+fn bind_all(addresses: &[IpAddr], port: u16, tcp: bool) -> std::io::Result<Vec<Pair>> {
+    let mut sockets: Vec<Pair> = Vec::new();
     for address in addresses {
-        let port = sockets.first().map_or(Ok(port), |first| first.local_addr().map(|first| first.port()))?;
-        sockets.push(bind_one(SocketAddr::new(*address, port))?);
+        let port = sockets.first().map_or(Ok(port), |(first, _)| first.local_addr().map(|first| first.port()))?;
+        let socket = bind_one(SocketAddr::new(*address, port))?;
+        let listener = if tcp { Some(listen(socket.local_addr()?)?) } else { None };
+        sockets.push((socket, listener));
     }
     if sockets.is_empty() { Err(std::io::ErrorKind::AddrNotAvailable.into()) } else { Ok(sockets) }
 }
@@ -178,13 +207,26 @@ fn bind_one(address: SocketAddr) -> std::io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-fn announced(sockets: Vec<UdpSocket>, announce: Option<IpAddr>) -> Vec<Bound> {
-    let bound = sockets.into_iter().filter_map(|socket| {
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Connections of a server that was here before may still be known to the kernel.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn announced(sockets: Vec<Pair>, announce: Option<IpAddr>) -> Vec<Bound> {
+    let bound = sockets.into_iter().filter_map(|(socket, listener)| {
         let mut announced = socket.local_addr().ok()?;
         if let Some(announce) = announce {
             announced.set_ip(announce);
         }
-        Some(Bound { socket, announced })
+        Some(Bound { socket, listener, announced })
     });
     bound.collect()
 }
@@ -200,6 +242,7 @@ mod tests {
             bind: vec![Ipv4Addr::LOCALHOST.into()],
             announce: None,
             ports: None,
+            tcp: true,
             connect_timeout: Duration::from_secs(1),
         }
     }

@@ -11,7 +11,7 @@ use str0m::net::Transmit;
 
 use super::{
     counters,
-    demux::{Demux, PeerKey},
+    demux::{Demux, PeerKey, Remote},
     inbox::{Datagram, Inbox, Item},
     peer::{Identity, Opening, Peer},
     sockets::Sockets,
@@ -35,6 +35,8 @@ pub(super) struct Worker {
     /// Who may be watching a track.
     viewers: HashMap<SourceKey, (Arc<Source>, Vec<u64>)>,
     transmits: Vec<Transmit>,
+    /// TCP connections that nobody needs when all is sent.
+    hang_ups: Vec<Remote>,
     /// Not later than the first peer's due time.
     due: Instant,
 }
@@ -49,6 +51,7 @@ impl Worker {
             peers: HashMap::new(),
             viewers: HashMap::new(),
             transmits: Vec::new(),
+            hang_ups: Vec::new(),
             due: Instant::now(),
         }
     }
@@ -81,6 +84,7 @@ impl Worker {
                     }
                     Item::Close(key) => self.close(key.id),
                     Item::Datagram(key, datagram) => self.receive(key, &datagram),
+                    Item::HungUp(key, remote) => self.hung_up(key, remote),
                     Item::Packet(source, packet, rejoins) => self.write(source, &packet, rejoins, &mut written),
                     Item::Stop => return self.stop(),
                 }
@@ -89,8 +93,13 @@ impl Worker {
                 self.look_after(id);
             }
             self.look_after_all_that_are_due();
-            self.sockets.send(&mut self.transmits);
+            self.send();
         }
+    }
+
+    fn send(&mut self) {
+        self.sockets.send(&mut self.transmits);
+        self.sockets.hang_up(self.hang_ups.drain(..));
     }
 
     fn open(&mut self, opening: Opening) {
@@ -113,6 +122,12 @@ impl Worker {
         self.with(key.id, |peer| peer.receive(datagram));
     }
 
+    fn hung_up(&mut self, key: PeerKey, remote: Remote) {
+        if self.demux.remove_address(remote, key) {
+            self.with(key.id, |peer| peer.hung_up(remote));
+        }
+    }
+
     /// After a restart of ICE his checks name another user.
     fn note_user(&mut self, id: u64) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
@@ -127,13 +142,15 @@ impl Worker {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let now = Instant::now();
         for answer in self.transmits.iter().skip(from).filter(|it| it.contents.starts_with(&[1, 1])) {
-            let address = answer.destination;
+            let address = Remote { protocol: answer.proto, address: answer.destination };
             // Somebody else may have been there before, or have claimed to be.
             if self.demux.at(address) != Some(peer.key) {
                 self.demux.add_address(address, peer.key);
             }
-            if let Some(forgotten) = peer.seen_at(address, now) {
-                self.demux.remove_address(forgotten, peer.key);
+            if let Some(forgotten) = peer.seen_at(address, now)
+                && self.demux.remove_address(forgotten, peer.key)
+            {
+                self.hang_ups.push(forgotten);
             }
         }
     }
@@ -221,7 +238,9 @@ impl Worker {
         let peer = self.peers.remove(&id)?;
         self.demux.remove_user(peer.user());
         for address in peer.addresses() {
-            self.demux.remove_address(address, peer.key);
+            if self.demux.remove_address(address, peer.key) {
+                self.hang_ups.push(address);
+            }
         }
         for source in peer.attached() {
             source.detach(&self.inbox);
@@ -241,7 +260,7 @@ impl Worker {
         for id in ids {
             self.close(id);
         }
-        self.sockets.send(&mut self.transmits);
+        self.send();
     }
 }
 

@@ -2,10 +2,7 @@
 //! commands in order, passes candidates on, and ends when the connection does.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -55,7 +52,7 @@ pub(super) struct Peer {
     /// Dropping it ends the task.
     stop: DropGuard,
     stage: watch::Receiver<Stage>,
-    failed_handshake: Arc<AtomicBool>,
+    failure: Arc<OnceLock<MediaError>>,
     task: JoinHandle<()>,
 }
 
@@ -68,15 +65,9 @@ impl Peer {
         let (sender, commands) = mpsc::channel(MAX_COMMANDS);
         let (stage_sender, stage) = watch::channel(Stage::Negotiating);
         let stop = CancellationToken::new();
-        let failed_handshake = Arc::<AtomicBool>::default();
-        let inside = Inside {
-            context,
-            commands,
-            stage: stage_sender,
-            stop: stop.clone(),
-            failed_handshake: failed_handshake.clone(),
-        };
-        Self { commands: sender, stop: stop.drop_guard(), stage, failed_handshake, task: tokio::spawn(run(inside)) }
+        let failure = Arc::<OnceLock<MediaError>>::default();
+        let inside = Inside { context, commands, stage: stage_sender, stop: stop.clone(), failure: failure.clone() };
+        Self { commands: sender, stop: stop.drop_guard(), stage, failure, task: tokio::spawn(run(inside)) }
     }
 
     /// Passes a command on; never waits. One that finds no room is dropped: the room lets no client
@@ -93,7 +84,12 @@ impl Peer {
 
     /// It is gone because DTLS found nothing that both sides take.
     pub(super) fn failed_handshake(&self) -> bool {
-        self.failed_handshake.load(Relaxed)
+        matches!(self.failure.get(), Some(MediaError::Handshake(_)))
+    }
+
+    /// No path was found to it, or none so far.
+    pub(super) fn found_no_path(&self) -> bool {
+        self.stage() == Stage::Connecting || matches!(self.failure.get(), Some(MediaError::ConnectTimeout(_)))
     }
 
     /// Asks it to end, and gives its task to wait for.
@@ -119,7 +115,7 @@ pub(super) struct Inside {
     commands: mpsc::Receiver<Command>,
     pub(super) stage: watch::Sender<Stage>,
     pub(super) stop: CancellationToken,
-    failed_handshake: Arc<AtomicBool>,
+    failure: Arc<OnceLock<MediaError>>,
 }
 
 impl Inside {
@@ -163,7 +159,8 @@ impl Inside {
 
     /// Tells the room that the connection ended by itself, unless it has closed it meanwhile.
     pub(super) async fn report(self, error: MediaError) {
-        self.failed_handshake.store(matches!(error, MediaError::Handshake(_)), Relaxed);
+        // It has one end.
+        let _ = self.failure.set(error.clone());
         self.stage.send_replace(Stage::Ended);
         if !self.stop.is_cancelled() {
             let connection = self.context.connection.clone();

@@ -12,8 +12,10 @@ pub struct MediaSettings {
     pub bind: Vec<IpAddr>,
     /// The address to announce instead of the bound one (NAT, containers).
     pub announce: Option<IpAddr>,
-    /// UDP ports for media, both ends included; `None`: the system chooses.
+    /// Ports for media, both ends included; `None`: the system chooses.
     pub ports: Option<(u16, u16)>,
+    /// The fan-out edge takes clients over TCP too.
+    pub tcp: bool,
     /// A folder whose files override the embedded `pipelines/`.
     pub pipelines: Option<PathBuf>,
     /// ICE and DTLS of a connection must be up by then.
@@ -32,6 +34,7 @@ impl Default for MediaSettings {
             bind: Vec::new(),
             announce: None,
             ports: None,
+            tcp: true,
             pipelines: None,
             connect_timeout: Duration::from_secs(20),
             disk_reserve_bytes: 64 << 20,
@@ -48,6 +51,7 @@ impl MediaSettings {
             bind: self.bind.clone(),
             announce: self.announce,
             ports: self.ports,
+            tcp: self.tcp,
             connect_timeout: self.connect_timeout,
         }
     }
