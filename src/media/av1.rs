@@ -148,6 +148,57 @@ fn sequence_header(mut unit: &[u8]) -> Option<Obu<'_>> {
     None
 }
 
+/// Width and height of the pictures, at most, as the sequence header has them that a packet's payload begins with;
+/// `None` if it begins with none.
+pub fn size(payload: &[u8]) -> Option<(u32, u32)> {
+    let (&head, mut rest) = payload.split_first()?;
+    // It begins with the rest of another (Z).
+    if head & 0x80 != 0 {
+        return None;
+    }
+    let length = if head >> 4 & 3 == 1 { rest.len() } else { leb128(&mut rest)? };
+    let header = sequence_header(rest.get(..length)?)?;
+    let mut bits = Bits { bytes: header.body, at: 0 };
+    // The profile, and whether it is of a still picture.
+    bits.skip(3 + 1);
+    if bits.take(1)? == 1 {
+        bits.skip(5);
+    } else {
+        skip_operating_points(&mut bits)?;
+    }
+    let (width, height) = (bits.take(4)? as usize + 1, bits.take(4)? as usize + 1);
+    Some((bits.take(width)? + 1, bits.take(height)? + 1))
+}
+
+/// All of them, and what stands before them (AV1 §5.5.1).
+fn skip_operating_points(bits: &mut Bits<'_>) -> Option<()> {
+    let mut delay_bits = 0;
+    if bits.take(1)? == 1 {
+        bits.skip(64);
+        if bits.take(1)? == 1 {
+            bits.skip_uvlc()?;
+        }
+        if bits.take(1)? == 1 {
+            delay_bits = bits.take(5)? as usize + 1;
+            bits.skip(32 + 5 + 5);
+        }
+    }
+    let has_delays = bits.take(1)? == 1;
+    for _ in 0..=bits.take(5)? {
+        bits.skip(12);
+        if bits.take(5)? > 7 {
+            bits.skip(1);
+        }
+        if delay_bits > 0 && bits.take(1)? == 1 {
+            bits.skip(2 * delay_bits + 1);
+        }
+        if has_delays && bits.take(1)? == 1 {
+            bits.skip(4);
+        }
+    }
+    Some(())
+}
+
 /// Of the first operating point (AV1 §5.5.1), behind the profile.
 fn level_and_tier(bits: &mut Bits<'_>) -> Option<(u32, u32)> {
     let _still_picture = bits.take(1)?;
@@ -234,6 +285,31 @@ mod tests {
         // Sizes that are there are taken as they are, delimiters are left out.
         let sized = assembler.take(&packet(2, true, &[0x20, 2, 0x12, 0, 0x32, 1, 7]));
         assert_eq!(sized, Unit::Whole(vec![0x12, 0, 0x32, 1, 7]));
+    }
+
+    #[test]
+    fn the_size_is_in_the_sequence_header() {
+        let plain = [0, 0, 0, 0x24, 0xC4, 0xFF, 0x67];
+        // With times, a model of the decoder, delays, and two operating points.
+        let long = [
+            0x04, 0, 0, 0, 0x04, 0, 0, 0, 0x7B, 0x90, 0, 0, 0, 0x04, 0x63, 0x84, 0, 0x13, 0x94, 0xD9, 0x80, 0x01, 0x09,
+            0x89, 0xFE, 0xCE,
+        ];
+        // Alone; with a length, before a frame.
+        assert_eq!(size(&[[0x18, 0x08].as_slice(), &plain].concat()), Some((640, 360)));
+        let before_frame = [[0x28, 27, 0x08].as_slice(), &long, &[0x30, 1]].concat();
+        assert_eq!(size(&before_frame), Some((640, 360)));
+        assert_eq!(size(&[[0x98, 0x08].as_slice(), &plain].concat()), None, "the end of another");
+        assert_eq!(size(&[0x10, 0x30, 1, 2]), None, "a frame");
+        assert_eq!(size(&before_frame[..20]), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_payload_does_harm(bytes: Vec<u8>) {
+            let _ = size(&bytes);
+            let _ = size(&[&[0x18, 0x08], bytes.as_slice()].concat());
+        }
     }
 
     #[test]

@@ -397,13 +397,13 @@ fn is_g711(codec: CodecName) -> bool {
     matches!(codec, CodecName::Pcmu | CodecName::Pcma)
 }
 
-/// The rids of the layers that the client means to send, in codecs whose layers we can tell apart and exchange; none
-/// if there are fewer than two, packets would not say of which they are, or one is not as RFC 8851 §10 has it and
-/// of at most 8 characters: it would be answered under another name.
+/// The rids of the layers of a picture that the client means to send; none if there are fewer than two, packets would
+/// not say of which they are, or one is not as RFC 8851 §10 has it and of at most 8 characters: it would be answered
+/// under another name.
 fn layers(session: &Session, media: &Media, codec: CodecName) -> Vec<String> {
     let offered = extensions(session, media, true);
     let says = |wanted: &str| offered.iter().any(|(_, uri)| uri == wanted);
-    if !says(RID) || !says(MID) || !matches!(codec, CodecName::Vp8 | CodecName::H264) {
+    if !says(RID) || !says(MID) || codec.kind() == Kind::Audio {
         return Vec::new();
     }
     let simulcast = media.get_first_attribute_value("simulcast").flatten().unwrap_or_default();

@@ -20,6 +20,7 @@ mod layers;
 mod resequencer;
 mod splice;
 mod vp8;
+mod vp9;
 
 pub use disposable::is_disposable;
 pub use fitting::{Fitting, Needed, Place};
@@ -28,6 +29,7 @@ pub use keyframe::starts_keyframe;
 pub use layers::{Choice, Chosen, LayerPacket, Layers, size};
 pub use resequencer::{Released, Resequencer};
 pub use splice::{Lane, Splice};
+pub use vp8::Descriptor;
 
 /// The number under which RFC 6464 audio levels leave Salon.
 pub const AUDIO_LEVEL_ID: u8 = 1;
@@ -58,6 +60,15 @@ pub fn payload_number(codec: CodecName) -> u8 {
 /// An SSRC for a new track: random (RFC 3550 §8.1), never 0.
 pub fn random_ssrc() -> u32 {
     rand::rng().random_range(1..=u32::MAX)
+}
+
+/// What a packet says of its picture; `None` where its codec says nothing, or if it is cut off.
+pub fn descriptor(codec: CodecName, payload: &[u8]) -> Option<Descriptor> {
+    match codec {
+        CodecName::Vp8 => vp8::descriptor(payload),
+        CodecName::Vp9 => vp9::descriptor(payload),
+        _ => None,
+    }
 }
 
 /// A packet in Salon's numbers.

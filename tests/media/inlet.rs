@@ -1,11 +1,13 @@
 //! Publishers through the fan-out edge: whoever reads their tracks finds what he finds behind a webrtcbin.
 
+use std::time::{Duration, Instant};
+
 use salon::{
     media::{
         CodecName, Edge, EdgeChoice, MediaError, MediaEvent, RecordingSpec, Scene, Tile, graph::NodeKind,
         gst::live_pipelines,
     },
-    room::id::{ParticipantId, RecordingId},
+    room::id::{ParticipantId, RecordingId, TrackId},
 };
 
 use crate::common::{
@@ -69,6 +71,48 @@ async fn a_publisher_on_the_fan_out_edge_is_watched_mixed_and_recorded() {
         soon("the room's end", hall.shut()).await;
     }
     assert_eq!(live_pipelines(), before);
+}
+
+/// A camera and a screen in one codec have one payload number, by which rtpbin asks for their caps.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_pictures_of_one_publisher_in_one_codec_are_both_mixed() {
+    for codec in [CodecName::Vp8, CodecName::H264] {
+        let hall = Hall::open_with(EdgeChoice::Fanout);
+        let mut events = hall.events();
+        let alice = hall.publish(Sends { video: vec![(codec, RED), (codec, BLUE)], tone: None }).await;
+        let [camera, screen] = &alice.tracks[..] else { panic!("{:?}", alice.tracks) };
+        let tile = |track: &TrackId, screen| {
+            let (participant, video) = (ParticipantId::random(), Some(track.clone()));
+            Tile { participant, label: String::new(), video, screen }
+        };
+        let scene = Scene { tiles: vec![tile(camera, false), tile(screen, true)], ..Scene::default() };
+        for (track, colour) in [(camera, RED), (screen, BLUE)] {
+            let viewer = hall.watch(std::slice::from_ref(track)).await;
+            viewer.client.until("its picture", |seen| seen.is(colour)).await;
+            hall.leave(viewer).await;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let (recording, file) = (RecordingId::random(), folder.path().join("recording.mp4"));
+        let spec = RecordingSpec { width: 320, height: 180, audio: false, ..Default::default() };
+        hall.room(|room| room.start_recording(recording.clone(), file.clone(), spec, scene));
+        let is_begun = |event: &MediaEvent| matches!(event, MediaEvent::RecordingStarted { .. });
+        events.until("the recording's begin", is_begun).await;
+        // Y′, Cb and Cr of its last picture, left and right: it grows while it is read.
+        let wanted = [[79., 99., 212.], [49., 212., 115.]];
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let content = Content::read(&file);
+            let end = content.times().last().unwrap();
+            let seen = [[60, 70, 40, 40], [220, 70, 40, 40]].map(|region| content.colour(end, region));
+            let pairs = || seen.iter().flatten().zip(wanted.iter().flatten());
+            if pairs().all(|(seen, wanted)| (seen - wanted).abs() < 20.0) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{codec:?}: {seen:?} at {end}");
+        }
+        hall.leave(alice).await;
+        soon("the room's end", hall.shut()).await;
+    }
 }
 
 /// Sound and picture of a publisher who loses packets, sent again by him, and his own end.

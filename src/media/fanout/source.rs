@@ -38,7 +38,7 @@ pub(super) struct Packet {
     /// RTP timestamp.
     pub(super) timestamp: u32,
     pub(super) marker: bool,
-    /// Numbers of the picture and of its base layer, where VP8 has them.
+    /// Numbers of the picture and of its base layer, where VP8 and VP9 have them.
     pub(super) picture: Option<Picture>,
     pub(super) level: Option<AudioLevel>,
     /// A decoder can begin here.
@@ -50,19 +50,39 @@ pub(super) struct Packet {
     pub(super) payload: Arc<[u8]>,
 }
 
-/// What VP8 numbers its pictures by, beside the packets' own numbers.
+/// What VP8 and VP9 number their pictures by, beside the packets' own numbers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Picture {
-    pub(super) descriptor: Vp8Descriptor,
+    pub(super) descriptor: Descriptor,
     pub(super) number: u16,
     pub(super) base: u8,
 }
 
+/// Where the numbers stand.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Descriptor {
+    /// The session writes others as it sends.
+    Vp8(Vp8Descriptor),
+    /// They are written into a copy.
+    Vp9(rtp::Descriptor),
+}
+
 impl Picture {
     fn read(codec: CodecName, payload: &[u8]) -> Option<Self> {
-        let descriptor = (codec == CodecName::Vp8).then(|| Vp8Descriptor::parse(payload).ok()).flatten()?;
-        let base = descriptor.tl0_pic_idx().unwrap_or_default();
-        Some(Self { descriptor, number: descriptor.picture_id()?, base })
+        match codec {
+            CodecName::Vp8 => {
+                let read = Vp8Descriptor::parse(payload).ok()?;
+                let base = read.tl0_pic_idx().unwrap_or_default();
+                Some(Self { descriptor: Descriptor::Vp8(read), number: read.picture_id()?, base })
+            }
+            CodecName::Vp9 => {
+                let read = rtp::descriptor(codec, payload)?;
+                let (_, number, _) = read.picture?;
+                let base = read.base.map_or(0, |(_, base)| base);
+                Some(Self { descriptor: Descriptor::Vp9(read), number, base })
+            }
+            _ => None,
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
     network::{Network, Thinning},
     numbering::Numbering,
     peer::{Described, Identity, Role, Told},
-    source::{Packet, Picture, Source},
+    source::{Descriptor, Packet, Picture, Source},
 };
 use crate::{
     media::{Kind, LayerChoice, MediaError, MediaEvent, description, graph::Stage, negotiation::AcceptedSection},
@@ -373,9 +373,9 @@ impl Sending {
         (picture.wrapping_add(self.offsets.picture) & 0x7FFF, base.wrapping_add(self.offsets.base))
     }
 
-    /// What is to be changed in the payload, which others have as it is.
+    /// What is to be changed in a payload of VP8, which others have as it is.
     fn patch(&self, packet: &Packet) -> Option<Vp8Patch> {
-        let Picture { descriptor, .. } = packet.picture?;
+        let Picture { descriptor: Descriptor::Vp8(descriptor), .. } = packet.picture? else { return None };
         if self.offsets.picture == 0 && self.offsets.base == 0 {
             return None;
         }
@@ -387,6 +387,20 @@ impl Sending {
         // One with numbers of seven bits takes no larger ones.
         let long = patch(descriptor.patch().picture_id(picture));
         long.or_else(|| patch(descriptor.patch().picture_id(picture & 0x7F)))
+    }
+
+    /// The payload that others have too, or, of VP9, a copy with other numbers.
+    fn payload(&self, packet: &Packet) -> Arc<[u8]> {
+        match packet.picture {
+            Some(Picture { descriptor: Descriptor::Vp9(read), .. })
+                if self.offsets.picture != 0 || self.offsets.base != 0 =>
+            {
+                let mut payload = packet.payload.to_vec();
+                read.renumber(&mut payload, self.offsets.picture, self.offsets.base);
+                payload.into()
+            }
+            _ => packet.payload.clone(),
+        }
     }
 
     /// Writes a packet; false if he has it, or is not to have it any more. `rejoins`: numbers go on behind
@@ -403,7 +417,7 @@ impl Sending {
             voice_activity: packet.level.map(|level| level.voice),
             ..Default::default()
         };
-        let payload = packet.payload.clone();
+        let payload = self.payload(packet);
         let timestamp = packet.timestamp.wrapping_add(self.offsets.timestamp);
         let write = RtpWrite::new(self.payload, sequence.into(), timestamp, packet.captured, payload);
         let write = write.marker(packet.marker).ext_vals(values).nackable(self.gate.kind() == Kind::Video);

@@ -165,6 +165,9 @@ fn layers_are_taken_only_where_their_packets_are_told_apart() {
     let named =
         |rid: &str| VIDEO.replace("a=rid:h ", &format!("a=rid:{rid} ")).replace("send h;", &format!("send {rid};"));
     assert_eq!(layers(&named("Highest8")), ["Highest8", "l"]);
+    for codec in [CodecName::Vp9, CodecName::Av1] {
+        assert_eq!(accept(&offer(&[VIDEO]), &[codec]).unwrap()[0].layers, ["h", "l"]);
+    }
     for rid in ["Highest_9", "too9chars", "hi-gh", "h_1", "h.1"] {
         assert_eq!(layers(&named(rid)), [""; 0], "{rid}");
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use rtp_types::RtpPacket;
 
-use super::{Gaps, floor::Floor, vp8};
-use crate::media::{CodecName, h264};
+use super::{Gaps, descriptor, floor::Floor};
+use crate::media::{CodecName, av1, h264};
 
 /// A layer of which nothing came for so long while others sent pictures is at rest: senders stop the largest when the
 /// network does not bear it.
@@ -113,7 +113,8 @@ pub struct LayerPacket<'a> {
 /// The size of a picture that begins in this packet.
 pub fn size(codec: CodecName, payload: &[u8]) -> Option<(u32, u32)> {
     match codec {
-        CodecName::Vp8 => vp8::descriptor(payload)?.size,
+        CodecName::Vp8 | CodecName::Vp9 => descriptor(codec, payload)?.size,
+        CodecName::Av1 => av1::size(payload),
         // A unit alone, or the first of an aggregate (RFC 6184 §5.7.1).
         CodecName::H264 if payload.first()? & 0x1F == 24 => h264::size(payload.get(3..)?),
         CodecName::H264 => h264::size(payload),
@@ -272,20 +273,17 @@ impl Choice {
         let mut bytes = packet.bytes.to_vec();
         bytes[2..4].copy_from_slice(&sequence.to_be_bytes());
         bytes[4..8].copy_from_slice(&timestamp.to_be_bytes());
-        if self.codec == CodecName::Vp8 {
+        if let Some(read) = descriptor(self.codec, rtp.payload()) {
             // Packets in Salon's numbers have no padding.
             let at = bytes.len() - rtp.payload().len();
-            if let Some(read) = vp8::descriptor(rtp.payload()) {
-                read.renumber(&mut bytes[at..], offsets.picture, offsets.base);
-            }
+            read.renumber(&mut bytes[at..], offsets.picture, offsets.base);
         }
         Some(bytes)
     }
 
     /// The numbers of picture and base layer in a payload, where there are any.
     fn pictures(&self, payload: &[u8]) -> (u16, u8) {
-        let read = if self.codec == CodecName::Vp8 { vp8::descriptor(payload) } else { None };
-        let read = read.unwrap_or_default();
+        let read = descriptor(self.codec, payload).unwrap_or_default();
         (read.picture.map_or(0, |(_, value, _)| value), read.base.map_or(0, |(_, value)| value))
     }
 }
@@ -310,7 +308,7 @@ mod tests {
     /// Sequence number, timestamp, picture and base of what left.
     fn numbers(bytes: &[u8]) -> (u16, u32, u16, u8) {
         let rtp = RtpPacket::parse(bytes).unwrap();
-        let read = vp8::descriptor(rtp.payload()).unwrap();
+        let read = descriptor(CodecName::Vp8, rtp.payload()).unwrap();
         (rtp.sequence_number(), rtp.timestamp(), read.picture.unwrap().1, read.base.unwrap().1)
     }
 

@@ -1,4 +1,5 @@
-//! The descriptor that VP8 packets begin with (RFC 7741 §4.2), as far as forwarding has to do with it.
+//! The descriptor that VP8 packets begin with (RFC 7741 §4.2), as far as forwarding has to do with it; VP9's says the
+//! same.
 
 /// Where what is numbered stands in a payload, and the size of the picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
