@@ -1,7 +1,8 @@
-// Starts Chromium and gives each participant a page that speaks the native protocol (client.js).
+// Starts Chromium, or Firefox, and gives each participant a page that speaks the native protocol (client.js).
 
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { chromium } from 'playwright-core';
+import { chromium, firefox } from 'playwright-core';
 
 export const CLIENT = await readFile(new URL('client.js', import.meta.url), 'utf8');
 
@@ -33,6 +34,30 @@ export async function launch(t, { executable = process.env.CHROMIUM ?? '/usr/bin
     return browser;
 }
 
+export const FIREFOX = process.env.FIREFOX ?? '/usr/bin/firefox-esr';
+export const hasFirefox = () => existsSync(FIREFOX);
+
+// Hz, of its fake microphone.
+export const FIREFOX_TONE = 400;
+const FIREFOX_PREFS = {
+    'media.navigator.streams.fake': true,
+    'media.navigator.audio.fake_frequency': FIREFOX_TONE,
+    'media.navigator.permission.disabled': true,
+    'media.peerconnection.ice.loopback': true,
+    'media.peerconnection.ice.obfuscate_host_addresses': false,
+    'media.autoplay.default': 0,
+    'media.autoplay.blocking_policy': 0,
+};
+
+// Firefox as distributions ship it, over WebDriver BiDi: Playwright's own protocol wants its own build.
+export async function launchFirefox(t) {
+    const browser = await firefox.launch({
+        channel: 'moz-firefox', executablePath: FIREFOX, headless: true, firefoxUserPrefs: FIREFOX_PREFS, timeout: 30_000,
+    });
+    t.after(() => browser.close());
+    return browser;
+}
+
 // Ends a browser as a crash does: its main process is killed, and says goodbye to nobody.
 export async function crash(browser) {
     const session = await browser.newBrowserCDPSession();
@@ -52,6 +77,10 @@ export async function enter(browser, server, options = {}) {
     // Any page of the origin will do; this one has no script of its own.
     await page.goto(`${server.url}/healthz`, { timeout: 15_000 });
     await page.evaluate(CLIENT);
+    // Firefox tells a page that has no device only of the address of its default route.
+    if (browser.browserType().name() === 'firefox') {
+        await page.evaluate(async () => { window.device = await navigator.mediaDevices.getUserMedia({ audio: true }); });
+    }
     const participant = new Participant(page);
     await participant.call('connect', `${server.url.replace(/^http/, 'ws')}/ws`, options);
     return participant;

@@ -334,7 +334,8 @@
             this.noise = detail ? makeNoise(width, height) : null;
             this.began = performance.now();
             // Asked for frame by frame: a rate of its own would hold a flash back until the next frame is due.
-            this.track = this.canvas.captureStream(0).getVideoTracks()[0];
+            this.stream = this.canvas.captureStream(0);
+            this.track = this.stream.getVideoTracks()[0];
             this.draw();
             // Else Chromium makes a noisy picture smaller rather than coarser, and small ones take little.
             if (detail) this.track.contentHint = 'detail';
@@ -353,7 +354,8 @@
 
         draw() {
             this.paint();
-            this.track.requestFrame();
+            // Firefox has it where older drafts had it.
+            (this.track.requestFrame ? this.track : this.stream).requestFrame();
         }
 
         paint() {
