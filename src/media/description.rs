@@ -10,7 +10,7 @@ use super::{
     negotiation::{AcceptedSection, NegotiationError},
 };
 
-/// The offer cut down to the accepted sections, each with its one codec, retransmissions, feedback
+/// The offer cut down to the accepted sections, each with its one codec, retransmissions, redundancy, feedback
 /// and header extensions. Section `n` of the result is `sections[n]`.
 ///
 /// # Errors
@@ -33,6 +33,23 @@ pub fn reduced_offer(offer: &str, sections: &[AcceptedSection]) -> Result<String
 /// [`NegotiationError::NotSdp`] if one of them is not SDP.
 pub fn full_answer(answer: &str, offer: &str, sections: &[AcceptedSection]) -> Result<String, NegotiationError> {
     fill(answer, offer, sections, |media, _| refuse(media))
+}
+
+/// An answer that also takes redundant packets where they were offered, from an engine that does not know of them.
+/// Browsers send them if their number comes first.
+///
+/// # Errors
+/// [`NegotiationError::NotSdp`] if it is not SDP.
+pub fn with_redundancy(answer: &str, sections: &[AcceptedSection]) -> Result<String, NegotiationError> {
+    let mut session = parse(answer)?;
+    for section in sections {
+        let (Some(red), Some(media)) = (section.red, session.medias.get_mut(section.line as usize)) else { continue };
+        let payload = section.payload;
+        media.fmt = format!("{red} {}", media.fmt);
+        media.attributes.push(Attribute::with_value("rtpmap", format!("{red} red/48000/2")));
+        media.attributes.push(Attribute::with_value("fmtp", format!("{red} {payload}/{payload}")));
+    }
+    write(&session)
 }
 
 /// As [`full_answer`], as a subscriber expects it: sections in which nothing is sent are inactive. They
@@ -192,8 +209,12 @@ fn reduce(media: &Media, section: &AcceptedSection) -> Media {
     if let Some(rtx) = section.rtx {
         reduced.fmt.push_str(&format!(" {rtx}"));
     }
+    if let Some(red) = section.red {
+        reduced.fmt.push_str(&format!(" {red}"));
+    }
+    let taken = [Some(section.payload), section.rtx, section.red];
     reduced.attributes.retain(|attribute| match name(attribute) {
-        "rtpmap" | "fmtp" => payload(attribute).is_some_and(|it| it == section.payload || Some(it) == section.rtx),
+        "rtpmap" | "fmtp" => payload(attribute).is_some_and(|it| taken.contains(&Some(it))),
         "rtcp-fb" | "extmap" => false,
         name => TRANSPORT.contains(&name) || SECTION.contains(&name),
     });

@@ -87,6 +87,8 @@ pub struct AcceptedSection {
     pub payload: u8,
     /// The client's payload number for its retransmissions (RFC 4588), if offered.
     pub rtx: Option<u8>,
+    /// The client's payload number for redundant packets of it (RFC 2198), if it is Opus and they were offered.
+    pub red: Option<u8>,
     /// The codec's `a=fmtp` parameters as offered, e.g. `profile-level-id=42e01f;packetization-mode=1`.
     pub fmtp: Option<String>,
     /// Feedback we answer with, as offered: `nack`, `nack pli`, `ccm fir`, `transport-cc`.
@@ -385,6 +387,7 @@ fn accept_section(
         codec,
         payload: format.payload,
         rtx: formats.iter().find(|rtx| rtx.retransmits(format.payload)).map(|rtx| rtx.payload),
+        red: formats.iter().find(|red| codec == CodecName::Opus && red.repeats(format.payload)).map(|red| red.payload),
         fmtp: format.fmtp.clone(),
         feedback: feedback(media, format.payload),
         extensions: extensions(session, media, !layers.is_empty()),
@@ -442,6 +445,12 @@ struct Format {
 }
 
 impl Format {
+    fn repeats(&self, payload: u8) -> bool {
+        // The first is what it brings, the others what it brings again.
+        let mut numbers = self.fmtp.as_deref().unwrap_or_default().split('/').map(|number| number.trim().parse::<u8>());
+        self.name.eq_ignore_ascii_case("red") && numbers.next() == Some(Ok(payload))
+    }
+
     fn retransmits(&self, payload: u8) -> bool {
         self.name.eq_ignore_ascii_case("rtx")
             && self.fmtp.as_deref().and_then(|fmtp| parameter(fmtp, "apt")).and_then(|apt| apt.parse().ok())

@@ -54,6 +54,7 @@
         #answers = new Map();
         #candidates = new Map(); // connection name → candidates that came before their description
         #nextId = 1;
+        #notes = new Map(); // participant → what observe() noted
         #iceTransportPolicy;
 
         async connect(url, { iceTransportPolicy = 'all' } = {}) {
@@ -203,6 +204,37 @@
             const others = bins.filter((_, bin) => bin * width > 200 && bin * width < 6_000
                 && frequencies.every((frequency) => Math.abs(bin * width - frequency) > 120));
             return { levels: frequencies.map(near), other: Math.max(...others) };
+        }
+
+        // Notes from now on when which of the frequencies sounds how loudly in a participant's sound, every 10 ms, and
+        // when which of his pictures is shown: whether its patch is lit.
+        async observe(participant, frequencies) {
+            const [{ audio, analyser }, { video }] = [this.#received(participant, 'microphone'), this.#received(participant, 'camera')];
+            const { context } = analyser;
+            await context.audioWorklet.addModule(URL.createObjectURL(new Blob([`(${defineEar})()`], { type: 'text/javascript' })));
+            const ear = new AudioWorkletNode(context, 'ear', { numberOfOutputs: 0, processorOptions: { frequencies } });
+            context.createMediaStreamSource(audio.srcObject).connect(ear);
+            const notes = { sound: [], frames: [] };
+            ear.port.onmessage = ({ data }) => {
+                const { contextTime, performanceTime } = context.getOutputTimestamp();
+                notes.sound.push(...data.map(({ time, levels }) => [performanceTime + 1000 * (time - contextTime), ...levels]));
+            };
+            const canvas = new OffscreenCanvas(8, 8);
+            const pencil = canvas.getContext('2d', { willReadFrequently: true });
+            const look = (_, { expectedDisplayTime }) => {
+                const { videoWidth: width, videoHeight: height } = video;
+                pencil.drawImage(video, 0.4 * width, 0.15 * height, 0.2 * width, 0.1 * height, 0, 0, 8, 8);
+                notes.frames.push([expectedDisplayTime, pencil.getImageData(4, 4, 1, 1).data[1] > 127]);
+                video.requestVideoFrameCallback(look);
+            };
+            video.requestVideoFrameCallback(look);
+            this.#notes.set(participant, notes);
+        }
+
+        // What was noted since this was asked last.
+        observed(participant) {
+            const notes = this.#notes.get(participant);
+            return { sound: notes.sound.splice(0), frames: notes.frames.splice(0) };
         }
 
         // getStats of a publication, or of a participant's subscriptions, as plain objects.
@@ -506,6 +538,35 @@
         Object.assign(analyser, { fftSize: 4096, smoothingTimeConstant: 0.6 });
         context.createMediaStreamSource(audio.srcObject).connect(analyser);
         return { track, audio, analyser };
+    }
+
+    // Runs in the audio thread: amplitudes of sines (Goertzel) in windows of 10 ms.
+    function defineEar() {
+        const WINDOW = 480;
+        registerProcessor('ear', class extends AudioWorkletProcessor {
+            constructor({ processorOptions: { frequencies } }) {
+                super();
+                this.frequencies = frequencies;
+                this.samples = [];
+                this.notes = [];
+            }
+
+            process([[sound]]) {
+                if (!sound) return true;
+                for (const sample of sound) this.samples.push(sample);
+                if (this.samples.length < WINDOW) return true;
+                const levels = this.frequencies.map((frequency) => {
+                    const coefficient = 2 * Math.cos((2 * Math.PI * frequency) / sampleRate);
+                    let [one, two] = [0, 0];
+                    for (const sample of this.samples) [one, two] = [sample + coefficient * one - two, one];
+                    return (2 * Math.sqrt(Math.max(0, one * one + two * two - coefficient * one * two))) / this.samples.length;
+                });
+                this.notes.push({ time: currentTime - this.samples.length / 2 / sampleRate, levels });
+                this.samples = [];
+                if (this.notes.length >= 10) this.port.postMessage(this.notes.splice(0));
+                return true;
+            }
+        });
     }
 
     function meanColour(data, width, x, y, radius) {

@@ -28,6 +28,8 @@ const MID_ID: u8 = 4;
 const TRANSPORT_CC_ID: u8 = 3;
 /// A viewer's network is looked at so often.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// The same if only what is lost of his sound counts, of which he reports once a second.
+const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 /// A check that is not answered is repeated so often; with its pauses, up to 3 s, that is 10 s.
 const CHECK_RETRIES: usize = 5;
 
@@ -40,7 +42,7 @@ pub(super) fn configuration(crypto: Arc<CryptoProvider>, certificate: DtlsCert, 
     if feels {
         extensions.set(TRANSPORT_CC_ID, Extension::TransportSequenceNumber);
     }
-    session(crypto, certificate, extensions).set_stats_interval(feels.then_some(LOOK_INTERVAL))
+    session(crypto, certificate, extensions).set_stats_interval(Some(if feels { LOOK_INTERVAL } else { LOSS_INTERVAL }))
 }
 
 /// For a publisher, with the header extensions that were accepted of his, under his numbers.
@@ -86,7 +88,9 @@ pub(super) fn offer_codecs(config: &mut CodecConfig, tracks: &[(TrackId, Arc<Sou
         let number = if is_first { Some(rtp::payload_number(source.codec)) } else { further.next() };
         let Some(number) = number else { continue };
         let resend = (source.kind() == Kind::Video).then_some(number + 1);
-        add_codec(config, number, resend, source.codec, source.fmtp.as_deref());
+        if !add_redundant(config, number, Some(rtp::RED_PAYLOAD), source.codec) {
+            add_codec(config, number, resend, source.codec, source.fmtp.as_deref());
+        }
         known.push((source, Pt::from(number)));
     }
     take_feedback(config, feels);
@@ -97,6 +101,15 @@ pub(super) fn offer_codecs(config: &mut CodecConfig, tracks: &[(TrackId, Arc<Sou
     tracks.iter().map(|(_, source)| number_of(source)).collect()
 }
 
+/// Offers or takes redundant sound too. str0m has that for its own numbers of Opus only.
+fn add_redundant(config: &mut CodecConfig, number: u8, red: Option<u8>, codec: CodecName) -> bool {
+    let is_known = codec == CodecName::Opus && number == rtp::payload_number(codec) && red == Some(rtp::RED_PAYLOAD);
+    if is_known {
+        config.enable_opus(true, true);
+    }
+    is_known
+}
+
 /// Answers with each track's codec, under the client's numbers; gives the number of each.
 pub(super) fn answer_codecs(
     config: &mut CodecConfig,
@@ -104,7 +117,8 @@ pub(super) fn answer_codecs(
     feels: bool,
 ) -> Vec<Pt> {
     for (index, (section, source)) in media.iter().enumerate() {
-        if media[..index].iter().all(|(other, _)| other.payload != section.payload) {
+        let is_new = media[..index].iter().all(|(other, _)| other.payload != section.payload);
+        if is_new && !add_redundant(config, section.payload, section.red, section.codec) {
             add_codec(config, section.payload, section.rtx, source.codec, source.fmtp.as_deref());
         }
     }
@@ -115,7 +129,8 @@ pub(super) fn answer_codecs(
 /// Takes each section's codec, under the publisher's numbers and with the feedback that was accepted.
 pub(super) fn receive_codecs(config: &mut CodecConfig, sections: &[AcceptedSection]) {
     for (index, section) in sections.iter().enumerate() {
-        if sections[..index].iter().all(|other| other.payload != section.payload) {
+        let is_new = sections[..index].iter().all(|other| other.payload != section.payload);
+        if is_new && !add_redundant(config, section.payload, section.red, section.codec) {
             add_codec(config, section.payload, section.rtx, section.codec, section.fmtp.as_deref());
         }
     }
@@ -185,6 +200,11 @@ pub(super) fn with_credentials(sdp: &str, credentials: &IceCredentials) -> Strin
 /// A description without candidates.
 pub(super) fn without_candidates(sdp: &str) -> String {
     sdp.split_inclusive('\n').filter(|line| !line.starts_with("a=candidate:")).collect()
+}
+
+/// Under which number he takes redundant packets of the codec that he takes under that one.
+pub(super) fn redundant_payload(rtc: &Rtc, payload: Pt) -> Option<Pt> {
+    rtc.codec_config().iter().find(|params| params.pt() == payload)?.red()
 }
 
 /// Under which number he takes a track; `None` if he does not want it.

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 
 /// So many lost, smoothed, are too many. Less is a bad network rather than a full one.
 const TOO_MANY_LOST: f64 = 0.15;
+/// Of so few packets, chance takes more: bytes of one, and how many there are in a second at least.
+const PACKET_BYTES: f64 = 1_000.0;
+const LEAST_PACKETS: f64 = 20.0;
 /// The weight of a new share of loss.
 const LOSS_WEIGHT: f64 = 0.4;
 /// Packets wait so much longer than they had to: a queue has built up that does not go away.
@@ -99,7 +102,7 @@ impl Estimate {
         if !is_ours {
             self.floor = self.round_trips.iter().map(|(_, it)| *it).min().map(|shortest| (shortest, seen.at, shortest));
         }
-        if self.loss > TOO_MANY_LOST || (is_ours && queue > QUEUE && grows >= 0.0) {
+        if self.loss > too_many_lost(seen.sent_kbps) || (is_ours && queue > QUEUE && grows >= 0.0) {
             self.cut(seen, queue, grows);
             return true;
         }
@@ -176,6 +179,12 @@ impl Estimate {
             self.kbps = None;
         }
     }
+}
+
+/// So many lost, smoothed, are too many, and not by chance: more by a standard deviation of a second's packets.
+fn too_many_lost(sent_kbps: f64) -> f64 {
+    let packets = (sent_kbps * 1_000.0 / 8.0 / PACKET_BYTES).max(LEAST_PACKETS);
+    TOO_MANY_LOST + (TOO_MANY_LOST * (1.0 - TOO_MANY_LOST) / packets).sqrt()
 }
 
 #[cfg(test)]
@@ -258,6 +267,21 @@ mod tests {
             let at = start + Duration::from_millis(step * 500);
             assert!(!estimate.observe(Observation { at, sent_kbps: 800.0, loss, round_trip, path: None }), "{step}");
         }
+    }
+
+    #[test]
+    fn of_few_packets_many_may_be_lost_by_chance() {
+        // As seen on a line that loses one in ten.
+        let lost = [0.07, 0.08, 0.19, 0.21, 0.14, 0.16, 0.26, 0.18, 0.11, 0.13, 0.09, 0.23, 0.25, 0.1];
+        let (mut few, mut many, mut now) = (Estimate::default(), Estimate::default(), Instant::now());
+        for loss in lost {
+            observe(&mut few, &mut now, 1, 95.0, loss, 60);
+        }
+        assert_eq!(few.kbps(), None);
+        for loss in lost {
+            observe(&mut many, &mut now, 1, 2_000.0, loss, 60);
+        }
+        assert!(many.kbps().is_some());
     }
 
     /// Observations of that loss and round trip, two a second.

@@ -24,6 +24,7 @@ mod numbering;
 mod peer;
 mod publishing;
 mod reception;
+mod redundancy;
 mod sockets;
 mod source;
 mod streams;

@@ -33,6 +33,8 @@ pub(super) struct Network {
     session: u64,
     downlink: SharedDownlink,
     joined: bool,
+    /// It is to be found out what it bears.
+    felt: bool,
     /// Bytes that were sent up to then.
     sent: Option<(Instant, u64)>,
     /// He has reported what came.
@@ -43,7 +45,7 @@ pub(super) struct Network {
 
 impl Network {
     pub(super) fn new(session: u64, downlink: SharedDownlink) -> Self {
-        Self { session, downlink, joined: false, sent: None, reports: false, begun: Vec::new() }
+        Self { session, downlink, joined: false, felt: false, sent: None, reports: false, begun: Vec::new() }
     }
 
     /// Whether it is to be found out what the network bears: a number on each packet and reports of them cost
@@ -55,7 +57,8 @@ impl Network {
         }
         self.joined = true;
         let has_others = self.downlink.lock().join();
-        has_others || pictures.len() > 1 || pictures.iter().any(|source| source.has_layers())
+        self.felt = has_others || pictures.len() > 1 || pictures.iter().any(|source| source.has_layers());
+        self.felt
     }
 
     /// What was sent and lost since the last time.
@@ -122,6 +125,9 @@ impl Watching {
 
     /// Looks at what became of what was sent, and at what there is: layers come and go.
     pub(super) fn look(&mut self, told: &Told, stats: &PeerStats, inbox: &Arc<Inbox>) {
+        if !self.network.felt {
+            return;
+        }
         let seen = self.network.observed(stats);
         self.apportion(told, seen, inbox, stats.timestamp);
     }
@@ -134,7 +140,8 @@ impl Watching {
     fn apportion(&mut self, told: &Told, seen: Option<Observation>, inbox: &Arc<Inbox>, now: Instant) {
         let (pictures, sounds): (Vec<&mut Line>, Vec<&mut Line>) =
             self.lines.iter_mut().partition(|line| line.source.kind() == Kind::Video);
-        let sounds = sounds.iter().filter(|line| line.is_sent()).map(|line| line.source.kbps(now)).sum();
+        let sounds =
+            sounds.iter().filter(|line| line.is_sent()).map(|line| line.source.kbps(now) * line.copies()).sum();
         let steps: Vec<Vec<Step>> = pictures.iter().map(|line| line.offered.steps(&line.wanted, now)).collect();
         let demands = pictures.iter().zip(&steps).map(|(line, steps)| line.demand(steps)).collect();
         let grants = self.network.downlink.lock().ask(self.network.session, now, seen, sounds, demands);

@@ -40,7 +40,8 @@ const LOST_AFTER: Duration = Duration::from_secs(5);
 /// Who asked to find other paths must have found one within this time.
 const RESTARTED_WITHIN: Duration = Duration::from_secs(15);
 /// Who sends checks from another address, and from where his media goes nothing for so long, has moved.
-const MOVED_AFTER: Duration = Duration::from_secs(7);
+/// Browsers check the path that they use every 2.5 s, and report every second what they receive.
+const MOVED_AFTER: Duration = Duration::from_secs(4);
 /// The same for a publisher of whom nothing else tells that he is there; whoever asks is told within 10 s.
 const ALONE_SILENCE_LIMIT: Duration = Duration::from_secs(8);
 /// Addresses that one client may be known at.
@@ -512,6 +513,11 @@ impl Peer {
             Event::PeerStats(stats) => {
                 if let Role::Watches(watching) = &mut self.role {
                     watching.look(&self.told, &stats, inbox);
+                }
+            }
+            Event::MediaEgressStats(stats) => {
+                if let (Role::Watches(watching), Some(loss)) = (&mut self.role, stats.loss) {
+                    watching.has_lost(loss, stats.timestamp);
                 }
             }
             Event::KeyframeRequest(request) => {

@@ -1,6 +1,6 @@
 //! A publisher: his offer is answered, and what comes from him goes to whoever takes it.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use rtp_types::RtpPacketBuilder;
 use str0m::{
@@ -50,6 +50,8 @@ pub trait Downstream: std::fmt::Debug + Send + Sync {
 pub(super) struct Publishing {
     /// Of each section, with the rids of its layers, if it has some.
     sections: Vec<(Mid, Vec<Rid>)>,
+    /// Of sections whose packets may be redundant.
+    unpackers: HashMap<usize, rtp::Unpacker>,
     downstream: Arc<dyn Downstream>,
 }
 
@@ -100,7 +102,10 @@ pub(super) fn answer(
     let known = sections.iter().map(|section| (Mid::from(section.mid.as_str()), rids(section))).collect();
     told.stage.send_replace(Stage::Connecting);
     told.tell(MediaEvent::Answered { connection: told.connection.clone(), sdp: answer });
-    let role = Role::Publishes(Publishing { sections: known, downstream });
+    let redundant =
+        |(index, section): (usize, &AcceptedSection)| Some((index, rtp::Unpacker::new(section.payload, section.red?)));
+    let unpackers = sections.iter().enumerate().filter_map(redundant).collect();
+    let role = Role::Publishes(Publishing { sections: known, unpackers, downstream });
     Ok(Described { rtc, pending: None, offered: reduced, role })
 }
 
@@ -112,7 +117,10 @@ impl Publishing {
         if let Some((section, layer)) = found.and_then(|(mid, rid, _)| self.place(mid, rid))
             && let Some(bytes) = written(&packet.header, &packet.payload)
         {
-            self.downstream.packet(section, layer, &bytes);
+            let unpacked = self.unpackers.get_mut(&section).and_then(|unpacker| unpacker.take(&bytes));
+            for bytes in unpacked.unwrap_or_else(|| vec![bytes]) {
+                self.downstream.packet(section, layer, &bytes);
+            }
         }
         let again = found.and_then(|(_, _, rtx)| rtx);
         [Some(packet.header.ssrc), again].into_iter().flatten().map(|ssrc| *ssrc)

@@ -14,12 +14,16 @@ use str0m::{
 
 use super::{
     counters::Counted,
-    describe::{accepted_payload, answer_codecs, configuration, offer_codecs, with_parameters, without_candidates},
+    describe::{
+        accepted_payload, answer_codecs, configuration, offer_codecs, redundant_payload, with_parameters,
+        without_candidates,
+    },
     gate::{Gate, Passage},
     inbox::Inbox,
     network::{Network, Thinning},
     numbering::Numbering,
     peer::{Described, Identity, Role, Told},
+    redundancy::Redundancy,
     source::{Descriptor, Packet, Picture, Source},
 };
 use crate::{
@@ -85,6 +89,12 @@ impl Line {
             number,
             sending: None,
         }
+    }
+
+    /// Of a packet of its sound, so often it is sent.
+    pub(super) fn copies(&self) -> u32 {
+        let redundancy = self.sending.as_ref().and_then(|sending| sending.redundancy.as_ref());
+        1 + redundancy.map_or(0, |redundancy| redundancy.again() as u32)
     }
 
     /// He takes it, and is connected.
@@ -157,6 +167,8 @@ struct Sending {
     /// Added to the source's other numbers, as he had another one before.
     offsets: Offsets,
     last: Option<Last>,
+    /// If he takes redundant packets.
+    redundancy: Option<Redundancy>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -282,6 +294,14 @@ impl Watching {
         }
     }
 
+    /// He has told what he lost of one of them, 0 to 1: they share a path, and of pictures he tells each second.
+    pub(super) fn has_lost(&mut self, loss: f32, now: Instant) {
+        let sendings = self.lines.iter_mut().filter_map(|line| line.sending.as_mut());
+        for redundancy in sendings.filter_map(|sending| sending.redundancy.as_mut()) {
+            redundancy.has_lost(loss, now);
+        }
+    }
+
     /// Media flows from now on, of all that he takes.
     pub(super) fn connected(&mut self, rtc: &mut Rtc, inbox: &Arc<Inbox>) {
         for line in &mut self.lines {
@@ -298,6 +318,7 @@ impl Watching {
                 from: 0,
                 offsets: Offsets::default(),
                 last: None,
+                redundancy: redundant_payload(rtc, payload).map(Redundancy::new),
             };
             for packet in line.source.attach(inbox) {
                 if matches!(sending.gate.pass(packet.starts_keyframe, Instant::now()), Passage::Pass | Passage::First) {
@@ -417,9 +438,10 @@ impl Sending {
             voice_activity: packet.level.map(|level| level.voice),
             ..Default::default()
         };
-        let payload = self.payload(packet);
         let timestamp = packet.timestamp.wrapping_add(self.offsets.timestamp);
-        let write = RtpWrite::new(self.payload, sequence.into(), timestamp, packet.captured, payload);
+        let packed = self.redundancy.as_mut().and_then(|it| it.pack(self.payload, sequence, timestamp, packet));
+        let (number, payload) = packed.unwrap_or_else(|| (self.payload, self.payload(packet)));
+        let write = RtpWrite::new(number, sequence.into(), timestamp, packet.captured, payload);
         let write = write.marker(packet.marker).ext_vals(values).nackable(self.gate.kind() == Kind::Video);
         stream.write_rtp(match self.patch(packet) {
             Some(patch) => write.vp8_patch(patch),

@@ -234,6 +234,7 @@ mod tests {
             payload: 96,
             fmtp: None,
             rtx: Some(97),
+            red: None,
             feedback: Vec::new(),
             extensions: Vec::new(),
             layers: vec!["l".into(), "h".into()],

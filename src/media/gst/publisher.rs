@@ -1,6 +1,10 @@
 //! A publication: one webrtcbin that receives, its tracks, and the tap for the subscribers.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use gst::prelude::*;
 use gst_webrtc::{WebRTCRTPTransceiver, WebRTCRTPTransceiverDirection, WebRTCSDPType};
@@ -16,6 +20,7 @@ use super::{
 use crate::media::{
     Kind, MediaError, MediaEvent, Publication, description,
     negotiation::AcceptedSection,
+    rtp::Unpacker,
     sender_clock::{SenderClock, sender_reports},
 };
 
@@ -50,10 +55,13 @@ async fn drive(connection: &mut Connection<'_>, offer: &str, sections: &[Accepte
     let first = sections.first().ok_or_else(|| MediaError::Description("nothing to receive".into()))?;
     connection.set_transport(first.mid.clone(), first.line);
     connection.webrtc.pipeline.start().await?;
-    let reduced = description::reduced_offer(offer, sections).map_err(refused)?;
+    // Redundant packets are taken apart before webrtcbin sees them.
+    let plain: Vec<_> = sections.iter().map(|section| AcceptedSection { red: None, ..section.clone() }).collect();
+    let reduced = description::reduced_offer(offer, &plain).map_err(refused)?;
     connection.webrtc.set_remote(WebRTCSDPType::Offer, &reduced).await?;
     let answer = connection.webrtc.create_local(WebRTCSDPType::Answer).await?;
     let sdp = description::full_answer(&answer, offer, sections).map_err(refused)?;
+    let sdp = description::with_redundancy(&sdp, sections).map_err(refused)?;
     let id = connection.inside.context.connection.clone();
     connection.inside.tell(MediaEvent::Answered { connection: id.clone(), sdp }).await;
     connection.described();
@@ -89,6 +97,7 @@ fn build(
         .add_many(&sinks)
         .map_err(|_| MediaError::Element { element: name, message: "a track's sink is in use".into() })?;
     read_reports(&webrtc, &context.clock, &ssrcs, tracks);
+    take_redundancy_apart(&webrtc, sections);
     let tap = Arc::new(Tap::new(context.clock.clone(), sections, ssrcs, tracks, context.events.clone()));
     webrtc.pipeline.pipeline().connect_deep_element_added(move |_, _, element| {
         if element.factory().is_some_and(|factory| factory.name() == "rtpjitterbuffer") {
@@ -121,6 +130,54 @@ fn read_reports(webrtc: &WebRtc, clock: &RoomClock, ssrcs: &[Vec<u32>], tracks: 
                         let now = clock.running_time().into();
                         track.set_capture_times(sender.report(report, track.codec.clock_rate(), now));
                     }
+                }
+                gst::PadProbeReturn::Ok
+            });
+        });
+    });
+}
+
+/// Redundant packets (RFC 2198) become what they bring, with what was lost before them, where they come in.
+fn take_redundancy_apart(webrtc: &WebRtc, sections: &[AcceptedSection]) {
+    let numbers: Arc<BTreeSet<_>> =
+        Arc::new(sections.iter().filter_map(|section| Some((section.payload, section.red?))).collect());
+    if numbers.is_empty() {
+        return;
+    }
+    webrtc.pipeline.pipeline().connect_deep_element_added(move |_, _, element| {
+        if element.factory().is_none_or(|factory| factory.name() != "rtpsession") {
+            return;
+        }
+        let numbers = numbers.clone();
+        element.connect_pad_added(move |_, pad| {
+            if pad.name() != "recv_rtp_sink" {
+                return;
+            }
+            let unpackers: Vec<_> = numbers.iter().map(|(payload, red)| Unpacker::new(*payload, *red)).collect();
+            let unpackers = Mutex::new(unpackers);
+            pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+                let Some(gst::PadProbeData::Buffer(buffer)) = &mut info.data else { return gst::PadProbeReturn::Ok };
+                let taken = {
+                    let Ok(bytes) = buffer.map_readable() else { return gst::PadProbeReturn::Ok };
+                    let mut unpackers = unpackers.lock().unwrap_or_else(PoisonError::into_inner);
+                    unpackers.iter_mut().find_map(|unpacker| unpacker.take(&bytes))
+                };
+                let Some(mut packets) = taken else { return gst::PadProbeReturn::Ok };
+                let Some(last) = packets.pop() else { return gst::PadProbeReturn::Drop };
+                let packet = |bytes: Vec<u8>| {
+                    let mut packet = gst::Buffer::from_slice(bytes);
+                    // With its time of arrival, and whom it came from.
+                    let copied = gst::BufferCopyFlags::TIMESTAMPS | gst::BufferCopyFlags::META;
+                    let unshared = packet.get_mut().expect("nobody else has it yet");
+                    buffer.copy_into(unshared, copied, ..).map(|()| packet)
+                };
+                // They come by here again, and pass.
+                for earlier in packets.into_iter().filter_map(|bytes| packet(bytes).ok()) {
+                    let _ = pad.chain(earlier);
+                }
+                match packet(last) {
+                    Ok(last) => *buffer = last,
+                    Err(_) => return gst::PadProbeReturn::Drop,
                 }
                 gst::PadProbeReturn::Ok
             });

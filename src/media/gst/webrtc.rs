@@ -23,6 +23,8 @@ const SETTLE_DEADLINE: Duration = Duration::from_secs(2);
 /// Delay of the jitter buffers: what decoders and recorders wait for late packets. Forwarding does not.
 pub const JITTER_BUFFER: Duration = Duration::from_millis(200);
 /// What RTP sessions take for the capacity of the path, in bytes a second. They spend a twentieth of
+/// How often a sender is told what came (transport-wide congestion control).
+const TRANSPORT_REPORTS: Duration = Duration::from_millis(100);
 /// it on RTCP at most; with their own guess they send too few NACKs to recover from loss.
 const SESSION_BANDWIDTH: f64 = 300_000.0;
 
@@ -252,6 +254,10 @@ fn set_up_child(element: &gst::Element, role: Role) {
             let interval = if role == Role::Receiver { Duration::from_millis(20) } else { Duration::from_millis(500) };
             element.set_property("bandwidth", SESSION_BANDWIDTH);
             element.set_property("rtcp-min-interval", interval.as_nanos() as u64);
+            // What comes late, after a report of its neighbours, is told as lost for ever; and there is a report
+            // with each picture if no interval is given. The sender would take the network for a broken one.
+            let session = element.property::<glib::Object>("internal-session");
+            session.set_property("twcc-feedback-interval", TRANSPORT_REPORTS.as_nanos() as u64);
             // What we send carries the time of its capture, which reports are to be made from.
             element.set_property("rtcp-sync-send-time", false);
         }

@@ -133,6 +133,7 @@ fn takes_the_first_common_codec_of_each_section() {
                 codec: CodecName::Opus,
                 payload: 111,
                 rtx: None,
+                red: Some(63),
                 fmtp: Some("minptime=10;useinbandfec=1".into()),
                 feedback: vec!["transport-cc".into()],
                 extensions: vec![(1, AUDIO_LEVEL.into()), (3, TRANSPORT_CC.into()), (4, MID.into())],
@@ -145,6 +146,7 @@ fn takes_the_first_common_codec_of_each_section() {
                 codec: CodecName::Vp8,
                 payload: 96,
                 rtx: Some(97),
+                red: None,
                 fmtp: None,
                 feedback: vec!["nack".into(), "nack pli".into(), "ccm fir".into(), "transport-cc".into()],
                 extensions: vec![

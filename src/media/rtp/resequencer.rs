@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-/// What a lost packet may take to come again: the jitter buffer asks for it for 200 ms.
-const HOLD_TIME: Duration = Duration::from_millis(250);
+/// What a lost packet may take to come again: two round trips of 100 ms are not enough where the request or the answer
+/// is lost too.
+const HOLD_TIME: Duration = Duration::from_millis(500);
 /// Packets held at most.
 const HOLD_PACKETS: usize = 256;
 
@@ -86,10 +87,10 @@ mod tests {
         assert_eq!(push(65_535, 30), (vec![65_535, 0, 1], false), "sent again");
         assert_eq!(push(3, 40), nothing);
         assert_eq!(push(5, 60), nothing);
-        assert_eq!(push(6, 289), nothing);
-        assert_eq!(push(7, 290), (vec![3], true), "packet 2 is given up, packet 4 not yet");
-        assert_eq!(push(2, 295), nothing, "too late: a keyframe is on its way");
-        assert_eq!(push(4, 300), (vec![4, 5, 6, 7], false));
+        assert_eq!(push(6, 539), nothing);
+        assert_eq!(push(7, 540), (vec![3], true), "packet 2 is given up, packet 4 not yet");
+        assert_eq!(push(2, 545), nothing, "too late: a keyframe is on its way");
+        assert_eq!(push(4, 550), (vec![4, 5, 6, 7], false));
     }
 
     #[test]
