@@ -222,23 +222,18 @@ impl Edge {
 /// Which edge connections go through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EdgeChoice {
-    /// Each through the one that serves it best.
+    /// Each through the one that serves it best: today the fan-out edge, for all whom it can serve.
     #[default]
     Auto,
     /// Everybody through a webrtcbin of his own.
     Webrtcbin,
-    /// Everybody through the fan-out edge who can be served there.
+    /// Everybody through the fan-out edge whom it can serve.
     Fanout,
 }
 
 impl EdgeChoice {
-    /// Publishers are received by the fan-out edge, whatever they offer.
-    pub fn publishers_fan_out(self) -> bool {
-        self == Self::Fanout
-    }
-
-    /// Viewers of forwarded tracks are served by the fan-out edge.
-    pub fn viewers_fan_out(self) -> bool {
+    /// The fan-out edge is there, for whoever can be served by it.
+    pub fn fans_out(self) -> bool {
         self != Self::Webrtcbin
     }
 }

@@ -28,6 +28,15 @@ pub struct SenderReport {
     pub rtp: u32,
 }
 
+impl SenderReport {
+    /// What the sender would have reported of another moment, told by its RTP timestamp.
+    pub fn at(self, rtp: u32, clock_rate: u32) -> Self {
+        let ticks = i64::from(rtp.wrapping_sub(self.rtp).cast_signed());
+        let since = ticks * 1_000_000_000 / i64::from(clock_rate.max(1));
+        Self { rtp, ntp_ns: self.ntp_ns.saturating_add(since), ..self }
+    }
+}
+
 /// The sender reports of a compound RTCP packet; what is cut off or has no wallclock is passed over.
 pub fn sender_reports(mut compound: &[u8]) -> Vec<SenderReport> {
     const SENDER_REPORT: u8 = 200;
@@ -130,10 +139,8 @@ impl CaptureTimes {
     /// When, on our time, the media with this RTP timestamp was captured, never after `arrived`; `None`
     /// if that cannot be.
     pub fn of(&self, rtp: u32, arrived: Duration) -> Option<Duration> {
-        let ticks = i64::from(rtp.wrapping_sub(self.report.rtp).cast_signed());
-        let since_report = ticks * 1_000_000_000 / i64::from(self.clock_rate.max(1));
         let anchor = self.anchor_ns.load(Relaxed);
-        let captured = self.report.ntp_ns.checked_add(since_report)?.checked_add(anchor)?;
+        let captured = self.report.at(rtp, self.clock_rate).ntp_ns.checked_add(anchor)?;
         let early = captured - nanoseconds(arrived);
         if early.abs() > PLAUSIBLE_NS {
             return None;

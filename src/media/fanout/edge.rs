@@ -18,6 +18,7 @@ use super::{
     demux::{Demux, PeerKey, Remote},
     downlink::Downlinks,
     inbox::{Inbox, Item},
+    pace::Pace,
     peer::{Identity, Opening, Wants},
     publishing::{self, Publication},
     reception::Reception,
@@ -304,8 +305,9 @@ async fn pass_on(
 
 /// Hands what comes in to the thread of whom it is for, until the edge ends.
 fn receive(sockets: &Sockets, reception: &Reception, stop: &AtomicBool) {
+    let mut pace = Pace::default();
     while !stop.load(Relaxed) {
-        sockets.receive(|source, destination, received, bytes| {
+        sockets.receive(&mut pace, |source, destination, received, bytes| {
             reception.take(Remote::udp(source), destination, received, bytes);
         });
     }

@@ -21,6 +21,7 @@ mod inbox;
 mod meter;
 mod network;
 mod numbering;
+mod pace;
 mod peer;
 mod publishing;
 mod reception;

@@ -14,7 +14,7 @@ use rustix::{
 use socket2::{Domain, Protocol, Socket, Type};
 use str0m::net::{self, Transmit};
 
-use super::{EdgeSettings, counters, demux::Remote, reception::Reception, streams::Streams};
+use super::{EdgeSettings, counters, demux::Remote, pace::Pace, reception::Reception, streams::Streams};
 use crate::media::{MediaError, addresses};
 
 /// What the kernel may hold for us in each direction, if it allows: a keyframe for some hundred viewers.
@@ -92,17 +92,21 @@ impl Sockets {
     }
 
     /// Waits for datagrams, a moment at most, and hands each to `take`: from where, to which of our
-    /// addresses, when.
-    pub(super) fn receive(&self, mut take: impl FnMut(SocketAddr, SocketAddr, Instant, &[u8])) {
+    /// addresses, when. Waits a little more at the end, if there were no more.
+    pub(super) fn receive(&self, pace: &mut Pace, mut take: impl FnMut(SocketAddr, SocketAddr, Instant, &[u8])) {
         let mut waiting: Vec<PollFd<'_>> =
             self.sockets.iter().map(|bound| PollFd::new(&bound.socket, PollFlags::IN)).collect();
         let wait = Timespec { tv_sec: 0, tv_nsec: WAIT.subsec_nanos().into() };
         if poll(&mut waiting, Some(&wait)).is_err() {
             return;
         }
+        pace.begin();
+        let mut is_all = true;
         let mut buffer = [0; MAX_DATAGRAM];
         for (bound, _) in self.sockets.iter().zip(&waiting).filter(|(_, fd)| !fd.revents().is_empty()) {
-            for _ in 0..READ_AT_ONCE {
+            let mut read = 0;
+            while read < READ_AT_ONCE {
+                read += 1;
                 match recvfrom(&bound.socket, &mut buffer[..], RecvFlags::DONTWAIT) {
                     Ok((_, length, Some(source))) => {
                         let Ok(source) = SocketAddr::try_from(source) else { continue };
@@ -115,6 +119,10 @@ impl Sockets {
                     Err(_) => {}
                 }
             }
+            is_all &= read < READ_AT_ONCE;
+        }
+        if is_all {
+            pace.wait();
         }
     }
 
@@ -271,7 +279,9 @@ mod tests {
         client.send_to(b"hello", ours).unwrap();
         let mut received = Vec::new();
         while received.is_empty() {
-            sockets.receive(|source, destination, _, bytes| received.push((source, destination, bytes.to_vec())));
+            sockets.receive(&mut Pace::default(), |source, destination, _, bytes| {
+                received.push((source, destination, bytes.to_vec()))
+            });
         }
         assert_eq!(received, [(theirs, ours, b"hello".to_vec())]);
     }

@@ -13,6 +13,7 @@ use super::{
     counters,
     demux::{Demux, PeerKey, Remote},
     inbox::{Datagram, Inbox, Item},
+    pace::Pace,
     peer::{Identity, Opening, Peer},
     sockets::Sockets,
     source::{Packet, Source, SourceKey},
@@ -61,8 +62,11 @@ impl Worker {
         let mut items = Vec::new();
         // Peers that were written to, and are to be drained when all of a batch is in.
         let mut written = HashSet::new();
+        let mut pace = Pace::default();
         loop {
+            pace.wait();
             self.inbox.take(&mut items, self.due);
+            pace.begin();
             for item in items.drain(..) {
                 match item {
                     Item::Open(opening) => self.open(*opening),

@@ -48,7 +48,7 @@ impl GstEngine {
             }
         }
         let presets = Presets::load(settings.pipelines.as_deref());
-        let edge = if settings.edge.viewers_fan_out() { Some(Edge::start(&settings.fanout())?) } else { None };
+        let edge = if settings.edge.fans_out() { Some(Edge::start(&settings.fanout())?) } else { None };
         let capabilities = capabilities(&presets);
         let mix_budget = MixBudget::new(settings.max_mixes);
         Ok(Self { settings: Arc::new(settings), presets: Arc::new(presets), edge, mix_budget, capabilities })

@@ -13,6 +13,7 @@ use super::{
     publisher::pass_keyframe_requests,
     rtp_caps,
     tap::TappedTrack,
+    valve::Valve,
     webrtc::element,
 };
 use crate::media::{
@@ -143,6 +144,7 @@ fn build(context: &Context, sections: &[AcceptedSection], tracks: &[Arc<Track>])
     rtcp.link_pads(Some("src"), &bin, Some("recv_rtcp_sink_0")).map_err(|_| broken("rtpbin takes no reports"))?;
     let intake = Intake {
         tracks: sections.iter().zip(tracks).map(|(section, track)| Received::new(section, track)).collect(),
+        valves: tracks.iter().map(Valve::new).collect(),
         cname: context.connection.to_string(),
         sender: SenderClock::default(),
         clock: context.clock.clone(),
@@ -175,10 +177,8 @@ fn link_new_pads(bin: &gst::Element, tracks: &[Arc<Track>]) {
         let ssrc = name.strip_prefix("recv_rtp_src_0_").and_then(|rest| rest.split('_').next()?.parse::<u32>().ok());
         let Some(track) = tracks.iter().find(|track| Some(track.ssrc()) == ssrc) else { return };
         let sink = track.appsink().static_pad("sink").expect("an appsink has a sink pad");
-        match pad.link(&sink) {
-            // For decoders that have waited, unless what comes now begins with one.
-            Ok(_) => track.request_keyframe_again(),
-            Err(error) => tracing::error!(pad = %name, "a received pad could not be linked: {error}"),
+        if let Err(error) = pad.link(&sink) {
+            tracing::error!(pad = %name, "a received pad could not be linked: {error}");
         }
     });
 }
@@ -188,6 +188,8 @@ fn link_new_pads(bin: &gst::Element, tracks: &[Arc<Track>]) {
 struct Intake {
     /// Of each section.
     tracks: Vec<Received>,
+    /// In front of the pipeline, for each section.
+    valves: Vec<Valve>,
     /// One for all of them: they are played in step.
     cname: String,
     sender: SenderClock,
@@ -218,15 +220,15 @@ impl Downstream for Intake {
         match self.tracks.get(section) {
             Some(Received::Plain(track)) => {
                 if let Some(buffer) = track.take(packet, &self.clock, &self.events) {
-                    push(&self.rtp, buffer);
+                    self.pass(section, buffer);
                 }
             }
             Some(Received::Layered(track)) => {
                 let taken = track.take(layer, packet, &self.clock, &self.sender);
                 if let Some(report) = taken.report {
-                    self.pass_report(report);
+                    self.pass_report(section, report);
                 }
-                taken.packets.into_iter().for_each(|buffer| push(&self.rtp, buffer));
+                taken.packets.into_iter().for_each(|buffer| self.pass(section, buffer));
             }
             None => {}
         }
@@ -245,14 +247,28 @@ impl Downstream for Intake {
             None => None,
         };
         if let Some(report) = report {
-            self.pass_report(report);
+            self.pass_report(section, report);
         }
     }
 }
 
 impl Intake {
-    /// In the numbers of a track, to the pipeline.
-    fn pass_report(&self, report: SenderReport) {
+    /// In the numbers of a track, to the pipeline, if somebody decodes the track.
+    fn pass(&self, section: usize, packet: gst::Buffer) {
+        let Some(passed) = self.valves.get(section).and_then(|valve| valve.pass(packet)) else { return };
+        if let Some(report) = passed.report {
+            self.push_report(report);
+        }
+        push(&self.rtp, passed.packet);
+    }
+
+    fn pass_report(&self, section: usize, report: SenderReport) {
+        if self.valves.get(section).is_some_and(|valve| valve.report(report)) {
+            self.push_report(report);
+        }
+    }
+
+    fn push_report(&self, report: SenderReport) {
         let mut buffer = gst::Buffer::from_slice(sender_clock::compound(report, &self.cname));
         buffer.get_mut().expect("nobody else has it yet").set_pts(self.clock.running_time());
         push(&self.rtcp, buffer);

@@ -112,17 +112,21 @@ impl LayeredTrack {
             if let Some(bytes) = chosen.bytes {
                 shown.push(Packet { buffer: buffer(bytes, now), starts_keyframe });
             }
-            let wanted = state.fitting.layer(&state.layers, &needed, state.decoded.shown(), now.into());
-            let chosen = state.decoded.pass_wanted(wanted, packet);
-            wants_keyframe |= chosen.wants_keyframe && *needed != Needed::Nothing;
-            if chosen.changed {
-                taken.report = report.map(|report| translated(report, &state.decoded));
-            }
-            if let Some(bytes) = chosen.bytes {
-                if starts_keyframe {
-                    self.track.set_decoded_layer(self.name(layer, state.layers.size(layer)));
+            if *needed == Needed::Nothing {
+                state.decoded.rest();
+            } else {
+                let wanted = state.fitting.layer(&state.layers, &needed, state.decoded.shown(), now.into());
+                let chosen = state.decoded.pass_wanted(wanted, packet);
+                wants_keyframe |= chosen.wants_keyframe;
+                if chosen.changed {
+                    taken.report = report.map(|report| translated(report, &state.decoded));
                 }
-                taken.packets.push(buffer(bytes, now));
+                if let Some(bytes) = chosen.bytes {
+                    if starts_keyframe {
+                        self.track.set_decoded_layer(self.name(layer, state.layers.size(layer)));
+                    }
+                    taken.packets.push(buffer(bytes, now));
+                }
             }
             for (level, choice) in state.levels.iter_mut().enumerate() {
                 if !self.track.level_is_watched(level) {

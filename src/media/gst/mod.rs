@@ -34,6 +34,7 @@ mod settings;
 mod subscriber;
 mod tap;
 mod track;
+mod valve;
 mod webrtc;
 
 pub use bus::PipelineEvent;

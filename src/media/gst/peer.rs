@@ -87,11 +87,6 @@ impl Peer {
         matches!(self.failure.get(), Some(MediaError::Handshake(_)))
     }
 
-    /// No path was found to it, or none so far.
-    pub(super) fn found_no_path(&self) -> bool {
-        self.stage() == Stage::Connecting || matches!(self.failure.get(), Some(MediaError::ConnectTimeout(_)))
-    }
-
     /// Asks it to end, and gives its task to wait for.
     pub(super) fn close(self) -> JoinHandle<()> {
         drop(self.stop);

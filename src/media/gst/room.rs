@@ -47,8 +47,6 @@ use crate::{
 
 /// Participants of whom it is remembered that they need a pipeline.
 const MOST_WITHOUT_FANOUT: usize = 1_000;
-/// And who are known to have found no path over UDP.
-const MOST_WITHOUT_UDP: usize = 1_000;
 
 /// The media of one room. Everything that takes time runs on tasks of its own; this only keeps the
 /// books.
@@ -67,8 +65,6 @@ pub(super) struct GstRoom {
     fanout: Option<Arc<fanout::Edge>>,
     /// Those whose handshake failed there: GStreamer's takes more kinds of certificates.
     without_fanout: HashSet<ParticipantId>,
-    /// Those who found no path to a webrtcbin when they published: the fan-out edge has TCP, too.
-    without_udp: HashSet<ParticipantId>,
     /// Connections that were ended and are not gone yet.
     closing: Vec<JoinHandle<()>>,
     ingests: HashMap<ConnectionId, RunningIngest>,
@@ -128,16 +124,6 @@ impl Link {
     }
 }
 
-/// If a publisher has gone without having been connected, UDP may be what he cannot use.
-fn note_path(without_udp: &mut HashSet<ParticipantId>, connection: &ConnectionId, connected: &Connected) {
-    if let Link::Webrtcbin(peer) = &connected.peer
-        && peer.found_no_path()
-        && without_udp.len() < MOST_WITHOUT_UDP
-    {
-        without_udp.insert(connection.participant.clone());
-    }
-}
-
 impl GstRoom {
     pub(super) fn new(
         name: &str,
@@ -163,7 +149,6 @@ impl GstRoom {
             subscribers: HashMap::new(),
             fanout,
             without_fanout: HashSet::new(),
-            without_udp: HashSet::new(),
             closing: Vec::new(),
             ingests: HashMap::new(),
             pushes: HashMap::new(),
@@ -196,10 +181,7 @@ impl GstRoom {
     fn fanout_receives(&self, connection: &ConnectionId, publication: &Publication) -> Option<Arc<fanout::Edge>> {
         let Publication { sdp, media, .. } = publication;
         let sections: Vec<_> = media.iter().map(|media| media.section.clone()).collect();
-        let has_layers = sections.iter().any(|section| !section.layers.is_empty());
-        let needs_tcp = self.settings.tcp && self.without_udp.contains(&connection.participant);
-        let wanted = has_layers || needs_tcp || self.settings.edge.publishers_fan_out();
-        let edge = self.fanout_for(connection).filter(|_| wanted && !negotiation::is_of_gstreamer(&sections))?;
+        let edge = self.fanout_for(connection).filter(|_| !negotiation::is_of_gstreamer(&sections))?;
         (negotiation::suits_fanout(sdp, &sections) && edge.takes(sdp, &sections)).then(|| edge.clone())
     }
 
@@ -218,9 +200,8 @@ impl GstRoom {
             self.tracks.entry(track.id.clone()).or_insert(track);
         }
         let ended = |connected: &Connected| connected.peer.stage() == Stage::Ended;
-        for (connection, connected) in self.publishers.iter().filter(|(_, connected)| ended(connected)) {
+        for connected in self.publishers.values().filter(|connected| ended(connected)) {
             self.tracks.retain(|id, _| !connected.tracks.contains(id));
-            note_path(&mut self.without_udp, connection, connected);
         }
         let connected = self.subscribers.iter().chain(&self.publishers);
         let failed = connected.filter(|(_, connected)| connected.peer.failed_handshake());
@@ -381,7 +362,6 @@ impl MediaRoom for GstRoom {
 
     fn close(&mut self, connection: &ConnectionId) {
         if let Some(connected) = self.publishers.remove(connection) {
-            note_path(&mut self.without_udp, connection, &connected);
             self.tracks.retain(|id, _| !connected.tracks.contains(id));
             self.closing.push(connected.peer.close());
             self.end_effects_of_gone_tracks();

@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, Weak,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -19,7 +19,7 @@ use gst_utils::streamproducer::{
 use tokio::sync::{Notify, watch};
 
 use super::{
-    RoomClock,
+    JITTER_BUFFER, RoomClock,
     audience::Audience,
     feed::{Feed, Packet},
     needs::{Need, Needs},
@@ -40,8 +40,8 @@ use crate::{
 /// Keyframe requests within this time of the last one are merged into one at its end.
 pub const KEYFRAME_HOLDOFF: Duration = Duration::from_millis(500);
 
-/// A decoder that asks for a keyframe so soon after one has it on its way.
-const JUST_CAME: Duration = Duration::from_millis(200);
+/// A decoder that asks for a keyframe so soon after one has it on its way: it lies in the jitter buffer.
+const JUST_CAME: Duration = JITTER_BUFFER.saturating_add(Duration::from_millis(100));
 
 /// A room's tracks.
 pub type TrackTable = HashMap<TrackId, Arc<Track>>;
@@ -82,6 +82,8 @@ pub struct Track {
     /// What decoders, recorders and effects need of it, and what they have.
     needs: Arc<Needs>,
     decoded_layer: ArcSwapOption<String>,
+    /// How many decoders and recorders of single tracks.
+    decoders: AtomicUsize,
     /// Only where the publisher cannot be asked for a keyframe. Held while a packet is given out, so that
     /// who comes has each packet once.
     recent: Option<Mutex<Recent>>,
@@ -109,6 +111,7 @@ pub struct Reading {
 
 impl Drop for Reading {
     fn drop(&mut self) {
+        self.track.decoders.fetch_sub(1, Relaxed);
         self.track.readers.send_modify(|readers| *readers -= 1);
     }
 }
@@ -194,6 +197,7 @@ impl Track {
             readers: watch::Sender::new(0),
             needs: Arc::default(),
             decoded_layer: ArcSwapOption::empty(),
+            decoders: AtomicUsize::new(0),
             recent,
         }
     }
@@ -455,6 +459,11 @@ impl Track {
         self.readers.subscribe()
     }
 
+    /// Somebody reads what comes out of the jitter buffer.
+    pub fn is_decoded(&self) -> bool {
+        self.decoders.load(Relaxed) > 0
+    }
+
     /// Adds a subscriber's end, which is open, to the readers of that lane.
     pub fn add_feed(&self, feed: Arc<Feed>, lane: Lane) {
         let recent = self.recent();
@@ -494,6 +503,7 @@ impl Track {
         // What was noted and is still on its way comes twice, and depayloaders drop the second.
         let link = self.producer.add_consumer_with(source, settings)?;
         drop(recent);
+        self.decoders.fetch_add(1, Relaxed);
         self.readers.send_modify(|readers| *readers += 1);
         Ok(Reading { _link: link, track: self.clone() })
     }
@@ -579,14 +589,14 @@ fn spliced(splice: &mut Splice, lane: Lane, mut packet: Packet) -> Option<Packet
 }
 
 /// Sequence number and timestamp of an RTP packet.
-fn numbers(buffer: &gst::BufferRef) -> Option<(u16, u32)> {
+pub(super) fn numbers(buffer: &gst::BufferRef) -> Option<(u16, u32)> {
     let bytes = buffer.map_readable().ok()?;
     let sequence = u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?);
     Some((sequence, u32::from_be_bytes(*bytes.get(4..)?.first_chunk()?)))
 }
 
 /// A copy with other numbers.
-fn renumbered(buffer: &gst::Buffer, (sequence, timestamp): (u16, u32)) -> Option<gst::Buffer> {
+pub(super) fn renumbered(buffer: &gst::Buffer, (sequence, timestamp): (u16, u32)) -> Option<gst::Buffer> {
     let mut copy = buffer.copy_deep().ok()?;
     {
         let mut bytes = copy.make_mut().map_writable().ok()?;
