@@ -62,12 +62,9 @@ impl Redundancy {
         timestamp: u32,
         packet: &Packet,
     ) -> Option<(Pt, Arc<[u8]>)> {
-        let packed = (self.again > 0).then(|| {
-            let payload = self.packer.pack(*number, sequence, timestamp, &packet.payload, self.again);
-            (self.payload, payload.into())
-        });
+        let packed = self.packer.pack(*number, sequence, timestamp, &packet.payload, self.again);
         self.packer.sent(sequence, timestamp, &packet.payload);
-        packed
+        packed.map(|payload| (self.payload, payload.into()))
     }
 }
 

@@ -12,6 +12,11 @@ use super::Window;
 pub const RED_PAYLOAD: u8 = 63;
 /// Packets that are brought again at most.
 pub const MOST_AGAIN: usize = 2;
+/// Bytes of a redundant payload at most: with all that is put around it, it fits into one packet on any line.
+const LARGEST: usize = 1_150;
+/// Bytes before each block that is brought again, and before the packet's own (RFC 2198 §3).
+const BLOCK_HEADER: usize = 4;
+const OWN_HEADER: usize = 1;
 /// Sources that are told apart: a section has one, and another one now and then.
 const MAX_SOURCES: usize = 4;
 
@@ -97,12 +102,24 @@ pub struct Packer {
 }
 
 impl Packer {
-    /// A payload that brings up to `again` of the packets before it, as far as there are any. Numbers without
-    /// wrap-around.
-    pub fn pack(&mut self, number: u8, sequence: u64, timestamp: u32, payload: &Arc<[u8]>, again: usize) -> Vec<u8> {
+    /// A payload of up to 1,150 bytes that brings up to `again` of the packets before it, the latest ones; `None` if
+    /// there are none that fit. Numbers without wrap-around.
+    pub fn pack(
+        &mut self,
+        number: u8,
+        sequence: u64,
+        timestamp: u32,
+        payload: &Arc<[u8]>,
+        again: usize,
+    ) -> Option<Vec<u8>> {
+        let mut size = OWN_HEADER + payload.len();
         let earlier = |back: u64| {
             let (_, before, payload) =
                 self.sent.iter().find(|(known, ..)| known.checked_add(back) == Some(sequence))?;
+            size += BLOCK_HEADER + payload.len();
+            if size > LARGEST {
+                return None;
+            }
             let block = RedundantBlock {
                 pt: number,
                 timestamp_offset: timestamp.wrapping_sub(*before),
@@ -113,7 +130,7 @@ impl Packer {
         // Without a gap: receivers count them back from the packet.
         let mut blocks: Vec<RedundantBlock> = (1..=again.min(MOST_AGAIN) as u64).map_while(earlier).collect();
         blocks.reverse();
-        RedEncoder::encode(number, payload, &blocks)
+        (!blocks.is_empty()).then(|| RedEncoder::encode(number, payload, &blocks))
     }
 
     /// Notes what was sent.
@@ -148,7 +165,7 @@ mod tests {
             let (sequence, timestamp) = (u64::from(number), 960 * u32::from(number));
             let packed = packer.pack(OPUS, sequence, timestamp, &payload, 2);
             packer.sent(sequence, timestamp, &payload);
-            packet(RED_PAYLOAD, number, &packed)
+            packed.map_or_else(|| packet(OPUS, number, &payload), |packed| packet(RED_PAYLOAD, number, &packed))
         };
         numbers.into_iter().map(&mut pack).collect()
     }
@@ -169,8 +186,7 @@ mod tests {
         let sent = redundant(10..20);
         let mut unpacker = Unpacker::new(OPUS, RED_PAYLOAD);
         let mut take = |index: usize| numbers(&unpacker.take(&sent[index]).unwrap());
-        assert_eq!(take(0), [10]);
-        assert_eq!(take(1), [11]);
+        assert_eq!(take(1), [10, 11]);
         assert_eq!(take(3), [12, 13], "one was lost");
         assert_eq!(take(6), [14, 15, 16], "two were");
         assert_eq!(take(5), [15], "the packet itself is passed on even if it is late: others drop it");
@@ -187,7 +203,29 @@ mod tests {
         assert_eq!(numbers(&unpacker.take(&sent[2]).unwrap()), [12]);
         assert_eq!(unpacker.take(&packet(RED_PAYLOAD, 13, &[0xFF, 0, 0])), Some(Vec::new()), "cut off");
         // After a pause in which nothing was sent, a packet has nothing before it.
-        assert_eq!(redundant([10, 15])[1], packet(RED_PAYLOAD, 15, &[OPUS, 15, 15, 15]));
+        assert_eq!(redundant([10, 15])[1], packet(OPUS, 15, &[15, 15, 15]));
+    }
+
+    #[test]
+    fn no_more_is_brought_again_than_one_packet_holds() {
+        let mut packer = Packer::default();
+        let mut pack = |sequence: u64, bytes: usize| {
+            let (timestamp, payload) = (960 * sequence as u32, Arc::from(vec![sequence as u8; bytes]));
+            let packed = packer.pack(OPUS, sequence, timestamp, &payload, 2);
+            packer.sent(sequence, timestamp, &payload);
+            let lengths = |packed: Vec<u8>| -> Vec<usize> {
+                assert!(packed.len() <= LARGEST);
+                RedDecoder::decode(&packed).unwrap().iter().map(|block| block.payload.len()).collect()
+            };
+            packed.map(lengths)
+        };
+        assert_eq!(pack(1, 700), None, "it is the first");
+        assert_eq!(pack(2, 700), None, "two are too much");
+        assert_eq!(pack(3, 100), Some(vec![700, 100]), "the latest one fits");
+        assert_eq!(pack(4, 100), Some(vec![700, 100, 100]));
+        assert_eq!(pack(5, 1_041), Some(vec![100, 1_041]), "there is just room for one");
+        assert_eq!(pack(6, 1_800), None);
+        assert_eq!(pack(7, 100), None, "what comes before it is too large");
     }
 
     proptest! {
