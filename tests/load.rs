@@ -2,8 +2,9 @@
 #![cfg(feature = "gstreamer")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
+use futures_util::future::try_join_all;
 use gst::prelude::*;
 use salon_load::{
     clip::{CLIP, Stamp},
@@ -19,6 +20,10 @@ use tokio::time::{Instant, sleep};
 mod servers;
 
 const LIMIT: Duration = Duration::from_secs(40);
+/// Sessions that the server takes of one address before they are connected.
+const WAVE: usize = 50;
+/// A publisher takes some 400 KiB.
+const MOST_GROWN_KIB: u64 = 8_192;
 
 /// What is asked for once a little later.
 async fn until(what: &str, is_it: impl Fn() -> bool) {
@@ -84,6 +89,59 @@ async fn a_meeting_is_everybody_watching_everybody() {
     assert!(refused.to_string().contains("wrong_pin"), "{refused:#}");
     drop(people.pop());
     until("the end of one who left", || people.iter().all(|one| one.watched().len() == 1)).await;
+}
+
+/// So many publish at once and one watches; then their sockets are closed, and nobody says a word to the server.
+async fn appear_and_vanish(server: &servers::Running, door: &whip::Server) {
+    let publishers = try_join_all((0..WAVE).map(|_| door.publish("crowd"))).await.unwrap();
+    for publisher in &publishers {
+        publisher.session.connected(LIMIT).await.unwrap();
+    }
+    let viewer = door.watch("crowd", false).await.unwrap();
+    until("a viewer's first picture", || viewer.session.tally().first_picture.is_some()).await;
+    for publisher in &publishers {
+        let sent = Cell::new(0);
+        until("half a second of media", || sent.replace(sent.get() + publisher.session.tally().take().sent) > 40).await;
+    }
+    let there = figures(server, ["salon_participants", "salon_tracks{kind=\"video\"}"]).await;
+    assert_eq!(there, [1 + WAVE as u64, WAVE as u64]);
+    drop((publishers, viewer));
+    let end = Instant::now() + LIMIT;
+    while figures(server, ["salon_participants", "salon_live_pipelines"]).await != [0, 0] {
+        assert!(Instant::now() < end, "who is gone was not let go");
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// What the server says of itself.
+async fn figures<const N: usize>(server: &servers::Running, names: [&str; N]) -> [u64; N] {
+    let said = reqwest::get(format!("{}/metrics", server.url)).await.unwrap().text().await.unwrap();
+    names.map(|name| {
+        let figure = said.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        figure.unwrap_or_else(|| panic!("{name} is missing: {said}"))
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_publishers_who_vanish_leave_nothing() {
+    let server = servers::salon("fanout", &[]).await;
+    let door = whip::Server::new(&server.url, None, false).await.unwrap();
+    let idle = server.usage();
+    // What is made once and kept, and what the allocator keeps.
+    appear_and_vanish(&server, &door).await;
+    let before = server.usage();
+    for _ in 0..2 {
+        appear_and_vanish(&server, &door).await;
+    }
+    // Threads of pools end some 10 s later, and one or two are at work now and then.
+    let is_idle = || {
+        let usage = server.usage();
+        usage.threads <= idle.threads + 2 && usage.descriptors <= idle.descriptors
+    };
+    until("the end of threads and descriptors", is_idle).await;
+    let after = server.usage();
+    println!("idle {idle:?}\nbefore {before:?}\nafter {after:?}");
+    assert!(after.rss_kib <= before.rss_kib + MOST_GROWN_KIB, "{before:?} {after:?}");
 }
 
 #[test]
