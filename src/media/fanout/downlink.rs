@@ -117,9 +117,8 @@ impl Downlink {
         self.sessions.remove(&session);
     }
 
-    /// In kbit/s, if anything was too much yet.
-    #[cfg(test)]
-    fn kbps(&self) -> Option<f64> {
+    /// What it bears in kbit/s, if anything was too much yet.
+    pub(super) fn kbps(&self) -> Option<f64> {
         self.estimate.kbps()
     }
 

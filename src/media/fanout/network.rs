@@ -138,13 +138,18 @@ impl Watching {
     }
 
     fn apportion(&mut self, told: &Told, seen: Option<Observation>, inbox: &Arc<Inbox>, now: Instant) {
-        let (pictures, sounds): (Vec<&mut Line>, Vec<&mut Line>) =
+        let (pictures, mut sounds): (Vec<&mut Line>, Vec<&mut Line>) =
             self.lines.iter_mut().partition(|line| line.source.kind() == Kind::Video);
-        let sounds =
-            sounds.iter().filter(|line| line.is_sent()).map(|line| line.source.kbps(now) * line.copies()).sum();
+        sounds.retain(|line| line.is_sent());
+        let sound = sounds.iter().map(|line| line.source.kbps(now)).sum();
+        let sent = sounds.iter().map(|line| line.source.kbps(now) * line.copies()).sum();
         let steps: Vec<Vec<Step>> = pictures.iter().map(|line| line.offered.steps(&line.wanted, now)).collect();
         let demands = pictures.iter().zip(&steps).map(|(line, steps)| line.demand(steps)).collect();
-        let grants = self.network.downlink.lock().ask(self.network.session, now, seen, sounds, demands);
+        let mut downlink = self.network.downlink.lock();
+        let grants = downlink.ask(self.network.session, now, seen, sent, demands);
+        let bears = downlink.kbps();
+        drop(downlink);
+        sounds.iter_mut().for_each(|line| line.fit(sound, bears));
         for ((line, steps), grant) in pictures.into_iter().zip(&steps).zip(grants) {
             self.network.begun.extend(line.have(told, grant, steps, inbox, now));
         }

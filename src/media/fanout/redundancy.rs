@@ -19,6 +19,9 @@ const TWICE_FROM: f32 = 0.02;
 const MOST_FROM: f32 = 0.05;
 /// A report may be good by chance: it goes on for so long after the last that was bad.
 const GOES_ON: Duration = Duration::from_secs(10);
+/// All that is sent of sound takes no more than this part of what the network bears: of a full one, packets sent twice
+/// make more be lost.
+const SHARE: f64 = 1.0 / 3.0;
 
 #[derive(Debug)]
 pub(super) struct Redundancy {
@@ -28,16 +31,24 @@ pub(super) struct Redundancy {
     /// How many earlier ones a packet brings, and when that was last found to be needed.
     again: usize,
     needed: Option<Instant>,
+    /// For how many there is room.
+    room: usize,
 }
 
 impl Redundancy {
     pub(super) fn new(payload: Pt) -> Self {
-        Self { payload, packer: Packer::default(), again: 0, needed: None }
+        Self { payload, packer: Packer::default(), again: 0, needed: None, room: MOST_AGAIN }
     }
 
     /// How many earlier ones a packet brings.
     pub(super) fn again(&self) -> usize {
-        self.again
+        self.again.min(self.room)
+    }
+
+    /// His network bears `bears` kbit/s, if anything was too much yet; all sound, each packet once, takes `sound`.
+    pub(super) fn fit(&mut self, sound: u32, bears: Option<f64>) {
+        let times = |bears: f64| (bears * SHARE / f64::from(sound.max(1))) as usize;
+        self.room = bears.map_or(MOST_AGAIN, |bears| times(bears).saturating_sub(1));
     }
 
     /// He has told of so much loss, 0 to 1.
@@ -62,7 +73,7 @@ impl Redundancy {
         timestamp: u32,
         packet: &Packet,
     ) -> Option<(Pt, Arc<[u8]>)> {
-        let packed = self.packer.pack(*number, sequence, timestamp, &packet.payload, self.again);
+        let packed = self.packer.pack(*number, sequence, timestamp, &packet.payload, self.again());
         self.packer.sent(sequence, timestamp, &packet.payload);
         packed.map(|payload| (self.payload, payload.into()))
     }
@@ -88,5 +99,15 @@ mod tests {
         assert_eq!(after(17, 0.03), 2);
         assert_eq!(after(18, 0.03), 1);
         assert_eq!(after(28, 0.0), 0);
+    }
+
+    #[test]
+    fn a_full_network_has_no_room_for_more() {
+        let mut redundancy = Redundancy::new(Pt::from(63));
+        redundancy.has_lost(0.1, Instant::now());
+        for (bears, again) in [(None, 2), (Some(400.0), 2), (Some(250.0), 1), (Some(150.0), 0), (Some(30.0), 0)] {
+            redundancy.fit(32, bears);
+            assert_eq!(redundancy.again(), again, "{bears:?}");
+        }
     }
 }

@@ -97,6 +97,12 @@ impl Line {
         1 + redundancy.map_or(0, |redundancy| redundancy.again() as u32)
     }
 
+    /// What his network bears, and what all of his sound takes, in kbit/s.
+    pub(super) fn fit(&mut self, sound: u32, bears: Option<f64>) {
+        let redundancy = self.sending.as_mut().and_then(|sending| sending.redundancy.as_mut());
+        redundancy.into_iter().for_each(|redundancy| redundancy.fit(sound, bears));
+    }
+
     /// He takes it, and is connected.
     pub(super) fn is_sent(&self) -> bool {
         self.sending.is_some()
