@@ -26,6 +26,15 @@ pub fn reduced_offer(offer: &str, sections: &[AcceptedSection]) -> Result<String
     write(&session)
 }
 
+/// The same for an engine that does not know of redundant packets: without them.
+///
+/// # Errors
+/// As [`reduced_offer`].
+pub fn plain_offer(offer: &str, sections: &[AcceptedSection]) -> Result<String, NegotiationError> {
+    let plain: Vec<_> = sections.iter().map(|section| AcceptedSection { red: None, ..section.clone() }).collect();
+    reduced_offer(offer, &plain)
+}
+
 /// The engine's answer to a [`reduced_offer`] as a publisher expects it: a section for each of the
 /// offer's, in its order, those that were not accepted refused (RFC 3264 §6: port 0).
 ///
@@ -357,6 +366,24 @@ mod tests {
         {
             assert_eq!(negotiation::accept(&unfit, &CodecName::ALL).unwrap()[1].layers, [""; 0]);
         }
+    }
+
+    #[test]
+    fn redundancy_is_kept_from_the_engine_and_answered_for_it() {
+        let offer = OFFER
+            .replace("SAVPF 111 9\r\n", "SAVPF 111 63 9\r\n")
+            .replace("a=rtpmap:9 G722", "a=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\na=rtpmap:9 G722");
+        let sections = negotiation::accept(&offer, &CodecName::ALL).unwrap();
+        assert_eq!((sections[0].red, sections[1].red), (Some(63), None));
+        assert!(reduced_offer(&offer, &sections).unwrap().contains("SAVPF 111 63\r\n"));
+        let plain = plain_offer(&offer, &sections).unwrap();
+        assert_eq!(plain, reduced_offer(OFFER, &negotiation::accept(OFFER, &CodecName::ALL).unwrap()).unwrap());
+        let full = full_answer(&plain.replace("sendonly", "recvonly"), &offer, &sections).unwrap();
+        let answer = with_redundancy(&full, &sections).unwrap();
+        assert!(answer.contains("m=audio 9 UDP/TLS/RTP/SAVPF 63 111\r\n"), "first, or browsers send none: {answer}");
+        assert!(answer.contains("a=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\n"), "{answer}");
+        assert!(answer.contains("m=video 9 UDP/TLS/RTP/SAVPF 98 99\r\n"), "{answer}");
+        assert_eq!(with_redundancy(&full, &sections[1..]).unwrap(), full);
     }
 
     #[test]

@@ -28,7 +28,7 @@ const MID_ID: u8 = 4;
 const TRANSPORT_CC_ID: u8 = 3;
 /// A viewer's network is looked at so often.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-/// The same if only what is lost of his sound counts, of which he reports once a second.
+/// The same if only his losses count: browsers report those of pictures each second, those of sound each five.
 const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 /// A check that is not answered is repeated so often; with its pauses, up to 3 s, that is 10 s.
 const CHECK_RETRIES: usize = 5;
@@ -116,24 +116,14 @@ pub(super) fn answer_codecs(
     media: &[(AcceptedSection, Arc<Source>)],
     feels: bool,
 ) -> Vec<Pt> {
-    for (index, (section, source)) in media.iter().enumerate() {
-        let is_new = media[..index].iter().all(|(other, _)| other.payload != section.payload);
-        if is_new && !add_redundant(config, section.payload, section.red, section.codec) {
-            add_codec(config, section.payload, section.rtx, source.codec, source.fmtp.as_deref());
-        }
-    }
+    add_sections(config, media.iter().map(|(section, source)| (section, source.fmtp.as_deref())));
     take_feedback(config, feels);
     media.iter().map(|(section, _)| Pt::from(section.payload)).collect()
 }
 
 /// Takes each section's codec, under the publisher's numbers and with the feedback that was accepted.
 pub(super) fn receive_codecs(config: &mut CodecConfig, sections: &[AcceptedSection]) {
-    for (index, section) in sections.iter().enumerate() {
-        let is_new = sections[..index].iter().all(|other| other.payload != section.payload);
-        if is_new && !add_redundant(config, section.payload, section.red, section.codec) {
-            add_codec(config, section.payload, section.rtx, section.codec, section.fmtp.as_deref());
-        }
-    }
+    add_sections(config, sections.iter().map(|section| (section, section.fmtp.as_deref())));
     for params in config.iter_mut() {
         let section = sections.iter().find(|section| section.payload == *params.pt());
         let takes = |wanted: &str| section.is_some_and(|it| it.feedback.iter().any(|feedback| feedback == wanted));
@@ -142,6 +132,29 @@ pub(super) fn receive_codecs(config: &mut CodecConfig, sections: &[AcceptedSecti
         params.set_fb_pli(takes("nack pli"));
         params.set_fb_fir(takes("ccm fir"));
         params.set_fb_remb(false);
+    }
+}
+
+/// Takes the codec of each section, with those parameters, under the client's number.
+fn add_sections<'a>(
+    config: &mut CodecConfig,
+    sections: impl Iterator<Item = (&'a AcceptedSection, Option<&'a str>)> + Clone,
+) {
+    // With redundancy, str0m's own number of Opus takes the place of all others.
+    let is_other = |section: &AcceptedSection| {
+        section.codec == CodecName::Opus && section.payload != rtp::payload_number(section.codec)
+    };
+    let has_other = sections.clone().any(|(section, _)| is_other(section));
+    let mut known = Vec::new();
+    for (section, fmtp) in sections {
+        if known.contains(&section.payload) {
+            continue;
+        }
+        known.push(section.payload);
+        let red = section.red.filter(|_| !has_other);
+        if !add_redundant(config, section.payload, red, section.codec) {
+            add_codec(config, section.payload, section.rtx, section.codec, fmtp);
+        }
     }
 }
 
@@ -228,6 +241,36 @@ pub(super) fn accepted_payload(rtc: &Rtc, mid: Mid, offered: Pt, codec: CodecNam
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn sound(payload: u8, red: Option<u8>) -> AcceptedSection {
+        AcceptedSection {
+            line: 0,
+            mid: payload.to_string(),
+            kind: Kind::Audio,
+            codec: CodecName::Opus,
+            payload,
+            rtx: None,
+            red,
+            fmtp: None,
+            feedback: Vec::new(),
+            extensions: Vec::new(),
+            layers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn redundancy_never_costs_another_number_of_the_codec() {
+        let taken = |sections: &[AcceptedSection]| {
+            let mut config = CodecConfig::empty();
+            receive_codecs(&mut config, sections);
+            config.params().iter().map(|it| (*it.pt(), it.red().map(|red| *red))).collect::<Vec<_>>()
+        };
+        let (red, other) = (sound(111, Some(63)), sound(109, None));
+        assert_eq!(taken(&[red.clone(), red.clone()]), [(111, Some(63))]);
+        assert_eq!(taken(&[red.clone(), other.clone()]), [(111, None), (109, None)]);
+        assert_eq!(taken(&[other, red]), [(109, None), (111, None)]);
+        assert_eq!(taken(&[sound(111, Some(64))]), [(111, None)], "str0m knows its own numbers only");
+    }
 
     #[test]
     fn parameters_are_the_publishers() {

@@ -56,8 +56,7 @@ async fn drive(connection: &mut Connection<'_>, offer: &str, sections: &[Accepte
     connection.set_transport(first.mid.clone(), first.line);
     connection.webrtc.pipeline.start().await?;
     // Redundant packets are taken apart before webrtcbin sees them.
-    let plain: Vec<_> = sections.iter().map(|section| AcceptedSection { red: None, ..section.clone() }).collect();
-    let reduced = description::reduced_offer(offer, &plain).map_err(refused)?;
+    let reduced = description::plain_offer(offer, sections).map_err(refused)?;
     connection.webrtc.set_remote(WebRTCSDPType::Offer, &reduced).await?;
     let answer = connection.webrtc.create_local(WebRTCSDPType::Answer).await?;
     let sdp = description::full_answer(&answer, offer, sections).map_err(refused)?;

@@ -125,7 +125,7 @@ async fn drive_answering(
         connection.set_transport(first.mid.clone(), first.line);
     }
     connection.webrtc.pipeline.start().await?;
-    let reduced = description::reduced_offer(offer, sections).map_err(refused)?;
+    let reduced = description::plain_offer(offer, sections).map_err(refused)?;
     connection.webrtc.set_remote(WebRTCSDPType::Offer, &reduced).await?;
     let answer = connection.webrtc.create_local(WebRTCSDPType::Answer).await?;
     let sdp = description::full_answer_to_subscriber(&answer, offer, sections).map_err(refused)?;
