@@ -11,7 +11,7 @@ use std::{
 use gst::prelude::*;
 use tokio::sync::mpsc;
 
-use super::{RoomClock, Track, feed::Packet, track::KEYFRAME_HOLDOFF};
+use super::{JITTER_BUFFER, RoomClock, Track, feed::Packet, track::KEYFRAME_HOLDOFF};
 use crate::media::{
     AudioLevel, MediaEvent,
     negotiation::{AUDIO_LEVEL, AcceptedSection, MID},
@@ -20,6 +20,8 @@ use crate::media::{
 
 /// How often the loudness of a track is told.
 const LEVEL_WINDOW: Duration = Duration::from_millis(200);
+/// Behind webrtcbin a lost packet does not come again later than this: its jitter buffer has asked for it until then.
+const HOLD: Duration = JITTER_BUFFER.saturating_add(Duration::from_millis(50));
 /// No section known yet.
 const UNKNOWN: usize = usize::MAX;
 
@@ -75,7 +77,7 @@ impl Tap {
         let tapped = sections
             .iter()
             .zip(tracks)
-            .map(|(section, track)| TappedTrack::new(section, track, extension_id(section, AUDIO_LEVEL)));
+            .map(|(section, track)| TappedTrack::holding(section, track, extension_id(section, AUDIO_LEVEL), HOLD));
         Self { clock, classifier, tracks: tapped.collect(), events }
     }
 
@@ -108,10 +110,25 @@ impl Tap {
 }
 
 impl TappedTrack {
-    /// `level_id`: the number of the loudness in its packets.
+    /// On the fan-out edge, which asks for a lost packet for longer than any wait for it. `level_id`: the number of the
+    /// loudness in its packets.
     pub(super) fn new(section: &AcceptedSection, track: &Arc<Track>, level_id: Option<u8>) -> Self {
+        Self::with(section, track, level_id, Resequencer::default())
+    }
+
+    /// Where a lost packet does not come again after `hold`.
+    fn holding(section: &AcceptedSection, track: &Arc<Track>, level_id: Option<u8>, hold: Duration) -> Self {
+        Self::with(section, track, level_id, Resequencer::holding(hold))
+    }
+
+    fn with(
+        section: &AcceptedSection,
+        track: &Arc<Track>,
+        level_id: Option<u8>,
+        resequencer: Resequencer<Packet>,
+    ) -> Self {
         let ingress = Ingress::new(section.codec, track.ssrc(), level_id);
-        let resequencer = section.rtx.map(|_| Resequencer::default());
+        let resequencer = section.rtx.map(|_| resequencer);
         let state =
             State { ingress, resequencer, loudest: None, told: Duration::ZERO, standstill: Standstill::default() };
         Self { track: track.clone(), state: Mutex::new(state) }

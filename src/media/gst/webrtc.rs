@@ -23,10 +23,10 @@ const SETTLE_DEADLINE: Duration = Duration::from_secs(2);
 /// Delay of the jitter buffers: what decoders and recorders wait for late packets. Forwarding does not.
 pub const JITTER_BUFFER: Duration = Duration::from_millis(200);
 /// What RTP sessions take for the capacity of the path, in bytes a second. They spend a twentieth of
-/// How often a sender is told what came (transport-wide congestion control).
-const TRANSPORT_REPORTS: Duration = Duration::from_millis(100);
 /// it on RTCP at most; with their own guess they send too few NACKs to recover from loss.
 const SESSION_BANDWIDTH: f64 = 300_000.0;
+/// How often a sender is told what came (transport-wide congestion control).
+const TRANSPORT_REPORTS: Duration = Duration::from_millis(100);
 
 /// SSRCs that a client may send in one connection, each of which costs a jitter buffer and a thread. A
 /// browser sends one for each section, and a new one now and then.

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-/// What a lost packet may take to come again: two round trips of 100 ms are not enough where the request or the answer
-/// is lost too.
+/// What a lost packet may take to come again, where it is asked for until it does: two round trips of 100 ms are not
+/// enough where the request or the answer is lost too.
 const HOLD_TIME: Duration = Duration::from_millis(500);
 /// Packets held at most.
 const HOLD_PACKETS: usize = 256;
@@ -15,6 +15,7 @@ const HOLD_PACKETS: usize = 256;
 /// And `rtprtxsend` finds packets again only if they passed in order.
 #[derive(Debug)]
 pub struct Resequencer<T> {
+    hold: Duration,
     /// The number that may go next, without wrap-around.
     next: Option<u64>,
     held: BTreeMap<u64, (Duration, T)>,
@@ -31,11 +32,16 @@ pub struct Released<T> {
 
 impl<T> Default for Resequencer<T> {
     fn default() -> Self {
-        Self { next: None, held: BTreeMap::new() }
+        Self::holding(HOLD_TIME)
     }
 }
 
 impl<T> Resequencer<T> {
+    /// Gives a missing packet up after so long; by default 500 ms.
+    pub fn holding(hold: Duration) -> Self {
+        Self { hold, next: None, held: BTreeMap::new() }
+    }
+
     /// Takes a packet; gives those that may go now, always in order: one that comes after it was
     /// given up is dropped, for out of order it would hide its neighbours from `rtprtxsend`.
     pub fn push(&mut self, sequence: u16, item: T, now: Duration) -> Released<T> {
@@ -52,7 +58,7 @@ impl<T> Resequencer<T> {
         let mut released = Released { items: Vec::new(), gap: false };
         while let Some(entry) = self.held.first_entry() {
             let (held_since, _) = entry.get();
-            let waited = now.saturating_sub(*held_since) >= HOLD_TIME;
+            let waited = now.saturating_sub(*held_since) >= self.hold;
             if *entry.key() > next && !waited && self.held.len() <= HOLD_PACKETS {
                 break;
             }
@@ -91,6 +97,16 @@ mod tests {
         assert_eq!(push(7, 540), (vec![3], true), "packet 2 is given up, packet 4 not yet");
         assert_eq!(push(2, 545), nothing, "too late: a keyframe is on its way");
         assert_eq!(push(4, 550), (vec![4, 5, 6, 7], false));
+    }
+
+    #[test]
+    fn it_waits_as_long_as_it_is_told() {
+        let mut resequencer = Resequencer::holding(250 * MS);
+        let mut push = |sequence: u16, ms: u32| resequencer.push(sequence, sequence, ms * MS);
+        push(1, 0);
+        assert_eq!(push(3, 10), Released { items: vec![], gap: false });
+        assert_eq!(push(4, 259), Released { items: vec![], gap: false });
+        assert_eq!(push(5, 260), Released { items: vec![3, 4, 5], gap: true });
     }
 
     #[test]
