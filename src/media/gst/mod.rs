@@ -22,6 +22,7 @@ pub mod mixes;
 mod needs;
 pub mod offline;
 mod output;
+mod packet;
 mod peer;
 mod pictures;
 mod pipeline;

@@ -1,35 +1,41 @@
 //! A published track as the rest of the room reads it: packets for subscribers before the jitter
 //! buffer, packets for decoders and recorders after it, and keyframes on request.
 
+mod last_time;
+mod published;
+mod sink;
+
 use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, Weak,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwapOption;
 use futures_util::FutureExt;
-use gst::prelude::*;
 use gst_utils::streamproducer::{
     AddConsumerError, ConsumerSettings, ConsumptionLink, ProducerSettings, StreamProducer,
 };
 use tokio::sync::{Notify, watch};
 
+use self::{last_time::LastTime, published::Published, sink::appsink};
+pub(super) use super::packet::{numbers, renumbered};
 use super::{
     JITTER_BUFFER, RoomClock,
     audience::Audience,
     feed::{Feed, Packet},
     needs::{Need, Needs},
+    packet::spliced,
     recent::Recent,
     rtp_caps,
 };
 use crate::{
     media::{
         CodecName, Kind,
-        fanout::{Earlier, Source, Upstream},
+        fanout::Source,
         negotiation::AUDIO_LEVEL,
         rtp::{self, Lane, Needed, Place, Splice},
         sender_clock::CaptureTimes,
@@ -273,7 +279,7 @@ impl Track {
         if packet.starts_keyframe && self.kind() == Kind::Video {
             self.keyframe_came.is_now();
             // It serves all who asked before it came; a reader of a smaller layer waits for another.
-            let is_all = !matches!(*self.needs.all(), Needed::Places(_));
+            let is_all = self.levels.is_empty() || !matches!(*self.needs.all(), Needed::Places(_));
             if is_all && self.levels.iter().all(|level| level.audience.len() == 0) {
                 let _ = self.keyframe_wanted.notified().now_or_never();
             }
@@ -311,13 +317,13 @@ impl Track {
     }
 
     /// Who reads it behind the jitter buffer shows it in that place, or needs all that comes of it (`None`), for as
-    /// long as this is kept. Of a track that comes in layers, that decides which one they all have; who says nothing
-    /// has what the others need, and if there are none the largest.
+    /// long as this is kept. Of a track that comes in layers, that decides which one they all have. Who reads it
+    /// without saying so has what the others need, and while nobody says so nothing.
     pub fn need(&self, place: Option<Place>) -> Need {
         self.needs.add(place)
     }
 
-    /// What all who said so need.
+    /// What all who said so need; [`Needed::Nothing`] while nobody has.
     pub fn needed(&self) -> Arc<Needed> {
         self.needs.all()
     }
@@ -509,129 +515,12 @@ impl Track {
     }
 }
 
-/// A track's lane as the fan-out edge asks of it.
-#[derive(Debug)]
-struct Published {
-    track: Weak<Track>,
-    lane: Lane,
-}
-
-impl Upstream for Published {
-    fn request_keyframe(&self) {
-        if let Some(track) = self.track.upgrade() {
-            track.request_keyframe_of(self.lane);
-        }
-    }
-
-    fn viewer_came(&self, begin: &mut dyn FnMut(&[Earlier])) {
-        let Some(track) = self.track.upgrade() else { return begin(&[]) };
-        if self.lane == Lane::Effected && track.has_had_effects.load(Relaxed) {
-            // What is kept is as it was published, and goes under other numbers.
-            begin(&[]);
-            track.readers.send_modify(|readers| *readers += 1);
-            return;
-        }
-        let recent = track.recent();
-        let replayed = recent.as_ref().map(|recent| recent.replay()).unwrap_or_default();
-        let earlier = replayed.iter().filter_map(|packet| {
-            let bytes = packet.buffer.map_readable().ok()?.to_vec();
-            Some(Earlier { packet: bytes, captured: track.captured(packet), starts_keyframe: packet.starts_keyframe })
-        });
-        begin(&earlier.collect::<Vec<_>>());
-        drop(recent);
-        track.readers.send_modify(|readers| *readers += 1);
-    }
-
-    fn viewer_went(&self) {
-        if let Some(track) = self.track.upgrade() {
-            track.readers.send_modify(|readers| *readers -= 1);
-        }
-    }
-}
-
-/// When something happened last, to the millisecond; for threads that must not wait for each other.
-#[derive(Debug)]
-struct LastTime {
-    born: Instant,
-    /// Milliseconds since then, and 1; 0: never.
-    at: AtomicU64,
-}
-
-impl LastTime {
-    fn never() -> Self {
-        Self { born: Instant::now(), at: AtomicU64::new(0) }
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
-    }
-
-    fn is_now(&self) {
-        self.at.store(self.now(), Relaxed);
-    }
-
-    /// `None`: it never happened.
-    fn elapsed(&self) -> Option<Duration> {
-        let at = self.at.load(Relaxed);
-        (at != 0).then(|| Duration::from_millis(self.now().saturating_sub(at)))
-    }
-}
-
-/// The packet under the numbers it goes out with, if it does.
-fn spliced(splice: &mut Splice, lane: Lane, mut packet: Packet) -> Option<Packet> {
-    let (sequence, timestamp) = numbers(&packet.buffer)?;
-    let captured = packet.buffer.pts().map_or(Duration::ZERO, Into::into);
-    let shown = splice.pass(lane, (sequence, timestamp), packet.starts_keyframe, captured)?;
-    if shown != (sequence, timestamp) {
-        packet.buffer = renumbered(&packet.buffer, shown)?;
-    }
-    Some(packet)
-}
-
-/// Sequence number and timestamp of an RTP packet.
-pub(super) fn numbers(buffer: &gst::BufferRef) -> Option<(u16, u32)> {
-    let bytes = buffer.map_readable().ok()?;
-    let sequence = u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?);
-    Some((sequence, u32::from_be_bytes(*bytes.get(4..)?.first_chunk()?)))
-}
-
-/// A copy with other numbers.
-pub(super) fn renumbered(buffer: &gst::Buffer, (sequence, timestamp): (u16, u32)) -> Option<gst::Buffer> {
-    let mut copy = buffer.copy_deep().ok()?;
-    {
-        let mut bytes = copy.make_mut().map_writable().ok()?;
-        bytes.get_mut(2..4)?.copy_from_slice(&sequence.to_be_bytes());
-        bytes.get_mut(4..8)?.copy_from_slice(&timestamp.to_be_bytes());
-    }
-    Some(copy)
-}
-
-/// A sink that never holds the pipeline up: no preroll, no clock, no last sample. Keyframe requests
-/// of decoders behind it end here and join those of the subscribers, so that all are merged.
-fn appsink(id: &TrackId, keyframe_wanted: Arc<Notify>, keyframe_came: Arc<LastTime>) -> gst_app::AppSink {
-    let appsink = gst_app::AppSink::builder()
-        .name(format!("track-{id}"))
-        .async_(false)
-        .sync(false)
-        .enable_last_sample(false)
-        .build();
-    let pad = appsink.static_pad("sink").expect("an appsink has a sink pad");
-    pad.add_probe(gst::PadProbeType::EVENT_UPSTREAM, move |_, info| match info.event() {
-        Some(event) if gst_video::UpstreamForceKeyUnitEvent::parse(event).is_ok() => {
-            // Decoders ask when they begin, also when what they begin with is a keyframe.
-            if keyframe_came.elapsed().is_none_or(|time| time > JUST_CAME) {
-                keyframe_wanted.notify_one();
-            }
-            gst::PadProbeReturn::Handled
-        }
-        _ => gst::PadProbeReturn::Ok,
-    });
-    appsink
-}
-
 #[cfg(test)]
 mod tests {
+    use gst::prelude::*;
+
     use super::*;
+    use crate::media::layout::Fit;
 
     fn track(codec: CodecName) -> Arc<Track> {
         gst::init().unwrap();
@@ -646,6 +535,26 @@ mod tests {
         track.request_keyframe();
         assert_eq!(track.keyframe_requested().now_or_never(), Some(()));
         assert_eq!(track.keyframe_requested().now_or_never(), None, "two requests, one keyframe");
+    }
+
+    fn keyframe() -> Packet {
+        Packet { buffer: gst::Buffer::from_slice([0u8; 12]), starts_keyframe: true }
+    }
+
+    #[test]
+    fn a_keyframe_serves_who_asked_before_unless_he_has_a_smaller_layer() {
+        gst::init().unwrap();
+        let place = Place { width: 320, height: 180, fit: Fit::Fit };
+        let layers = ["l", "h"].map(str::to_owned);
+        let layered = Track::layered(TrackId::random(), CodecName::Vp8, None, &RoomClock::new(), &layers);
+        for (track, places, asks_again) in
+            [(track(CodecName::Vp8), true, None), (layered.clone(), true, Some(())), (layered, false, None)]
+        {
+            let _need = track.need(places.then_some(place));
+            track.request_keyframe();
+            track.forward(&keyframe());
+            assert_eq!(track.keyframe_requested().now_or_never(), asks_again, "{places}");
+        }
     }
 
     #[test]

@@ -61,9 +61,6 @@ impl Fitting {
     /// The layer that is to be shown, of those that come. `shown`: the one that is; `now`: on the clock of `layers`.
     pub fn layer(&mut self, layers: &Layers, needed: &Needed, shown: Option<usize>, now: Duration) -> Option<usize> {
         let wanted = layers.smallest(|size| needed.is_met_by(size)).or_else(|| layers.best(None));
-        if *needed == Needed::Nothing {
-            return wanted;
-        }
         let larger = shown.filter(|shown| wanted.is_some_and(|wanted| layers.comes_larger(*shown, wanted)));
         if larger.is_none() {
             self.needed_at = Some(now);
@@ -119,7 +116,6 @@ mod tests {
         let place = |width, height, fit| Place { width, height, fit };
         let (tall, wide) = (place(300, 300, Fit::Fit), place(400, 150, Fit::Fit));
         let cases = [
-            (Needed::Nothing, 2),
             (Needed::Largest, 2),
             (at(160, 90), 0),
             (at(161, 91), 1),
@@ -157,7 +153,9 @@ mod tests {
     #[test]
     fn who_begins_to_decode_does_not_wait_for_the_small_one() {
         let mut camera = Camera::new();
-        assert_eq!(camera.layer(&Needed::Nothing), 2);
+        assert_eq!(camera.layer(&at(640, 360)), 2);
+        // Nobody decodes it for a moment.
+        camera.shown = None;
         camera.plays(100, &[]);
         assert_eq!(camera.layer(&at(160, 90)), 0);
     }

@@ -447,3 +447,17 @@ fn add_behind(pipeline: &gst::Pipeline, source: &gst::Element, elements: &[gst::
         .and_then(|()| gst::Element::link_many([source].into_iter().chain(elements)))
         .map_err(|error| MediaError::Element { element: source.name().into(), message: error.to_string() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_that_come_after_the_limit_are_late() {
+        let taps = Taps::default();
+        for after in [gst::ClockTime::ZERO, LATE, LATE + gst::ClockTime::NSECOND, 2 * LATE] {
+            taps.count(after);
+        }
+        assert_eq!((taps.frames.load(Relaxed), taps.late.load(Relaxed)), (4, 2));
+    }
+}
