@@ -76,7 +76,8 @@ impl Edge {
     pub fn start(settings: &EdgeSettings) -> Result<Arc<Self>, MediaError> {
         let mut sockets = Sockets::bind(settings)?;
         let addresses: Vec<SocketAddr> = sockets.announced().collect();
-        let identity = Identity::new(&addresses, settings.tcp, settings.connect_timeout)?;
+        let tcp = sockets.has_tcp();
+        let identity = Identity::new(&addresses, tcp, settings.connect_timeout)?;
         let demux = Arc::new(Demux::default());
         let stop = Arc::new(AtomicBool::new(false));
         let count = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MAX_WORKERS));
@@ -98,7 +99,7 @@ impl Edge {
             edge.threads.push(thread(&format!("fanout-{index}"), move || worker.run())?);
         }
         edge.threads.push(thread("fanout-receive", move || receive(&sockets, &reception, &stop))?);
-        tracing::info!(?addresses, tcp = settings.tcp, threads = count, "the fan-out edge is on one port");
+        tracing::info!(?addresses, tcp, threads = count, "the fan-out edge is on one port");
         Ok(Arc::new(edge))
     }
 

@@ -55,19 +55,24 @@ impl Sockets {
         for address in missing {
             tracing::warn!(%address, "viewers are not served there: the address cannot be bound");
         }
-        let candidates: Box<dyn Iterator<Item = u16>> = match settings.ports {
-            Some((low, high)) => Box::new(low..=high),
-            // The system chooses for the first address; the others may have that port in use.
-            None => Box::new(std::iter::repeat_n(0, 16)),
+        let bound = match bind_any(&addresses, settings.ports, settings.tcp) {
+            // Most clients need no TCP.
+            Err(problem) if settings.tcp => bind_any(&addresses, settings.ports, false).inspect(|_| {
+                tracing::warn!(
+                    "who has no UDP is not served, no port is free for TCP too (setting media_tcp): {problem}"
+                );
+            }),
+            other => other,
         };
-        let mut problem = "there is no address".to_owned();
-        for port in candidates {
-            match bind_all(&addresses, port, settings.tcp) {
-                Ok(sockets) => return Ok(Self { sockets: announced(sockets, settings.announce), streams: None }),
-                Err(error) => problem = error.to_string(),
-            }
+        match bound {
+            Ok(sockets) => Ok(Self { sockets: announced(sockets, settings.announce), streams: None }),
+            Err(problem) => Err(MediaError::Unavailable(format!("a port for viewers on {addresses:?}: {problem}"))),
         }
-        Err(MediaError::Unavailable(format!("a port for viewers on {addresses:?}: {problem}")))
+    }
+
+    /// Clients may come over TCP too.
+    pub(super) fn has_tcp(&self) -> bool {
+        self.streams.is_some() || self.sockets.iter().any(|bound| bound.listener.is_some())
     }
 
     /// The addresses that clients are told.
@@ -192,6 +197,23 @@ fn bind_addresses(settings: &EdgeSettings) -> Vec<IpAddr> {
 
 type Pair = (UdpSocket, Option<TcpListener>);
 
+/// The first port that is free.
+fn bind_any(addresses: &[IpAddr], ports: Option<(u16, u16)>, tcp: bool) -> std::io::Result<Vec<Pair>> {
+    let candidates: Box<dyn Iterator<Item = u16>> = match ports {
+        Some((low, high)) => Box::new(low..=high),
+        // The system chooses for the first address; the others may have that port in use.
+        None => Box::new(std::iter::repeat_n(0, 16)),
+    };
+    let mut bound = Err(std::io::ErrorKind::AddrNotAvailable.into());
+    for port in candidates {
+        bound = bind_all(addresses, port, tcp);
+        if bound.is_ok() {
+            break;
+        }
+    }
+    bound
+}
+
 fn bind_all(addresses: &[IpAddr], port: u16, tcp: bool) -> std::io::Result<Vec<Pair>> {
     let mut sockets: Vec<Pair> = Vec::new();
     for address in addresses {
@@ -296,6 +318,16 @@ mod tests {
         assert!(bound.port() != port && (port..=port + 500).contains(&bound.port()), "{bound}");
         let nothing_free = EdgeSettings { ports: Some((port, port)), ..loopback() };
         assert!(matches!(Sockets::bind(&nothing_free), Err(MediaError::Unavailable(_))));
+    }
+
+    #[test]
+    fn where_tcp_has_no_port_udp_has_one() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let sockets = Sockets::bind(&EdgeSettings { ports: Some((port, port)), ..loopback() }).unwrap();
+        assert!(!sockets.has_tcp());
+        assert_eq!(sockets.announced().next().unwrap().port(), port);
+        assert!(Sockets::bind(&loopback()).unwrap().has_tcp());
     }
 
     #[test]

@@ -2,14 +2,15 @@
 //! kernel took not all at once, writes on; media threads write without waiting.
 //!
 //! Anybody may connect. Who has not shown soon that he has a session is let go, and so is who sends anything else
-//! before that; there are few connections of one network at a time.
+//! before that; there are few connections of one network at a time. Browsers connect here as well where UDP works,
+//! so a connection that carries nothing gives way.
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -21,7 +22,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     runtime::Handle,
     sync::Notify,
-    time::sleep_until,
+    time::{sleep_until, timeout},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -36,6 +37,7 @@ use crate::media::MediaError;
 /// Connections at once, if the process may have four times as many files.
 const MAX_CONNECTIONS: usize = 1_024;
 /// Of one network: a browser has one for each that it watches, and an office has many browsers behind one address.
+/// It has it over UDP too, and as a rule uses that; the oldest that carries nothing is let go for a new one.
 const MAX_OF_ONE_NETWORK: usize = 256;
 /// Of those that have not shown whose they are; the oldest is let go for a new one.
 const MAX_UNPROVEN: usize = 256;
@@ -44,6 +46,8 @@ const MAX_UNPROVEN_OF_ONE_NETWORK: usize = 64;
 const PROVE_WITHIN: Duration = Duration::from_secs(10);
 /// Sessions check their paths every few seconds.
 const SILENCE_LIMIT: Duration = Duration::from_secs(30);
+/// What was written last must have got there by then.
+const LINGER: Duration = Duration::from_secs(1);
 /// Bytes read from one connection before the others have their turn.
 const READ_AT_ONCE: usize = 4_096;
 /// What the kernel may hold for one connection: more makes media late for who reads slowly.
@@ -74,6 +78,8 @@ struct Connection {
     since: Instant,
     /// A session has answered its check.
     proven: AtomicBool,
+    /// When more than checks went out there last, in ms since it began; 0: never.
+    carried_ms: AtomicU64,
     outbox: Mutex<Outbox>,
     /// The outbox is not empty.
     behind: Notify,
@@ -114,6 +120,10 @@ impl Streams {
             // A session answers nobody else's checks.
             if transmit.contents.starts_with(&[1, 1]) {
                 connection.proven.store(true, Relaxed);
+            }
+            // RFC 7983 §7: below that it is STUN, which goes everywhere.
+            if transmit.contents.first().is_some_and(|first| *first >= 20) {
+                connection.carries(now);
             }
             if !connection.outbox().push(transmit.contents.into(), now) {
                 counters::dropped(1);
@@ -162,6 +172,7 @@ async fn accept(
             stream,
             since: Instant::now(),
             proven: AtomicBool::new(false),
+            carried_ms: AtomicU64::new(0),
             outbox: Mutex::default(),
             behind: Notify::new(),
             over: stop.child_token(),
@@ -174,8 +185,13 @@ async fn accept(
         tokio::spawn(async move {
             let why = connection.serve(&reception).await;
             tracing::debug!(remote = %connection.remote, why, "a TCP connection for media ends");
-            table.remove(&connection);
+            // First: who connects anew from there is another.
             reception.hung_up(Remote::tcp(connection.remote));
+            if connection.proven.load(Relaxed) {
+                // Whether it gets there, nobody waits for.
+                let _ = timeout(LINGER, connection.finish()).await;
+            }
+            table.remove(&connection);
         });
     }
 }
@@ -185,7 +201,8 @@ impl Table {
         self.connections().get(&remote).cloned()
     }
 
-    /// False if there are too many. One that has not shown whose it is gives way to a new one.
+    /// False if there are too many. One that has not shown whose it is gives way to a new one, or, if all have, one
+    /// that carries nothing.
     fn admit(&self, new: &Arc<Connection>) -> bool {
         let mut connections = self.connections();
         // To another address of ours; to sessions these two would be one.
@@ -206,8 +223,9 @@ impl Table {
             if counted.len() < most {
                 continue;
             }
-            let unproven = counted.into_iter().filter(|it| !it.proven.load(Relaxed));
-            let Some(oldest) = unproven.min_by_key(|it| it.since).cloned() else { return false };
+            let idle = counted.into_iter().filter(|it| !it.is_in_use(new.since));
+            let oldest = idle.min_by_key(|it| (it.proven.load(Relaxed), it.since));
+            let Some(oldest) = oldest.cloned() else { return false };
             oldest.over.cancel();
             connections.remove(&oldest.remote);
         }
@@ -236,6 +254,17 @@ fn network(address: IpAddr) -> IpAddr {
 }
 
 impl Connection {
+    fn carries(&self, now: Instant) {
+        let age = now.saturating_duration_since(self.since).as_millis() as u64;
+        self.carried_ms.store(age.max(1), Relaxed);
+    }
+
+    /// It carries a session, not just its checks. Sessions report every few seconds.
+    fn is_in_use(&self, now: Instant) -> bool {
+        let carried_ms = self.carried_ms.load(Relaxed);
+        carried_ms > 0 && self.since + Duration::from_millis(carried_ms) + SILENCE_LIMIT > now
+    }
+
     /// Until it ends; says why it did.
     async fn serve(&self, reception: &Reception) -> &'static str {
         let mut frames = Frames::default();
@@ -303,6 +332,25 @@ impl Connection {
         }
     }
 
+    /// Writes what is left and ends our half. Reads on until he ends his: a connection that is closed with something
+    /// unread is reset, and what he has not read yet is lost.
+    async fn finish(&self) -> std::io::Result<()> {
+        while !self.outbox().is_empty() {
+            self.stream.writable().await?;
+            self.outbox().write(|slices| self.stream.try_write_vectored(slices))?;
+        }
+        SockRef::from(&self.stream).shutdown(Shutdown::Write)?;
+        let mut rest = [0; READ_AT_ONCE];
+        loop {
+            self.stream.readable().await?;
+            match self.stream.try_read(&mut rest) {
+                Ok(0) => return Ok(()),
+                Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return Err(error),
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+
     fn outbox(&self) -> MutexGuard<'_, Outbox> {
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -328,6 +376,50 @@ mod tests {
         assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
         assert!(began.elapsed() >= PROVE_WITHIN - Duration::from_secs(1), "{:?}", began.elapsed());
         assert!(streams.table.connections().is_empty());
+    }
+
+    /// Browsers connect over TCP as well where UDP works.
+    #[tokio::test]
+    async fn what_carries_nothing_gives_way_the_unproven_first() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let stream = Arc::new(stream.into_std().unwrap());
+        let began = Instant::now();
+        let connection = |port: u16| {
+            let connection = Connection {
+                remote: ([192, 0, 2, 1], port).into(),
+                local: address,
+                stream: TcpStream::from_std(stream.try_clone().unwrap()).unwrap(),
+                since: began + Duration::from_millis(port.into()),
+                proven: AtomicBool::new(true),
+                carried_ms: AtomicU64::new(0),
+                outbox: Mutex::default(),
+                behind: Notify::new(),
+                over: CancellationToken::new(),
+            };
+            Arc::new(connection)
+        };
+        let table = Table { most: 4, connections: Mutex::default() };
+        let first: Vec<_> = (1..5).map(connection).collect();
+        assert!(first.iter().all(|it| table.admit(it)));
+        first[0].carries(began);
+        first[2].proven.store(false, Relaxed);
+        let gave_way = || first.iter().map(|it| it.over.is_cancelled()).collect::<Vec<_>>();
+        let next: Vec<_> = (5..9).map(connection).collect();
+        assert!(table.admit(&next[0]));
+        assert_eq!(gave_way(), [false, false, true, false], "the unproven one");
+        next[0].carries(began);
+        assert!(table.admit(&next[1]));
+        assert_eq!(gave_way(), [false, true, true, false], "the oldest that carries nothing");
+        assert!(table.admit(&next[2]));
+        assert_eq!(gave_way(), [false, true, true, true]);
+        [&next[1], &next[2]].iter().for_each(|it| it.carries(it.since));
+        assert!(!table.admit(&next[3]), "all carry something");
+        let later = connection(u16::MAX);
+        let later = Arc::new(Connection { since: later.since + SILENCE_LIMIT, ..Arc::into_inner(later).unwrap() });
+        assert!(table.admit(&later), "the others have carried nothing for long");
+        assert!(first[0].over.is_cancelled());
     }
 
     #[test]
