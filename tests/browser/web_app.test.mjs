@@ -89,14 +89,29 @@ for (const device of [DESK, PHONE]) {
             await app.get('layout-logo-file').setInputFiles(file);
             await shows({ corner: 'top-left', size: 0.12, opacity: 0.9 });
             const [{ id: picture }] = await server.api('GET', '/api/rooms/review/pictures');
-            await app.get('layout-logo-corner').selectOption('bottom-right');
+            // What the arrow keys only pass is not seen in a recording.
+            await app.get('layout-logo-corner').evaluate((select) => {
+                for (const corner of ['top-right', 'bottom-left', 'bottom-right']) {
+                    select.value = corner;
+                    select.dispatchEvent(new Event('change'));
+                }
+            });
             await shows({ picture, corner: 'bottom-right' });
+            const corners = (await bob.events('layout')).map(({ layout }) => layout.logo?.corner).filter(Boolean);
+            assert.deepEqual([...new Set(corners)], ['top-left', 'bottom-right']);
             await app.get('layout-logo-size').focus();
             await app.page.keyboard.press('ArrowRight');
             await shows({ picture, corner: 'bottom-right', size: 0.13 });
             await app.get('layout-logo-opacity').fill('50');
             await shows({ size: 0.13, opacity: 0.5 });
-            await app.get('layout-labels').check();
+            // News do not take a slider out of the hand that holds it.
+            const size = app.get('layout-logo-size');
+            await size.evaluate((input) => { input.value = '20'; input.dispatchEvent(new Event('input')); });
+            await app.get('layout-labels').evaluate((input) => input.click());
+            await bob.waitFor({ type: 'layout', layout: { labels: true, logo: { size: 0.13 } } });
+            assert.equal(await size.inputValue(), '20');
+            await size.evaluate((input) => input.dispatchEvent(new Event('change')));
+            await shows({ size: 0.2, opacity: 0.5 });
             await app.get('layout-labels').uncheck();
             await app.get('layout-logo-remove').scrollIntoViewIfNeeded();
             await until('the sample is loaded', 5_000, () => app.page.locator('.layout-logo img').evaluate((image) => image.naturalWidth > 0));

@@ -12,7 +12,7 @@ import { logoField } from '/views/logo_field.js';
 const SETTLE_MS = 350;
 
 export function openLayoutPicker(session) {
-  const kinds = KINDS.map((kind) => kindOption(kind, () => choose(kind)));
+  const kinds = KINDS.map((kind) => kindOption(kind, () => choose({ kind })));
   const custom = el('p', { class: 'muted', t: 'layout.custom', testid: 'layout-custom', hidden: true });
   const labels = el('input', {
     type: 'checkbox', id: 'layout-labels', testid: 'layout-labels', on: { change: () => send({ labels: labels.checked }) },
@@ -20,7 +20,7 @@ export function openLayoutPicker(session) {
   const clock = el('input', {
     type: 'checkbox', id: 'layout-clock', testid: 'layout-clock', on: { change: () => send({ clock: clock.checked }) },
   });
-  const logo = logoField(session, (chosen) => send({ logo: chosen }));
+  const logo = logoField(session, (chosen) => choose({ logo: chosen }));
   const pinned = el('div', { class: 'layout-pinned', testid: 'layout-pinned' });
   let settling = null;
   // What was chosen here and is not known to be so yet. A layout is sent whole: without it, a change that
@@ -28,8 +28,11 @@ export function openLayoutPicker(session) {
   let wanted = {};
   let asked = 0;
 
-  function choose(kind) {
-    wanted.kind = kind;
+  function choose(change) {
+    Object.assign(wanted, change);
+    // What is on its way does not have it.
+    asked++;
+    refresh();
     clearTimeout(settling);
     settling = setTimeout(send, SETTLE_MS);
   }
@@ -44,7 +47,7 @@ export function openLayoutPicker(session) {
       await session.changeLayout(wanted);
       if (turn === asked) wanted = {};
     } catch (error) {
-      wanted = {};
+      if (turn === asked) wanted = {};
       notify(textOfError(error), 'warning');
       refresh();
     }
