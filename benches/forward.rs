@@ -191,7 +191,7 @@ fn median(windows: &[Seen], of: impl Fn(&Seen) -> f64) -> f64 {
 }
 
 async fn salon_house(viewers: usize) -> House {
-    let server = servers::salon("auto", &[]).await;
+    let server = servers::salon(&servers::measured(), "auto", &[]).await;
     let door = whip::Server::new(&server.url, None, false).await.unwrap();
     let publisher = door.publish("bench").await.unwrap().session;
     let url = server.url.clone();
@@ -246,7 +246,7 @@ async fn alone(viewers: usize, windows: usize) -> Value {
 
 /// Everybody publishes and watches everybody, a connection for each pair.
 async fn meet(number: usize, windows: usize, edge: &str) -> Value {
-    let server = servers::salon(edge, &[]).await;
+    let server = servers::salon(&servers::measured(), edge, &[]).await;
     let mut people = Vec::new();
     for index in 0..number {
         people.push(Participant::join(&server.url, "bench", &format!("guest {index}"), None, true).await.unwrap());

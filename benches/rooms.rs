@@ -39,6 +39,8 @@ const SECONDS: u32 = 20;
 const ROUNDS: usize = 3;
 /// Rooms at most; `most=2` likewise.
 const MOST: usize = 16;
+/// The last number of rooms that keeps up must do so for this time too.
+const HOLD: Duration = Duration::from_secs(20);
 /// What has just begun is not measured.
 const WARM: Duration = Duration::from_secs(3);
 
@@ -66,6 +68,8 @@ async fn main() {
         plot_sides(&target.join("record-webrtc.svg"), &report);
         let whole = |row: &Value| row["lacks"].is_null();
         assert!(report["rounds"]["salon"].as_array().unwrap().iter().all(whole), "Salon's recordings are not whole");
+        let share = report["share_of_bytes"].as_f64();
+        assert!(share.is_none_or(|it| it > 0.85), "Salon's recordings have fewer bytes: {share:?} of the browser's");
     }
     if chosen("rooms") {
         let report = write("record-rooms.json", rooms(people, number("most=", MOST)).await);
@@ -78,7 +82,7 @@ async fn against_browser(people: usize, seconds: u32, rounds: usize) -> Value {
     let (mut ours, mut theirs, mut receiving) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..rounds {
         let mut host = page::Host::new().await;
-        let server = servers::salon("auto", &["--origins", &host.origin]).await;
+        let server = servers::salon(&servers::measured(), "auto", &["--origins", &host.origin]).await;
         let room = Room::fill(&server, ROOM, people).await;
         sleep(WARM).await;
         let before = server.usage().cpu_s;
@@ -102,6 +106,8 @@ async fn against_browser(people: usize, seconds: u32, rounds: usize) -> Value {
     let browser =
         (!theirs.is_empty()).then(|| parts(&theirs, &["cpu_s_per_media_s", "salon", "x_server", "browser", "ffmpeg"]));
     let ratio = browser.as_ref().map(|_| median(&ours, "cpu_s_per_media_s") / median(&theirs, "cpu_s_per_media_s"));
+    let bytes = |rows: &[Value]| median(&rows.iter().map(|it| it["film"].clone()).collect::<Vec<_>>(), "bytes_per_s");
+    let share_of_bytes = browser.as_ref().map(|_| bytes(&ours) / bytes(&theirs));
     json!({
         "what": "six publishers over WebRTC (VP8 640×360 at 25 fps, Opus) recorded to 1280×720 at 25 fps, x264 veryfast: by \
                  Salon (with AAC sound), and by a browser that joins the room, filmed by ffmpeg off its screen (without \
@@ -112,6 +118,7 @@ async fn against_browser(people: usize, seconds: u32, rounds: usize) -> Value {
         "salon": salon,
         "browser": browser,
         "ratio": ratio,
+        "share_of_bytes": share_of_bytes,
         "rounds": {"salon": ours, "browser": theirs},
     })
 }
@@ -159,6 +166,8 @@ fn lacks(film: &Film) -> Option<String> {
         Some(format!("frames: {:.1} a second", film.frames_per_s))
     } else if !(0.8..1.15).contains(&bitrate) {
         Some(format!("size: {bitrate:.2} of the bit rate that was asked for"))
+    } else if film.moving_per_s < 0.9 * f64::from(desk::FPS) {
+        Some(format!("movement: {:.1} new pictures a second in the worst tile", film.moving_per_s))
     } else if film.ssim_of_worst_tile < 0.9 {
         Some(format!("likeness: {:.3} in the worst tile", film.ssim_of_worst_tile))
     } else {
@@ -168,48 +177,72 @@ fn lacks(film: &Film) -> Option<String> {
 
 /// Rooms that are recorded, one more each time, until frames are late or lost.
 async fn rooms(people: usize, most: usize) -> Value {
-    let server = servers::salon("auto", &["--max-mixes", "1000"]).await;
-    let (mut open, mut steps): (Vec<(Room, String)>, Vec<Value>) = (Vec::new(), Vec::new());
+    let server = servers::salon(&servers::measured(), "auto", &["--max-mixes", "1000"]).await;
+    let (mut open, mut steps, mut held) = (Vec::<(Room<'_>, String)>::new(), Vec::<Value>::new(), Vec::<Value>::new());
     let mut kept = 0;
     while open.len() < most {
         let room = Room::fill(&server, &format!("{ROOM} {}", open.len() + 1), people).await;
         let id = room.record().await;
         open.push((room, id));
         sleep(WARM).await;
-        let (cpu, load, before) = (server.usage().cpu_s, figures::cpu_seconds("self", [11, 12]), counted(&open).await);
-        let began = tokio::time::Instant::now();
-        sleep(2 * WARM).await;
-        let after = counted(&open).await;
-        let seconds = began.elapsed().as_secs_f64();
-        let frames = (after.frames - before.frames) as f64 / seconds / open.len() as f64;
-        let (late, dropped) = (after.late - before.late, after.dropped - before.dropped);
-        let keeps_up = late == 0 && dropped == 0 && frames > f64::from(desk::FPS) * 0.95;
-        steps.push(json!({
-            "rooms": open.len(), "keeps_up": keeps_up, "frames_per_s": frames, "late": late, "dropped": dropped,
-            "processors": (server.usage().cpu_s - cpu) / seconds,
-            "processors_of_publishers": (figures::cpu_seconds("self", [11, 12]) - load) / seconds,
-            "memory_mib": server.usage().rss_kib / 1024,
-        }));
-        println!("{}", steps[steps.len() - 1]);
-        if !keeps_up {
+        steps.push(step(&server, &open, 2 * WARM).await);
+        if steps[steps.len() - 1]["keeps_up"] == false {
             break;
         }
         kept = open.len();
     }
     let mut files = Vec::new();
-    for (room, id) in &open {
+    let mut stop = async |(room, id): &(Room<'_>, String)| {
         let (frames, _, seconds) = film::packets(&room.stop(id).await);
         files.push(json!({"seconds": seconds, "frames_per_s": frames as f64 / seconds}));
+    };
+    let ended_because = if kept < open.len() { "frames were late or lost" } else { "no more were asked for" };
+    // What is queued is not late yet: so many must keep up for longer.
+    while kept > 0 {
+        for one in open.split_off(kept) {
+            stop(&one).await;
+        }
+        sleep(WARM).await;
+        held.push(step(&server, &open, HOLD).await);
+        if held[held.len() - 1]["keeps_up"] == true {
+            break;
+        }
+        kept -= 1;
+    }
+    for one in &open {
+        stop(one).await;
     }
     json!({
         "what": "rooms of six publishers over WebRTC (VP8 640×360 at 25 fps, Opus), each recorded to 1280×720 at 25 fps, one more \
-                 each time until the mixes' own figures show a frame that is late (by 0.8 s) or lost; publishers are on the same machine",
+                 each time until the mixes' own figures show a frame that is late (by 0.8 s) or lost; then one fewer each time \
+                 until none is for 20 s; publishers are on the same machine",
         "people": people,
         "most_rooms": kept,
-        "ended_because": if kept < open.len() { "frames were late or lost" } else { "no more were asked for" },
+        "ended_because": ended_because,
         "steps": steps,
+        "held": held,
         "files": files,
     })
+}
+
+/// What so many rooms do in that time.
+async fn step(server: &Running, open: &[(Room<'_>, String)], time: Duration) -> Value {
+    let (cpu, load, before) = (server.usage().cpu_s, figures::cpu_seconds("self", [11, 12]), counted(open).await);
+    let began = tokio::time::Instant::now();
+    sleep(time).await;
+    let after = counted(open).await;
+    let seconds = began.elapsed().as_secs_f64();
+    let frames = (after.frames - before.frames) as f64 / seconds / open.len() as f64;
+    let (late, dropped) = (after.late - before.late, after.dropped - before.dropped);
+    let step = json!({
+        "rooms": open.len(), "seconds": seconds, "frames_per_s": frames, "late": late, "dropped": dropped,
+        "keeps_up": late == 0 && dropped == 0 && frames > f64::from(desk::FPS) * 0.95,
+        "processors": (server.usage().cpu_s - cpu) / seconds,
+        "processors_of_publishers": (figures::cpu_seconds("self", [11, 12]) - load) / seconds,
+        "memory_mib": server.usage().rss_kib / 1024,
+    });
+    println!("{step}");
+    step
 }
 
 async fn counted(open: &[(Room<'_>, String)]) -> Counted {

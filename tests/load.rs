@@ -36,7 +36,7 @@ async fn until(what: &str, is_it: impl Fn() -> bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn viewers_are_counted_as_they_watch() {
-    let server = servers::salon("auto", &[]).await;
+    let server = servers::salon(servers::BUILT, "auto", &[]).await;
     let door = whip::Server::new(&server.url, None, false).await.unwrap();
     let publisher = door.publish("hall").await.unwrap();
     publisher.session.connected(LIMIT).await.unwrap();
@@ -73,7 +73,7 @@ async fn viewers_are_counted_as_they_watch() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_meeting_is_everybody_watching_everybody() {
-    let server = servers::salon("auto", &[]).await;
+    let server = servers::salon(servers::BUILT, "auto", &[]).await;
     let mut people = Vec::new();
     for name in ["ann", "bob", "eve"] {
         people.push(Participant::join(&server.url, "meeting", name, Some("4711"), true).await.unwrap());

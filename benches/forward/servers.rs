@@ -42,11 +42,18 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// The server of this build, or the one that `SALON_BIN` names, with `more` settings.
-pub async fn salon(edge: &str, more: &[&str]) -> Running {
+/// The server of this build.
+pub const BUILT: &str = env!("CARGO_BIN_EXE_salon");
+
+/// What benches measure: the server that `SALON_BIN` names, or the one of this build.
+pub fn measured() -> String {
+    std::env::var("SALON_BIN").unwrap_or_else(|_| BUILT.to_owned())
+}
+
+/// The server in that file, with `more` settings.
+pub async fn salon(binary: &str, edge: &str, more: &[&str]) -> Running {
     let folder = tempfile::tempdir().unwrap();
     let port = free_port();
-    let binary = std::env::var("SALON_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_salon").to_owned());
     let mut command = Command::new(binary);
     command.args(["serve", "--https-listen", "", "--rtsp-listen", "", "--srt-listen", "", "--media-bind", "127.0.0.1"]);
     command.args(["--max-participants", "1000"]);

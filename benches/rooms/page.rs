@@ -31,11 +31,19 @@ pub struct Shows {
     pub dropped: u64,
 }
 
+/// What the page has told.
+#[derive(Debug, Default)]
+struct Told {
+    last: Shows,
+    /// What went wrong there.
+    failure: Option<String>,
+}
+
 /// Serves the page; dropping it ends that.
 pub struct Host {
     pub origin: String,
     listener: Option<TcpListener>,
-    told: Arc<Mutex<Shows>>,
+    told: Arc<Mutex<Told>>,
     task: Option<JoinHandle<()>>,
 }
 
@@ -68,7 +76,9 @@ impl Host {
     }
 
     pub fn shows(&self) -> Shows {
-        *self.told.lock().unwrap()
+        let told = self.told.lock().unwrap();
+        assert_eq!(told.failure, None, "the page has failed");
+        told.last
     }
 
     /// Until so many people move.
@@ -86,7 +96,7 @@ pub fn tiles(people: usize) -> Vec<layout::Rect> {
     layout::grid(CANVAS.0, CANVAS.1, people, 16.0 / 9.0, 8)
 }
 
-async fn serve(listener: TcpListener, page: String, told: Arc<Mutex<Shows>>) {
+async fn serve(listener: TcpListener, page: String, told: Arc<Mutex<Told>>) {
     while let Ok((mut socket, _)) = listener.accept().await {
         let (page, told) = (page.clone(), told.clone());
         tokio::spawn(async move {
@@ -94,16 +104,16 @@ async fn serve(listener: TcpListener, page: String, told: Arc<Mutex<Shows>>) {
             let length = socket.read(&mut request).await.unwrap_or(0);
             let text = String::from_utf8_lossy(&request[..length]);
             let path = text.split(' ').nth(1).unwrap_or_default();
-            assert!(!path.starts_with("/failed"), "the page: {path}");
-            let body = match path.strip_prefix("/shows?") {
-                Some(numbers) => {
-                    let mut numbers = numbers.split('&').map(|number| number.parse().unwrap_or(0));
-                    let mut next = || numbers.next().unwrap_or(0);
-                    *told.lock().unwrap() = Shows { playing: next() as usize, pictures: next(), dropped: next() };
-                    String::new()
-                }
-                None => page,
-            };
+            let mut body = String::new();
+            if let Some(numbers) = path.strip_prefix("/shows?") {
+                let mut numbers = numbers.split('&').map(|number| number.parse().unwrap_or(0));
+                let mut next = || numbers.next().unwrap_or(0);
+                told.lock().unwrap().last = Shows { playing: next() as usize, pictures: next(), dropped: next() };
+            } else if path.starts_with("/failed") {
+                told.lock().unwrap().failure.get_or_insert_with(|| path.to_owned());
+            } else {
+                body = page;
+            }
             let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nConnection: close\r\n";
             let answer = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
             // A browser that is closed meanwhile wants no answer.
