@@ -124,7 +124,7 @@ async fn figures<const N: usize>(server: &servers::Running, names: [&str; N]) ->
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_publishers_who_vanish_leave_nothing() {
-    let server = servers::salon("fanout", &[]).await;
+    let server = servers::salon(servers::BUILT, "fanout", &[]).await;
     let door = whip::Server::new(&server.url, None, false).await.unwrap();
     let idle = server.usage();
     // What is made once and kept, and what the allocator keeps.
