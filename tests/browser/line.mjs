@@ -29,8 +29,10 @@ export async function makeLine(t, { prefix, address }) {
     const [command, ...args] = [...prefix, process.execPath, fileURLToPath(import.meta.url), address];
     const relay = spawn(command, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
     t.after(async () => {
+        if (relay.exitCode !== null || relay.signalCode !== null) return;
+        const gone = once(relay, 'exit');
         relay.kill();
-        await once(relay, 'exit');
+        await within('the line is gone', 5_000, gone);
     });
     const ask = async (message) => {
         const answer = once(relay, 'message');

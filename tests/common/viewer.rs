@@ -111,6 +111,11 @@ impl Wire {
             Self::Tcp { stream, frames, read } => {
                 if read.is_empty() {
                     let length = stream.read(&mut buffer)?;
+                    if length == 0 {
+                        // It has ended; reading it waits no more.
+                        std::thread::park_timeout(PATIENCE);
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
                     frames.push(&buffer[..length]);
                     while let Some(frame) = frames.next()? {
                         read.push_back(frame.to_vec());

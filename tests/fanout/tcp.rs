@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
 };
 
 use rand::{SeedableRng, rngs::StdRng};
@@ -28,11 +28,20 @@ impl Stage {
     }
 }
 
-/// The connection is ended by the other side.
-fn ends(mut stream: TcpStream) -> bool {
-    stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
+/// Who shows nothing is let go after 10 s anyway.
+const AT_ONCE: Duration = Duration::from_secs(8);
+
+/// The connection, which began then, is ended by the other side, and not for its age.
+fn ends_at_once(mut stream: TcpStream, began: Instant) -> bool {
+    stream.set_read_timeout(Some(AT_ONCE)).unwrap();
     // A reset is an end, too.
-    !matches!(stream.read(&mut [0; 100]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+    let ended = !matches!(stream.read(&mut [0; 100]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
+    ended && began.elapsed() < AT_ONCE
+}
+
+fn is_open(mut stream: TcpStream) -> bool {
+    stream.set_nonblocking(true).unwrap();
+    matches!(stream.read(&mut [0; 100]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
 fn frame(bytes: &[u8]) -> Vec<u8> {
@@ -42,6 +51,11 @@ fn frame(bytes: &[u8]) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_viewer_over_tcp_has_all_and_is_found_again_when_he_connects_anew() {
     for bind in ["127.0.0.1", "::1"] {
+        if let Err(error) = TcpListener::bind((bind, 0)) {
+            assert!(std::env::var_os("CI").is_none(), "CI may skip nothing: {bind}: {error}");
+            println!("SKIPPED: {bind}: {error}");
+            continue;
+        }
         let mut stage = Stage::bound_to(bind);
         let (viewer, watching, _events) = stage.watch_over_tcp().await;
         stage.play(1, true);
@@ -91,18 +105,21 @@ async fn connections_of_no_client_end_and_are_few() {
     for _ in 0..5 {
         for junk in junk(&mut random) {
             for sent in [frame(&junk), junk] {
+                let began = Instant::now();
                 let mut stranger = TcpStream::connect(port).unwrap();
                 // It may end before all is written.
                 let _ = stranger.write_all(&sent);
                 // What looks like the beginning of a longer frame is waited for.
                 let _ = stranger.write_all(&[255; 4_096]);
-                assert!(ends(stranger));
+                assert!(ends_at_once(stranger, began));
             }
         }
         stage.play_to(&viewer, 1);
     }
+    let began = Instant::now();
     let mut silent: Vec<TcpStream> = (0..80).map(|_| TcpStream::connect(port).unwrap()).collect();
-    assert!(silent.drain(..16).all(ends), "the oldest give way");
+    assert!(silent.drain(..16).all(|it| ends_at_once(it, began)), "the oldest give way");
+    assert!(silent.into_iter().all(is_open), "and no others");
     stage.play_to(&viewer, 5);
     let (another, _watching, _events) = stage.watch_over_tcp().await;
     stage.play_to(&another, 1);
