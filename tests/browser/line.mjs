@@ -14,8 +14,9 @@ import { within } from './wait.mjs';
 
 const INSIDE = '127.0.0.1';
 const PORTS = { first: 42_000, count: 12 };
-// Payload numbers of sound: what Chromium publishes, and what the server offers, is Opus under this number.
-const SOUND = 111;
+// Payload numbers of sound: what Chromium publishes, and what the server offers, is Opus under the first number, or
+// redundant under the second.
+const SOUND = [111, 63];
 
 // What `startServer` needs so that its media passes the line.
 export const behindLine = (address) => ({
@@ -44,8 +45,8 @@ export async function makeLine(t, { prefix, address }) {
     return {
         // Each direction (`up`: to the server; `down`) is as told until it is told anew; what is left out is well:
         // `loss` (share), `jitterMs` (each packet waits up to that long, by chance), `hold` (`{sound: ms}` or
-        // `{picture: ms}`: those of that kind wait so long, reports too), `kbps` and `queueMs` (a queue that drops
-        // what would wait longer), `dead`. `shared`: the same, for what goes by the port that sessions share.
+        // `{picture: ms}` for each client in the order in which media of theirs first came: those of that kind wait so
+        // long, reports too), `kbps` and `queueMs` (each client's own queue, which drops what would wait longer), `dead`.
         set: ({ up = {}, down = {} }) => ask({ set: { up, down } }),
         // Everybody comes from another address from now on, and nothing passes by the old one.
         rebind: () => ask({ rebind: true }),
@@ -58,9 +59,10 @@ export async function makeLine(t, { prefix, address }) {
 class Way {
     rules = {};
     counts = { passed: 0, dropped: 0, overtaken: 0, bytes: 0 };
-    #free = 0;
+    #free = new Map(); // client → when what waits for him has gone
     #latest = 0;
     #sound = new Set();
+    #media = []; // clients of whom some came
     #random;
 
     constructor(seed) {
@@ -75,17 +77,17 @@ class Way {
         return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
     }
 
-    pass(packet, port, send) {
-        const rules = (port === PORTS.first && this.rules.shared) || this.rules;
-        const { loss = 0, jitterMs = 0, hold = {}, kbps, queueMs = 300, dead = false } = rules;
+    pass(packet, client, send) {
+        const { loss = 0, jitterMs = 0, hold = [], kbps, queueMs = 300, dead = false } = this.rules;
         const now = performance.now();
-        let at = now + jitterMs * this.random() + (hold[this.#kindOf(packet)] ?? 0);
+        const kind = this.#kindOf(packet, client);
+        let at = now + jitterMs * this.random() + (hold[this.#media.indexOf(client)]?.[kind] ?? 0);
         let drops = dead || this.random() < loss;
         if (kbps && !drops) {
-            const free = Math.max(now, this.#free) + (8 * packet.length) / kbps;
+            const free = Math.max(now, this.#free.get(client) ?? 0) + (8 * packet.length) / kbps;
             drops = free - now > queueMs;
             if (!drops) {
-                this.#free = free;
+                this.#free.set(client, free);
                 at = Math.max(at, free);
             }
         }
@@ -99,11 +101,12 @@ class Way {
     }
 
     // Headers of RTP are not encrypted (RFC 3711), nor whose a report is.
-    #kindOf(packet) {
+    #kindOf(packet, client) {
         if (packet.length < 12 || packet[0] < 128 || packet[0] > 191) return 'other';
         const isReport = packet[1] >= 192 && packet[1] <= 223;
         const source = packet.readUInt32BE(isReport ? 4 : 8);
-        if (!isReport && (packet[1] & 127) === SOUND) this.#sound.add(source);
+        if (!isReport && !this.#media.includes(client)) this.#media.push(client);
+        if (!isReport && SOUND.includes(packet[1] & 127)) this.#sound.add(source);
         return this.#sound.has(source) ? 'sound' : 'picture';
     }
 }
@@ -112,10 +115,10 @@ async function relay(outside) {
     const ways = { up: new Way(1), down: new Way(2) };
     const clients = new Map(); // address and port of a client, and port of ours → the socket that is he
     let address = 1; // of the client, as the server sees him
-    const inside = (outer, port, rinfo) => {
+    const inside = (outer, rinfo, name) => {
         const socket = createSocket('udp4');
         socket.bind(0, `127.0.0.${address}`);
-        socket.on('message', (packet) => ways.down.pass(packet, port, (it) => outer.send(it, rinfo.port, rinfo.address)));
+        socket.on('message', (packet) => ways.down.pass(packet, name, (it) => outer.send(it, rinfo.port, rinfo.address)));
         socket.on('error', () => {}); // the server has closed that port
         return socket;
     };
@@ -124,8 +127,8 @@ async function relay(outside) {
         outer.on('error', (error) => { throw error; });
         outer.on('message', (packet, rinfo) => {
             const name = `${rinfo.address} ${rinfo.port} ${port}`;
-            ways.up.pass(packet, port, (it) => {
-                if (!clients.has(name)) clients.set(name, inside(outer, port, rinfo));
+            ways.up.pass(packet, name, (it) => {
+                if (!clients.has(name)) clients.set(name, inside(outer, rinfo, name));
                 clients.get(name).send(it, port, INSIDE);
             });
         });
