@@ -97,7 +97,7 @@ async fn media_under_wrong_keys_is_nobodys_and_a_flood_costs_little() {
         }
     };
     picture(0);
-    const FLOOD: u32 = 30_000;
+    const FLOOD: u32 = 10_000;
     // What the kernel holds for a socket at least, so that nothing of it is lost.
     const AT_ONCE: u32 = 100;
     let mut random = StdRng::seed_from_u64(9);
