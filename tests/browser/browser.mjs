@@ -111,7 +111,7 @@ export class Participant {
     resize(connection, width, height) { return this.call('resize', connection, width, height); }
     setTone(connection, on) { return this.call('setTone', connection, on); }
     setLayer(connection, rid, active) { return this.call('setLayer', connection, rid, active); }
-    flashLateness(connection) { return this.call('flashLateness', connection); }
+    drawnFlashes(connection) { return this.call('drawnFlashes', connection); }
     counter(connection) { return this.call('counter', connection); }
     look(at, source) { return this.call('look', at.id ?? at, source); }
     listen(to, frequencies, source) { return this.call('listen', to.id ?? to, frequencies, source); }

@@ -156,9 +156,10 @@
             return this.publications.get(connection).picture.counter();
         }
 
-        // By how much a flash of a publication was drawn after its beep had begun, in seconds, at worst.
-        flashLateness(connection = 'main') {
-            return this.publications.get(connection).sound.latest;
+        // The flashes of a publication so far: what its counter showed, and by how many seconds each was
+        // drawn after its beep had begun.
+        drawnFlashes(connection = 'main') {
+            return this.publications.get(connection).picture.flashes;
         }
 
         // A stream of a picture and a sound, for those who publish it in another way.
@@ -372,7 +373,11 @@
             // Else Chromium makes a noisy picture smaller rather than coarser, and small ones take little.
             if (detail) this.track.contentHint = 'detail';
             this.timer = setInterval(() => this.draw(), 1000 / fps);
-            sound?.onBeep(() => this.draw());
+            this.flashes = [];
+            sound?.onBeep(() => {
+                this.draw();
+                if (sound.beeping) this.flashes.push({ counter: this.counter(), late: sound.late });
+            });
         }
 
         counter() {
@@ -452,7 +457,7 @@
     // A quiet steady tone, and a louder beep of 100 ms at each whole second of the audio clock.
     class Sound {
         beeping = false;
-        latest = 0; // seconds by which a flash was drawn after its beep began, at worst
+        late = 0; // seconds by which the last beep was noticed after it began
         #listeners = [];
 
         constructor({ tone, beep }) {
@@ -507,7 +512,7 @@
                 }
                 if (beeping !== this.beeping) {
                     this.beeping = beeping;
-                    if (beeping) this.latest = Math.max(this.latest, now - next);
+                    if (beeping) this.late = now - next;
                     this.#listeners.forEach((tell) => tell());
                 }
             }, 4);

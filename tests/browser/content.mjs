@@ -199,9 +199,11 @@ export function beeps(sound, frequency) {
     return found;
 }
 
-// Pairs each flash with the nearest beep within half a second: sound after picture is positive.
-export function offsets(flashTimes, beepTimes) {
-    return flashTimes.flatMap((flash) => {
+// Pairs each flash with the nearest beep within half a second: sound after picture is positive. `drawnLate` gives
+// by how much the page drew the flash of that time too late, which is not the file's doing.
+export function offsets(flashTimes, beepTimes, drawnLate = () => 0) {
+    return flashTimes.flatMap((shown) => {
+        const flash = shown - drawnLate(shown);
         const best = beepTimes.map((beep) => beep - flash).sort((a, b) => Math.abs(a) - Math.abs(b))[0];
         return best !== undefined && Math.abs(best) < 0.5 ? [best] : [];
     });

@@ -168,7 +168,7 @@ async function comesIntoStep(viewer, publisher) {
         const apart = median(last.map(({ says }) => Math.abs(says)));
         const unsaid = median(last.map(({ says, is }) => is - says)) - BROWSER_S.usual;
         // A page that is short of time draws its flashes late.
-        const drawn = Math.min(await publisher.call('flashLateness', 'main'), MOST_APART_S);
+        const drawn = median((await publisher.drawnFlashes()).slice(-LAST_FLASHES).map(({ late }) => late));
         const story = `${viewer.name} of ${publisher.name}: sound after picture, as said and as is: ` +
             `${flashes.map(({ says, is }) => `${Math.round(1e3 * says)}/${Math.round(1e3 * is)}`).join(' ')} ms, ${Date.now() - began} ms`;
         if (last.length === LAST_FLASHES && apart < MOST_APART_S && Math.abs(unsaid) < BROWSER_S.tolerance + drawn) return story;

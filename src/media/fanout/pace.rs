@@ -5,7 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// From one batch's beginning to the next one's, at least: by so much a packet may be late.
+/// From one batch's beginning to the next one's, at least. By so much a packet may be late on each of the threads it
+/// passes: the one that receives, its publisher's, its viewer's.
 const APART: Duration = Duration::from_millis(1);
 
 /// One thread's.

@@ -253,13 +253,13 @@ impl Downstream for Intake {
 }
 
 impl Intake {
-    /// In the numbers of a track, to the pipeline, if somebody decodes the track.
+    /// In the numbers of a track, to the pipeline, once somebody decodes the track.
     fn pass(&self, section: usize, packet: gst::Buffer) {
         let Some(passed) = self.valves.get(section).and_then(|valve| valve.pass(packet)) else { return };
         if let Some(report) = passed.report {
             self.push_report(report);
         }
-        push(&self.rtp, passed.packet);
+        std::iter::once(passed.packet).chain(passed.then).for_each(|packet| push(&self.rtp, packet));
     }
 
     fn pass_report(&self, section: usize, report: SenderReport) {

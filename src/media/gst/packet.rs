@@ -24,7 +24,7 @@ pub(super) fn numbers(buffer: &gst::BufferRef) -> Option<(u16, u32)> {
 }
 
 /// A copy with other numbers.
-pub(super) fn renumbered(buffer: &gst::Buffer, (sequence, timestamp): (u16, u32)) -> Option<gst::Buffer> {
+fn renumbered(buffer: &gst::Buffer, (sequence, timestamp): (u16, u32)) -> Option<gst::Buffer> {
     let mut copy = buffer.copy_deep().ok()?;
     {
         let mut bytes = copy.make_mut().map_writable().ok()?;

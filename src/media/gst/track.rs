@@ -22,13 +22,12 @@ use gst_utils::streamproducer::{
 use tokio::sync::{Notify, watch};
 
 use self::{last_time::LastTime, published::Published, sink::appsink};
-pub(super) use super::packet::{numbers, renumbered};
 use super::{
     JITTER_BUFFER, RoomClock,
     audience::Audience,
     feed::{Feed, Packet},
     needs::{Need, Needs},
-    packet::spliced,
+    packet::{numbers, spliced},
     recent::Recent,
     rtp_caps,
 };

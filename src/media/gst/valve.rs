@@ -1,19 +1,25 @@
-//! Keeps a track's packets from the pipeline while nobody decodes them: in a meeting that nobody records or mixes,
+//! Keeps a track's packets from the pipeline until somebody decodes them: in a meeting that nobody records or mixes,
 //! jitter buffers would otherwise cost as much as forwarding does.
+//!
+//! What is open stays open: a jitter buffer that sees a minute without packets, and no gap in their numbers, takes the
+//! minute for the time between two of them, and waits as long for the next one that is lost.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use rtp_types::RtpPacket;
 
-use super::{Track, track};
+use super::{Track, packet};
 use crate::media::{Kind, rtp, sender_clock::SenderReport};
 
-/// Decoders have no use for pictures before a keyframe, and would ask for another one. Encoders that refresh their
-/// picture without keyframes go through after so long.
+/// Decoders have no use for pictures before a keyframe, and would ask for another one. If none came by then, it is
+/// asked for again, and what comes goes through.
 const KEYFRAME_WAIT: Duration = Duration::from_secs(1);
+/// Packets that are kept meanwhile, for a keyframe whose first one is late.
+const MAX_KEPT: usize = 256;
 
 /// One track's. The lock is only ever taken by the one thread that brings its packets.
 #[derive(Debug)]
@@ -27,20 +33,20 @@ struct State {
     is_open: bool,
     /// Since when it would be open, but for a keyframe.
     waits: Option<Instant>,
+    /// What came since, in order of arrival.
+    kept: VecDeque<gst::Buffer>,
     /// The last one, in the track's numbers.
     report: Option<SenderReport>,
-    /// The highest number that went through, in the track's numbers.
-    last: Option<u16>,
-    /// To take off the numbers: what did not go through is not to look lost.
-    held_back: u16,
 }
 
-/// What is to go to the pipeline.
+/// What is to go to the pipeline, in this order.
 #[derive(Debug)]
 pub(super) struct Passed {
-    /// First, after a pause: the pipeline is in step from this packet on.
+    /// With the first packet: the pipeline is in step from it on.
     pub(super) report: Option<SenderReport>,
     pub(super) packet: gst::Buffer,
+    /// Packets of a keyframe that came before its first one.
+    pub(super) then: Vec<gst::Buffer>,
 }
 
 impl Valve {
@@ -48,34 +54,36 @@ impl Valve {
         Self { track: track.clone(), state: Mutex::default() }
     }
 
-    /// What is to go on of a packet; `None` while nobody decodes the track, and before a keyframe.
+    /// What is to go on of a packet; `None` until somebody decodes the track, and before a keyframe.
     pub(super) fn pass(&self, packet: gst::Buffer) -> Option<Passed> {
         let mut state = self.state.lock().expect("nothing panics under this lock");
+        if state.is_open {
+            return Some(Passed { report: None, packet, then: Vec::new() });
+        }
         if !self.track.is_decoded() {
-            (state.is_open, state.waits) = (false, None);
+            state.waits = None;
+            state.kept.clear();
             return None;
         }
-        if !state.is_open && !self.begins_with(&packet) {
-            let since = *state.waits.get_or_insert_with(Instant::now);
+        let since = *state.waits.get_or_insert_with(Instant::now);
+        if !self.begins_with(&packet) {
             if since.elapsed() < KEYFRAME_WAIT {
+                if state.kept.len() >= MAX_KEPT {
+                    state.kept.pop_front();
+                }
+                state.kept.push_back(packet);
                 return None;
             }
+            self.track.request_keyframe();
         }
-        let (sequence, timestamp) = track::numbers(&packet)?;
-        let begins = !std::mem::replace(&mut state.is_open, true);
-        if let Some(last) = state.last.filter(|_| begins) {
-            state.held_back = state.held_back.wrapping_add(sequence.wrapping_sub(last).wrapping_sub(1));
-        }
-        if state.last.is_none_or(|last| sequence.wrapping_sub(last).cast_signed() > 0) {
-            state.last = Some(sequence);
-        }
-        let report = state.report.filter(|_| begins);
-        let report = report.map(|report| report.at(timestamp, self.track.codec.clock_rate()));
-        let packet = match state.held_back {
-            0 => packet,
-            held_back => track::renumbered(&packet, (sequence.wrapping_sub(held_back), timestamp))?,
+        let (sequence, timestamp) = packet::numbers(&packet)?;
+        state.is_open = true;
+        let follows = |kept: &gst::Buffer| {
+            packet::numbers(kept).is_some_and(|(number, _)| number.wrapping_sub(sequence).cast_signed() > 0)
         };
-        Some(Passed { report, packet })
+        let then = std::mem::take(&mut state.kept).into_iter().filter(follows).collect();
+        let report = state.report.map(|report| report.at(timestamp, self.track.codec.clock_rate()));
+        Some(Passed { report, packet, then })
     }
 
     fn begins_with(&self, packet: &gst::Buffer) -> bool {
@@ -105,68 +113,65 @@ mod tests {
         room::id::TrackId,
     };
 
-    fn packet(sequence: u16, timestamp: u32) -> gst::Buffer {
-        let builder = RtpPacketBuilder::new().payload_type(111).sequence_number(sequence).timestamp(timestamp);
-        gst::Buffer::from_slice(builder.payload(&[0u8; 4][..]).write_vec().unwrap())
+    /// Sound, or a VP8 picture's first packet: of one that refers to others (1) or of one that does not (0).
+    fn packet(sequence: u16, timestamp: u32, first: u8) -> gst::Buffer {
+        let payload = [0x10, first, 0, 0, 0x9d, 0x01, 0x2a, 0x80, 0x02, 0x68, 0x01];
+        let builder = RtpPacketBuilder::new().payload_type(96).sequence_number(sequence).timestamp(timestamp);
+        gst::Buffer::from_slice(builder.payload(&payload[..]).write_vec().unwrap())
     }
 
-    /// Number and report of what goes on.
-    fn passed(valve: &Valve, sequence: u16, timestamp: u32) -> Option<(u16, Option<SenderReport>)> {
-        let passed = valve.pass(packet(sequence, timestamp))?;
-        let bytes = passed.packet.map_readable().unwrap();
-        let parsed = RtpPacket::parse(&bytes).unwrap();
-        assert_eq!(parsed.timestamp(), timestamp);
-        Some((parsed.sequence_number(), passed.report))
+    fn valve(codec: CodecName) -> Valve {
+        gst::init().unwrap();
+        Valve::new(&Track::new(TrackId::random(), codec, None, &RoomClock::new()))
+    }
+
+    fn decode(valve: &Valve) -> impl Drop + use<> {
+        valve.track.read(&gst_app::AppSrc::builder().build(), ConsumerSettings::default()).unwrap()
+    }
+
+    fn passed(valve: &Valve, packet: gst::Buffer) -> Option<(Vec<u16>, Option<SenderReport>)> {
+        let Passed { report, packet, then } = valve.pass(packet)?;
+        let packets = std::iter::once(packet).chain(then);
+        Some((packets.map(|packet| packet::numbers(&packet).unwrap().0).collect(), report))
     }
 
     #[test]
-    fn pictures_begin_with_a_keyframe() {
-        gst::init().unwrap();
-        let track = Track::new(TrackId::random(), CodecName::Vp8, None, &RoomClock::new());
-        let valve = Valve::new(&track);
-        let source = gst_app::AppSrc::builder().build();
-        let _reading = track.read(&source, ConsumerSettings::default()).unwrap();
-        // Begins a partition, of a picture that refers to others, and of one that does not.
-        let picture = |sequence: u16, first: u8| {
-            let builder = RtpPacketBuilder::new().payload_type(96).sequence_number(sequence);
-            let payload = [0x10, first, 0, 0, 0x9d, 0x01, 0x2a, 0x80, 0x02, 0x68, 0x01];
-            gst::Buffer::from_slice(builder.payload(&payload[..]).write_vec().unwrap())
-        };
-        assert!(valve.pass(picture(1, 1)).is_none());
-        assert!(valve.pass(picture(2, 0)).is_some());
-        assert!(valve.pass(picture(3, 1)).is_some());
-    }
-
-    #[test]
-    fn what_nobody_decodes_is_held_back_and_does_not_look_lost() {
-        gst::init().unwrap();
-        let track = Track::new(TrackId::random(), CodecName::Opus, None, &RoomClock::new());
-        let valve = Valve::new(&track);
+    fn what_nobody_decodes_is_held_back_and_who_does_is_in_step() {
+        let valve = valve(CodecName::Opus);
         let report = SenderReport { ssrc: 7, ntp_ns: 1_000_000_000, rtp: 48_000 };
         assert!(!valve.report(report));
-        assert_eq!(passed(&valve, 65_530, 48_000), None);
-
-        let source = gst_app::AppSrc::builder().build();
-        let reading = track.read(&source, ConsumerSettings::default()).unwrap();
+        assert_eq!(passed(&valve, packet(65_530, 48_000, 1)), None);
+        let reading = decode(&valve);
         // Two seconds after the report.
         let now = SenderReport { ntp_ns: 3_000_000_000, rtp: 144_000, ..report };
-        assert_eq!(passed(&valve, 65_534, 144_000), Some((65_534, Some(now))));
-        assert_eq!(passed(&valve, 65_535, 144_960), Some((65_535, None)));
-        assert!(valve.report(report), "it goes on as long as packets do");
-
+        assert_eq!(passed(&valve, packet(65_534, 144_000, 1)), Some((vec![65_534], Some(now))));
+        assert_eq!(passed(&valve, packet(65_535, 144_960, 1)), Some((vec![65_535], None)));
+        assert!(valve.report(report), "it goes on as packets do");
         drop(reading);
-        assert_eq!(passed(&valve, 0, 145_920), None);
-        assert!(!valve.report(now));
-        let reading = track.read(&source, ConsumerSettings::default()).unwrap();
-        // A second after that report, and the next number after the last that went through.
-        let now = SenderReport { ntp_ns: 4_000_000_000, rtp: 192_000, ..report };
-        assert_eq!(passed(&valve, 1_000, 192_000), Some((0, Some(now))));
-        assert_eq!(passed(&valve, 1_002, 193_920), Some((2, None)), "what is lost looks lost");
-        assert_eq!(passed(&valve, 1_001, 192_960), Some((1, None)));
+        assert_eq!(passed(&valve, packet(0, 145_920, 1)), Some((vec![0], None)), "what is open stays open");
+    }
 
-        drop(reading);
-        assert_eq!(passed(&valve, 1_003, 194_880), None);
-        let _reading = track.read(&source, ConsumerSettings::default()).unwrap();
-        assert_eq!(passed(&valve, 1_013, 204_480).map(|(sequence, _)| sequence), Some(3));
+    #[test]
+    fn pictures_begin_with_a_keyframe_of_which_nothing_is_missing() {
+        let valve = valve(CodecName::Vp8);
+        assert_eq!(passed(&valve, packet(65_530, 0, 0)), None, "nobody decodes it");
+        let _reading = decode(&valve);
+        assert_eq!(passed(&valve, packet(65_533, 0, 1)), None);
+        // The keyframe's first packet was lost, and comes behind the others.
+        assert_eq!(passed(&valve, packet(65_535, 0, 1)), None);
+        assert_eq!(passed(&valve, packet(0, 0, 1)), None);
+        assert_eq!(passed(&valve, packet(65_534, 0, 0)).unwrap().0, [65_534, 65_535, 0]);
+        assert_eq!(passed(&valve, packet(1, 0, 1)).unwrap().0, [1]);
+    }
+
+    #[test]
+    fn what_is_kept_for_a_keyframe_is_bounded() {
+        let valve = valve(CodecName::Vp8);
+        let _reading = decode(&valve);
+        for sequence in 0..1_000 {
+            assert_eq!(passed(&valve, packet(sequence, 0, 1)), None);
+        }
+        assert_eq!(valve.state.lock().unwrap().kept.len(), MAX_KEPT);
+        assert_eq!(passed(&valve, packet(1_000, 0, 0)).unwrap().0, [1_000], "none of it follows");
     }
 }
