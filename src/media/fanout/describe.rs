@@ -200,6 +200,16 @@ pub(super) fn with_parameters<'a>(sdp: &str, parameters: impl Iterator<Item = (u
     out
 }
 
+/// An offer in which redundant packets are not the first format: webrtcbin takes the first alone, and then no sound.
+pub(super) fn with_redundancy_last(sdp: &str) -> String {
+    let red = format!(" {} ", rtp::RED_PAYLOAD);
+    let changed = sdp.lines().map(|line| match line.split_once(&red) {
+        Some((before, after)) if line.starts_with("m=audio ") => format!("{before} {after}{}\r\n", red.trim_end()),
+        _ => format!("{line}\r\n"),
+    });
+    changed.collect()
+}
+
 /// A description with other ICE credentials.
 pub(super) fn with_credentials(sdp: &str, credentials: &IceCredentials) -> String {
     let changed = sdp.lines().map(|line| match line.split_once(':') {
@@ -281,6 +291,14 @@ mod tests {
         let expected = sdp.replace("a=fmtp:102 packetization-mode=1", &format!("a=fmtp:102 {given}"));
         assert_eq!(changed, expected);
         assert_eq!(with_parameters(sdp, [(96, Some("x=1"))].into_iter()), format!("{sdp}a=fmtp:96 x=1\r\n"));
+    }
+
+    #[test]
+    fn redundancy_is_offered_last() {
+        let sdp = "m=audio 9 UDP/TLS/RTP/SAVPF 63 111 112\r\na=rtpmap:63 red/48000/2\r\nm=video 9 X 63 96\r\n";
+        let expected = sdp.replace("63 111 112", "111 112 63");
+        assert_eq!(with_redundancy_last(sdp), expected);
+        assert_eq!(with_redundancy_last(&expected), expected);
     }
 
     #[test]

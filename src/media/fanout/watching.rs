@@ -16,7 +16,7 @@ use super::{
     counters::Counted,
     describe::{
         accepted_payload, answer_codecs, configuration, offer_codecs, redundant_payload, with_parameters,
-        without_candidates,
+        with_redundancy_last, without_candidates,
     },
     gate::{Gate, Passage},
     inbox::Inbox,
@@ -259,7 +259,11 @@ pub(super) fn answer(
 /// Tells what each section of our offer is.
 fn offered(told: &Told, sdp: String, lines: &[Line]) -> MediaEvent {
     let tracks = lines.iter().filter_map(|line| Some((line.mid.to_string(), line.track.clone()?)));
-    MediaEvent::Offered { connection: told.connection.clone(), sdp, tracks: tracks.collect() }
+    MediaEvent::Offered {
+        connection: told.connection.clone(),
+        sdp: with_redundancy_last(&sdp),
+        tracks: tracks.collect(),
+    }
 }
 
 /// The parameters of each payload number, as its publisher gave them.
