@@ -39,11 +39,16 @@ impl Caller {
         [words.map(u32::to_be_bytes).concat(), extensions.to_vec()].concat()
     }
 
+    /// The next packet of control: media comes in between.
     async fn answer(&self) -> Vec<u8> {
-        let mut packet = vec![0; 1500];
-        let size = soon(self.socket.recv(&mut packet)).await.unwrap();
-        packet.truncate(size);
-        packet
+        loop {
+            let mut packet = vec![0; 1500];
+            let size = soon(self.socket.recv(&mut packet)).await.unwrap();
+            packet.truncate(size);
+            if packet[0] & 0x80 != 0 {
+                return packet;
+            }
+        }
     }
 
     async fn cookie(&self) -> u32 {
