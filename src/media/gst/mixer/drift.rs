@@ -17,6 +17,10 @@ const RATE: f64 = 48_000.0;
 const CHANNELS: usize = 2;
 /// Further off, it is no drift but a pause, or a sender who began anew: that is taken as it is stamped.
 const JUMP_NS: f64 = 40e6;
+/// The same of a sound that has only just begun: its first packets are stamped by their arrival, later ones better.
+/// To be pulled there, by 5 ms a second, would take it up to eight seconds.
+const YOUNG_JUMP_NS: f64 = 20e6;
+const YOUNG_NS: f64 = 10e9;
 /// What is missing between two buffers and is longer than that was lost: silence takes its place. Stretching what is
 /// there over it would change the pitch.
 const HOLE_NS: f64 = 8e6;
@@ -88,6 +92,8 @@ struct Follower {
     held: Vec<Frame>,
     /// Where in `held` the next output sample lies.
     at: f64,
+    /// When its first sample was heard, since it began or was silent for long.
+    born_ns: f64,
     /// When the next output sample is heard; `None` before the first.
     next_ns: Option<f64>,
     /// Up to when samples came in.
@@ -106,10 +112,13 @@ impl Follower {
             self.held.resize(self.held.len() + missing, [0; CHANNELS]);
         }
         let placed_ns = pts_ns + (self.at - self.held.len() as f64) * 1e9 / RATE;
-        let off_ns = self.next_ns.map(|next_ns| placed_ns - next_ns).filter(|off_ns| off_ns.abs() < JUMP_NS);
+        let most_ns = if pts_ns - self.born_ns < YOUNG_NS { YOUNG_JUMP_NS } else { JUMP_NS };
+        let off_ns = self.next_ns.map(|next_ns| placed_ns - next_ns).filter(|off_ns| off_ns.abs() < most_ns);
         let (is_new, off_ns) = (off_ns.is_none(), off_ns.unwrap_or(0.0));
         if is_new {
-            *self = Self { held: vec![[0; CHANNELS]; TAPS], at: TAPS as f64, next_ns: Some(pts_ns), ..Self::default() };
+            let born_ns = if self.next_ns.is_some_and(|_| hole_ns.abs() < YOUNG_NS) { self.born_ns } else { pts_ns };
+            let (held, at, next_ns) = (vec![[0; CHANNELS]; TAPS], TAPS as f64, Some(pts_ns));
+            *self = Self { held, at, born_ns, next_ns, ..Self::default() };
         }
         self.came_until_ns = pts_ns + frames.len() as f64 * 1e9 / RATE;
         self.drifts |= off_ns.abs() > SLACK_NS;
