@@ -65,7 +65,7 @@ async fn who_knows_a_session_by_name_only_does_not_get_into_it_or_end_it() {
 struct Received(AtomicUsize);
 
 impl Downstream for Received {
-    fn packet(&self, _section: usize, _layer: usize, _packet: &[u8]) {
+    fn packet(&self, _section: usize, _layer: usize, _arrived: Instant, _packet: &[u8]) {
         self.0.fetch_add(1, Relaxed);
     }
 

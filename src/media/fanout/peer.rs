@@ -154,6 +154,8 @@ pub(super) struct Peer {
     /// If his packets are the only sign that he is there: when something came from him last.
     alone: Option<Instant>,
     user: String,
+    /// When the last datagram came in.
+    arrived: Instant,
     /// The latest time that the session was told of.
     newest: Instant,
     /// When he wants to be looked after again.
@@ -227,6 +229,7 @@ impl Peer {
                 left: Vec::new(),
                 admission: Admission::new(opened, publishes),
                 alone,
+                arrived: opened,
                 newest: opened,
                 due: opened,
             }),
@@ -332,6 +335,7 @@ impl Peer {
             self.come_back(*source);
         }
         let Ok(receive) = Receive::new(source.protocol, source.address, *destination, bytes) else { return Ok(()) };
+        self.arrived = *received;
         self.newest = self.newest.max(*received);
         match self.rtc.handle_input(Input::Receive(self.newest, receive)) {
             Err(error @ RtcError::Dtls(_)) if is_his && self.stage() == Stage::Connecting => {
@@ -527,7 +531,7 @@ impl Peer {
             }
             Event::RtpPacket(packet) => {
                 if let Role::Publishes(publishing) = &mut self.role {
-                    for ssrc in publishing.take(&mut self.rtc, &packet) {
+                    for ssrc in publishing.take(&mut self.rtc, &packet, self.arrived) {
                         self.admission.prove(ssrc, self.newest);
                     }
                 }

@@ -37,9 +37,9 @@ pub struct Publication {
 
 /// Where a publisher's media goes. Called on media threads: must not wait.
 pub trait Downstream: std::fmt::Debug + Send + Sync {
-    /// A packet of that section and layer (0 without simulcast), each once: under the publisher's numbers, decrypted,
+    /// A packet of that section and layer (0 without simulcast) that came in at `arrived`, each once: under the publisher's numbers, decrypted,
     /// its only header extension the loudness, under [`rtp::AUDIO_LEVEL_ID`].
-    fn packet(&self, section: usize, layer: usize, packet: &[u8]);
+    fn packet(&self, section: usize, layer: usize, arrived: Instant, packet: &[u8]);
 
     /// What the publisher says of when that layer's media was captured.
     fn report(&self, section: usize, layer: usize, report: SenderReport);
@@ -111,7 +111,12 @@ pub(super) fn answer(
 
 impl Publishing {
     /// Takes a packet of his; gives the sources that it proves to be his: its own, and that of what is sent again.
-    pub(super) fn take(&mut self, rtc: &mut Rtc, packet: &RtpPacket) -> impl Iterator<Item = u32> + use<> {
+    pub(super) fn take(
+        &mut self,
+        rtc: &mut Rtc,
+        packet: &RtpPacket,
+        arrived: Instant,
+    ) -> impl Iterator<Item = u32> + use<> {
         let mut direct = rtc.direct_api();
         let found = direct.stream_rx(&packet.header.ssrc).map(|stream| (stream.mid(), stream.rid(), stream.rtx()));
         if let Some((section, layer)) = found.and_then(|(mid, rid, _)| self.place(mid, rid))
@@ -119,7 +124,7 @@ impl Publishing {
         {
             let unpacked = self.unpackers.get_mut(&section).and_then(|unpacker| unpacker.take(&bytes));
             for bytes in unpacked.unwrap_or_else(|| vec![bytes]) {
-                self.downstream.packet(section, layer, &bytes);
+                self.downstream.packet(section, layer, arrived, &bytes);
             }
         }
         let again = found.and_then(|(_, _, rtx)| rtx);

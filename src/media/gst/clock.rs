@@ -35,6 +35,12 @@ impl RoomClock {
         self.clock.time().saturating_sub(self.base_time)
     }
 
+    /// The same of a moment that has been.
+    pub fn running_time_at(&self, moment: Instant) -> gst::ClockTime {
+        let ago = gst::ClockTime::try_from(moment.elapsed()).unwrap_or(gst::ClockTime::ZERO);
+        self.running_time().saturating_sub(ago)
+    }
+
     /// The moment that a running time was, or will be: both clocks are the system's monotonic one.
     pub fn moment(&self, running_time: gst::ClockTime) -> Instant {
         self.began + Duration::from(running_time)

@@ -1,7 +1,7 @@
 //! A publication through the fan-out edge: packets come from a media thread, subscribers have them at once, and
 //! an `rtpbin` makes of them what decoders and recorders read.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use gst::prelude::*;
 use tokio::{sync::mpsc, task::JoinSet};
@@ -216,15 +216,17 @@ impl Received {
 }
 
 impl Downstream for Intake {
-    fn packet(&self, section: usize, layer: usize, packet: &[u8]) {
+    fn packet(&self, section: usize, layer: usize, arrived: Instant, packet: &[u8]) {
+        // A media thread that is busy, with a handshake above all, is not to make it later.
+        let now = self.clock.running_time_at(arrived);
         match self.tracks.get(section) {
             Some(Received::Plain(track)) => {
-                if let Some(buffer) = track.take(packet, &self.clock, &self.events) {
+                if let Some(buffer) = track.take(packet, now, &self.events) {
                     self.pass(section, buffer);
                 }
             }
             Some(Received::Layered(track)) => {
-                let taken = track.take(layer, packet, &self.clock, &self.sender);
+                let taken = track.take(layer, packet, now, &self.sender);
                 if let Some(report) = taken.report {
                     self.pass_report(section, report);
                 }

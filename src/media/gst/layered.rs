@@ -8,7 +8,7 @@ use std::{
 
 use rtp_types::RtpPacket;
 
-use super::{RoomClock, Track, feed::Packet, tap::Standstill};
+use super::{Track, feed::Packet, tap::Standstill};
 use crate::media::{
     negotiation::AcceptedSection,
     rtp::{self, Choice, Fitting, Ingress, LayerPacket, Layers, Needed, Normalised, Released, Resequencer},
@@ -78,8 +78,8 @@ impl LayeredTrack {
     }
 
     /// Gives a packet to the track's subscribers who are to have it, and back what goes to the pipeline.
-    pub(super) fn take(&self, layer: usize, bytes: &[u8], clock: &RoomClock, sender: &SenderClock) -> Taken {
-        let now = clock.running_time();
+    /// `now`: when it came.
+    pub(super) fn take(&self, layer: usize, bytes: &[u8], now: gst::ClockTime, sender: &SenderClock) -> Taken {
         let mut taken = Taken::default();
         let mut shown: Vec<Packet> = Vec::new();
         let mut of_levels: Vec<(usize, Packet)> = Vec::new();
@@ -221,7 +221,7 @@ mod tests {
     use futures_util::FutureExt;
     use rtp_types::RtpPacketBuilder;
 
-    use super::*;
+    use super::{super::RoomClock, *};
     use crate::{
         media::{CodecName, Kind, layout::Fit, rtp::Place},
         room::id::TrackId,
@@ -262,7 +262,7 @@ mod tests {
         let place = Place { width: 160, height: 90, fit: Fit::Fit };
         let _need = camera.track.need(Some(place));
         let take = |sequence, payload: &[u8]| {
-            let taken = camera.take(0, &packet(sequence, payload), &clock, &sender);
+            let taken = camera.take(0, &packet(sequence, payload), clock.running_time(), &sender);
             let number =
                 |buffer: &gst::Buffer| RtpPacket::parse(&buffer.map_readable().unwrap()).unwrap().sequence_number();
             taken.packets.iter().map(number).collect::<Vec<u16>>()

@@ -105,7 +105,7 @@ impl Tap {
             section.store(known, Relaxed);
             index = known;
         }
-        self.tracks[index].take(&bytes, &self.clock, &self.events);
+        self.tracks[index].take(&bytes, self.clock.running_time(), &self.events);
     }
 }
 
@@ -135,14 +135,13 @@ impl TappedTrack {
     }
 
     /// Gives a packet to the track's subscribers, and back in Salon's numbers with the time of its arrival;
-    /// `None` if it is one to be passed over.
+    /// `None` if it is one to be passed over. `now`: when it came.
     pub(super) fn take(
         &self,
         bytes: &[u8],
-        clock: &RoomClock,
+        now: gst::ClockTime,
         events: &mpsc::Sender<MediaEvent>,
     ) -> Option<gst::Buffer> {
-        let now = clock.running_time();
         let mut state = self.state.lock().expect("nothing panics under this lock");
         let normalised = state.ingress.accept(bytes, now.into())?;
         let level = normalised.level.and_then(|level| state.loudest_of_window(level, now.into()));
