@@ -112,21 +112,21 @@ impl LayeredTrack {
             if let Some(bytes) = chosen.bytes {
                 shown.push(Packet { buffer: buffer(bytes, now), starts_keyframe });
             }
-            if *needed == Needed::Nothing {
-                state.decoded.rest();
-            } else {
-                let wanted = state.fitting.layer(&state.layers, &needed, state.decoded.shown(), now.into());
-                let chosen = state.decoded.pass_wanted(wanted, packet);
-                wants_keyframe |= chosen.wants_keyframe;
-                if chosen.changed {
-                    taken.report = report.map(|report| translated(report, &state.decoded));
+            let wanted = match *needed {
+                // What has begun to flow into the pipeline goes on (`valve.rs`), and nothing begins.
+                Needed::Nothing => state.decoded.shown(),
+                _ => state.fitting.layer(&state.layers, &needed, state.decoded.shown(), now.into()),
+            };
+            let chosen = state.decoded.pass_wanted(wanted, packet);
+            wants_keyframe |= chosen.wants_keyframe;
+            if chosen.changed {
+                taken.report = report.map(|report| translated(report, &state.decoded));
+            }
+            if let Some(bytes) = chosen.bytes {
+                if starts_keyframe {
+                    self.track.set_decoded_layer(self.name(layer, state.layers.size(layer)));
                 }
-                if let Some(bytes) = chosen.bytes {
-                    if starts_keyframe {
-                        self.track.set_decoded_layer(self.name(layer, state.layers.size(layer)));
-                    }
-                    taken.packets.push(buffer(bytes, now));
-                }
+                taken.packets.push(buffer(bytes, now));
             }
             for (level, choice) in state.levels.iter_mut().enumerate() {
                 if !self.track.level_is_watched(level) {
@@ -255,6 +255,19 @@ mod tests {
 
     const KEYFRAME: [u8; 11] = [0x10, 0x10, 0, 0, 0x9D, 1, 0x2A, 160, 0, 90, 0];
     const PICTURE: [u8; 11] = [0x10, 0x11, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+    #[test]
+    fn what_was_decoded_once_goes_on_and_nothing_begins_before() {
+        let (camera, clock, sender) = (camera(), RoomClock::new(), SenderClock::default());
+        let take = |sequence, payload: &[u8]| {
+            camera.take(0, &packet(sequence, payload), clock.running_time(), &sender).packets.len()
+        };
+        assert_eq!(take(100, &KEYFRAME), 0);
+        let need = camera.track.need(None);
+        assert_eq!((take(101, &PICTURE), take(102, &KEYFRAME)), (0, 1));
+        drop(need);
+        assert_eq!(take(103, &PICTURE), 1, "a jitter buffer does not bear a pause");
+    }
 
     #[test]
     fn padding_is_neither_a_picture_nor_a_loss() {
