@@ -124,8 +124,12 @@ test('a narrow line', { timeout: 150_000 }, async (t) => {
     assert.ok(dropped > 0, 'the line was full');
     await line.set({});
     await hasWidth(ann, bob, 640);
-    const after = await during(t, ann, bob, 3);
-    assert.ok(after.fps > 0.8 * free.fps, `${after.fps} of ${free.fps} pictures a second`);
+    // The browser's buffer for a slow line empties first.
+    await until('as many pictures come as before', 20_000, async () => {
+        const after = await during(t, ann, bob, 3);
+        if (after.fps > 0.8 * free.fps) return true;
+        throw new Error(`${after.fps} of ${free.fps} pictures a second`);
+    });
 });
 
 function hasWidth(viewer, publisher, width) {
