@@ -75,6 +75,8 @@ export class Preview extends EventTarget {
     peer.pc.ontrack = ({ track }) => {
       if (track.kind === 'video' && this.#peer === peer) this.#tell(track);
     };
+    // It is not worth looking for other paths.
+    peer.addEventListener('shaky', () => { if (peer.pc.connectionState === 'failed') peer.fail(); });
     peer.addEventListener('failed', () => {
       if (this.#peer !== peer) return;
       this.#end();

@@ -8,7 +8,7 @@ import { Peer } from '/peer.js';
 const LAYERED_CODECS = ['vp8', 'h264'];
 const MAX_BITRATE = { camera: 1_500_000, screen: 2_500_000, microphone: 64_000 };
 
-/** Events: those of `Peer`. */
+/** Events: those of `Peer`; `shaky` is for `lookElsewhere`. */
 export class Publication extends Peer {
   #signalling;
   #senders = new Map();
@@ -44,6 +44,17 @@ export class Publication extends Peer {
     await this.setRemote('answer', answer.sdp);
     await Promise.all(transceivers.map(([input, transceiver]) => limitBitrate(transceiver.sender, input)));
     return true;
+  }
+
+  /** Looks for other paths on the same session: what is published stays what it is. */
+  lookElsewhere() {
+    return this.restart(async () => {
+      const offer = await this.pc.createOffer({ iceRestart: true });
+      // Not set before the server has taken it: else it goes on as it is.
+      const { sdp } = await this.#signalling.request('restart', { connection: this.connection, sdp: offer.sdp });
+      await this.pc.setLocalDescription(offer);
+      await this.setRemote('answer', sdp);
+    });
   }
 
   has(source, kind) {

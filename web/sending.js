@@ -75,6 +75,11 @@ export class Sending extends EventTarget {
     this.#muted.clear();
   }
 
+  /** Has the server find other paths where touch is lost: where nothing came for so long, in ms. */
+  revive(silentMs) {
+    for (const publication of [this.#main, this.#screen]) publication?.ifDead(silentMs, () => publication.lookElsewhere());
+  }
+
   /** Ends it all. */
   stop() {
     this.#active = false;
@@ -166,7 +171,10 @@ export class Sending extends EventTarget {
   async #publish(name, inputs) {
     const publication = new Publication(this.#signalling, name, this.#iceServers);
     publication.addEventListener('failed', () => this.#failed(publication));
-    publication.addEventListener('shaky', () => this.#tell('shaky'));
+    publication.addEventListener('shaky', () => {
+      this.#tell('shaky');
+      publication.lookElsewhere();
+    });
     publication.addEventListener('connected', () => { this.#attempt = 0; });
     this.#set(name, publication);
     try {

@@ -10,6 +10,8 @@ import { Subscriptions } from '/subscriptions.js';
 
 // Long enough for the event of our own `mute` to arrive, so that it is not taken for a moderator's.
 const FOREIGN_MUTE_MS = 400;
+// When the socket has changed: connections that heard nothing for so long have lost their network with it.
+const SILENT_MS = 1_000;
 // Errors of a join that pass by themselves: try again on the next socket.
 const PASSING = ['connection_lost', 'shutting_down', 'room_busy', 'room_closed'];
 
@@ -24,8 +26,10 @@ export class Session extends EventTarget {
   #signalling;
   #resume = null;
   #ended = false;
+  #isLost = false;
   #muteCheck = null;
   #backTimer = null;
+  #silenceCheck = null;
 
   /**
    * `wish`: `{ room, name, pin?, viewer?, create?, codec? }`; `create` makes the room with that PIN.
@@ -147,7 +151,10 @@ export class Session extends EventTarget {
   #listen() {
     const { sending, subscriptions } = this;
     this.#signalling.addEventListener('frame', ({ detail }) => this.#frame(detail));
-    this.#signalling.addEventListener('lost', () => this.#tell('connection', 'lost'));
+    this.#signalling.addEventListener('lost', () => {
+      this.#isLost = true;
+      this.#tell('connection', 'lost');
+    });
     this.#signalling.addEventListener('back', () => this.#comeBack());
     sending.addEventListener('screen', () => this.#tell('changed', { type: 'own-screen' }));
     sending.addEventListener('problem', ({ detail }) => this.#tell('problem', detail));
@@ -192,21 +199,34 @@ export class Session extends EventTarget {
       const joined = await this.#signalling.request('join', { room: this.#wish.room, resume: this.#resume });
       this.#welcome(joined);
       await this.#mend();
-      this.#tell('connection', 'back');
+      // One socket may take another's place without a gap.
+      if (this.#isLost) this.#tell('connection', 'back');
+      this.#isLost = false;
     } catch (error) {
       if (error.code === 'resume_unknown') await this.#joinAfresh();
       else this.#comeBackFailed(error);
     }
   }
 
-  // The PeerConnections lived on while the socket was away; only what happened meanwhile was missed.
+  // The PeerConnections lived on while the socket was away, or wait for other paths; only what happened meanwhile was
+  // missed.
   async #mend() {
     this.subscriptions.keepOnly(new Set(this.model.others.map(({ id }) => id)));
+    this.#revive();
     const missing = this.subscriptions.missing(this.model.others);
     await Promise.all(missing.map((participant) => (
       this.subscriptions.subscribe(participant).catch((error) => this.#report(error))
     )));
     if (this.mayPublish) this.sending.start();
+  }
+
+  // Those that have lost touch, also if the browser, which takes some seconds, has yet to find that; it may be too early
+  // to tell.
+  #revive() {
+    const revive = () => [this.subscriptions, this.sending].forEach((part) => part.revive(SILENT_MS));
+    revive();
+    clearTimeout(this.#silenceCheck);
+    this.#silenceCheck = setTimeout(revive, SILENT_MS);
   }
 
   async #joinAfresh() {
@@ -223,6 +243,7 @@ export class Session extends EventTarget {
       }
       await this.#join();
       this.#startMedia();
+      this.#isLost = false;
       this.#tell('connection', 'rejoined');
     } catch (error) {
       this.#comeBackFailed(error);
@@ -289,6 +310,7 @@ export class Session extends EventTarget {
     this.#ended = true;
     clearTimeout(this.#muteCheck);
     clearTimeout(this.#backTimer);
+    clearTimeout(this.#silenceCheck);
     this.sending.stop();
     this.preview.show(null);
     this.subscriptions.clear();

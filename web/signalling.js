@@ -1,9 +1,18 @@
 // The WebSocket: requests as promises, events as they come, and a new socket whenever one is lost.
 // It knows frames, not rooms: what to say on a new socket is the session's business.
+//
+// A socket dies with the network that it was opened on, and a browser takes minutes to notice. So a socket that is
+// silent is asked for a sign of life; if none comes soon, another one is opened beside it, and the first that works is
+// used: on a network that is merely slow nothing is lost.
 
 const REQUEST_TIMEOUT_MS = 10_000;
 const OPEN_TIMEOUT_MS = 8_000;
-const PROBE_TIMEOUT_MS = 3_000;
+const BEAT_MS = 500;
+const QUIET_MS = 1_500;
+const SPARE_AFTER_MS = 1_000;
+const PROBE_TIMEOUT_MS = 4_000;
+// An attempt that is older than this, when the network has changed, began on another one.
+const STALE_ATTEMPT_MS = 1_000;
 const BACKOFF_MS = [200, 500, 1_000, 2_000, 4_000];
 
 /** The server said no, or could not be asked. `code` is the protocol's, or `connection_lost`. */
@@ -15,7 +24,7 @@ export class ProtocolError extends Error {
   }
 }
 
-/** Events: `frame` (detail: a frame without id), `lost`, `back` (a new socket is open). */
+/** Events: `frame` (detail: a frame without id), `lost`, `back` (a new socket is open; the old one may not have been lost). */
 export class Signalling extends EventTarget {
   #url;
   #socket = null;
@@ -24,7 +33,12 @@ export class Signalling extends EventTarget {
   #ended = false;
   #attempt = 0;
   #retry = null;
-  #tryNow = () => this.#reopenNow();
+  #opened = 0;
+  #heard = 0;
+  #beat = null;
+  #probing = false;
+  #spare = null;
+  #networkChanged = () => (this.#probing ? this.#openSpare() : this.probe());
 
   constructor(url) {
     super();
@@ -39,7 +53,9 @@ export class Signalling extends EventTarget {
   /** Opens the first socket. Only if this succeeds are lost sockets replaced. */
   async connect() {
     await this.#open();
-    addEventListener('online', this.#tryNow);
+    this.#beat = setInterval(() => { if (this.connected && performance.now() - this.#heard > QUIET_MS) this.probe(); }, BEAT_MS);
+    addEventListener('online', this.#networkChanged);
+    navigator.connection?.addEventListener('change', this.#networkChanged);
   }
 
   get connected() {
@@ -63,19 +79,25 @@ export class Signalling extends EventTarget {
     if (this.connected) this.#socket.send(JSON.stringify({ ...fields, type }));
   }
 
-  /**
-   * Finds out whether the socket still works, when media says that the network has changed. A browser
-   * may take minutes to notice by itself, longer than the server keeps our place. Any answer will do.
-   */
+  /** Finds out whether the socket still works, also when media or the browser says that the network has changed. */
   async probe() {
     if (!this.connected) return this.#reopenNow();
+    if (this.#probing) return;
+    this.#probing = true;
+    const spare = setTimeout(() => this.#openSpare(), SPARE_AFTER_MS);
+    // Any answer will do.
     await this.request('ping', {}, PROBE_TIMEOUT_MS).catch(() => {});
+    clearTimeout(spare);
+    this.#closeSpare();
+    this.#probing = false;
   }
 
   /** Ends for good. What was said before still goes out. */
   close() {
     this.#ended = true;
-    removeEventListener('online', this.#tryNow);
+    clearInterval(this.#beat);
+    removeEventListener('online', this.#networkChanged);
+    navigator.connection?.removeEventListener('change', this.#networkChanged);
     clearTimeout(this.#retry);
     this.#socket?.close();
     this.#failPending();
@@ -84,22 +106,55 @@ export class Signalling extends EventTarget {
   #open() {
     const socket = new WebSocket(this.#url);
     this.#socket = socket;
+    this.#opened = performance.now();
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => socket.close(), OPEN_TIMEOUT_MS);
       socket.onopen = () => {
         clearTimeout(timer);
-        socket.onclose = () => this.#lost(socket);
+        this.#use(socket);
         resolve();
       };
       socket.onclose = () => {
         clearTimeout(timer);
         reject(new ProtocolError('connection_lost'));
       };
-      socket.onmessage = (message) => { if (socket === this.#socket) this.#take(message.data); };
     });
   }
 
+  #use(socket) {
+    this.#heard = performance.now();
+    socket.onclose = () => this.#lost(socket);
+    socket.onmessage = (message) => { if (socket === this.#socket) this.#take(message.data); };
+  }
+
+  // While the socket is asked for a sign of life.
+  #openSpare() {
+    if (this.#ended || (this.#spare && performance.now() - this.#opened < STALE_ATTEMPT_MS)) return;
+    this.#closeSpare();
+    const spare = new WebSocket(this.#url);
+    this.#spare = spare;
+    this.#opened = performance.now();
+    spare.onclose = () => { if (spare === this.#spare) this.#spare = null; };
+    spare.onopen = () => {
+      if (spare !== this.#spare) return;
+      this.#spare = null;
+      const old = this.#socket;
+      this.#socket = spare;
+      this.#use(spare);
+      old?.close();
+      this.#failPending();
+      this.#tell('back');
+    };
+  }
+
+  #closeSpare() {
+    const spare = this.#spare;
+    this.#spare = null;
+    spare?.close();
+  }
+
   #take(text) {
+    this.#heard = performance.now();
     let frame;
     try {
       frame = JSON.parse(text);
@@ -139,20 +194,26 @@ export class Signalling extends EventTarget {
   }
 
   #reopenNow() {
-    if (this.#ended || this.#socket) return;
+    if (this.#ended || (this.#socket && performance.now() - this.#opened < STALE_ATTEMPT_MS)) return;
+    const stale = this.#socket;
     clearTimeout(this.#retry);
     this.#reopen();
+    stale?.close();
   }
 
   async #reopen() {
+    const opening = this.#open();
+    const socket = this.#socket;
     try {
-      await this.#open();
+      await opening;
     } catch {
+      // Another one may have taken its place.
+      if (socket !== this.#socket) return;
       this.#socket = null;
       if (!this.#ended) this.#scheduleReopen();
       return;
     }
-    if (this.#ended) this.#socket?.close();
+    if (this.#ended || socket !== this.#socket) socket.close();
     else this.#tell('back');
   }
 

@@ -38,7 +38,10 @@ export class Subscriptions extends EventTarget {
     this.#peers.set(connection, { peer, participant, tracks: tracks.map(({ id }) => id) });
     peer.pc.ontrack = ({ transceiver, track }) => this.#received(connection, tracks, transceiver.mid, track);
     peer.addEventListener('connected', () => this.#connected(participant));
-    peer.addEventListener('shaky', () => this.#lookElsewhere(connection));
+    peer.addEventListener('shaky', () => {
+      this.#tell('shaky');
+      this.#lookElsewhere(connection);
+    });
     peer.addEventListener('failed', () => this.#failed(connection));
     try {
       await this.#accept(peer, sdp);
@@ -87,11 +90,16 @@ export class Subscriptions extends EventTarget {
     return this.#signalling.request('subscribe', this.isClean(participant) ? { participant, effects: false } : { participant });
   }
 
-  /** Participants who have tracks that no working connection brings. */
+  /** Has the server find other paths where touch is lost: where nothing came for so long, in ms. */
+  revive(silentMs) {
+    for (const [connection, { peer }] of this.#peers) peer.ifDead(silentMs, () => this.#lookElsewhere(connection));
+  }
+
+  /** Participants who have tracks that no connection brings, or is about to bring. */
   missing(participants) {
     const brought = new Set();
     for (const { peer, tracks } of this.#peers.values()) {
-      if (peer.connected || peer.pc.connectionState === 'connecting') tracks.forEach((id) => brought.add(id));
+      if (peer.connected || peer.isShaky || peer.pc.connectionState === 'connecting') tracks.forEach((id) => brought.add(id));
     }
     return participants.filter(({ tracks }) => tracks.some(({ id }) => !brought.has(id))).map(({ id }) => id);
   }
@@ -143,10 +151,9 @@ export class Subscriptions extends EventTarget {
     }
   }
 
-  // Our network may have changed. A server that cannot look for other paths says so, and we wait as before.
+  // Our network may have changed. The offer of other paths comes as any offer does.
   #lookElsewhere(connection) {
-    this.#tell('shaky');
-    this.#signalling.request('restart', { connection }).catch((error) => console.debug('salon: no restart', error.message));
+    this.#peers.get(connection)?.peer.restart(() => this.#signalling.request('restart', { connection }));
   }
 
   #failed(connection) {

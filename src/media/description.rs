@@ -6,7 +6,7 @@
 use sdp_types::{Attribute, Media, Session};
 
 use super::{
-    CodecName,
+    CodecName, IceCredentials,
     negotiation::{AcceptedSection, NegotiationError},
 };
 
@@ -175,6 +175,22 @@ pub fn answered_payloads(answer: &str, offered: &[CodecName]) -> Result<Vec<Opti
     Ok(offered.iter().enumerate().map(answered).collect())
 }
 
+/// The ICE credentials of a description whose sections share a transport, if they are such as may be.
+pub fn credentials(sdp: &str) -> Option<IceCredentials> {
+    let first = |name: &str| sdp.lines().find_map(|line| line.strip_prefix(name));
+    IceCredentials::new(first("a=ice-ufrag:")?, first("a=ice-pwd:")?)
+}
+
+/// A description with other ICE credentials.
+pub fn with_credentials(sdp: &str, credentials: &IceCredentials) -> String {
+    let changed = sdp.lines().map(|line| match line.split_once(':') {
+        Some(("a=ice-ufrag", _)) => format!("a=ice-ufrag:{}\r\n", credentials.ufrag),
+        Some(("a=ice-pwd", _)) => format!("a=ice-pwd:{}\r\n", credentials.pwd),
+        _ => format!("{line}\r\n"),
+    });
+    changed.collect()
+}
+
 /// Attributes of the transport, for the session or for a section.
 const TRANSPORT: [&str; 6] = ["ice-ufrag", "ice-pwd", "ice-options", "ice-lite", "fingerprint", "setup"];
 /// Attributes of a section that the engine reads.
@@ -317,6 +333,17 @@ mod tests {
         a=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=0\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\n\
         a=rtpmap:98 H264/90000\r\na=fmtp:98 packetization-mode=1\r\na=rtcp-fb:98 nack pli\r\na=rtcp-fb:98 goog-remb\r\n\
         a=rtpmap:99 rtx/90000\r\na=fmtp:99 apt=98\r\na=rid:h send\r\na=simulcast:send h\r\n";
+
+    #[test]
+    fn credentials_are_found_and_exchanged_wherever_they_stand() {
+        let sdp = "v=0\r\na=ice-ufrag:old\r\nm=video 9 X 96\r\na=ice-ufrag:old\r\na=ice-pwd:old\r\na=mid:0\r\n";
+        let new = IceCredentials { ufrag: "newer".into(), pwd: "secretsecretsecretsecret".into() };
+        let expected = sdp.replace("ufrag:old", "ufrag:newer").replace("pwd:old", "pwd:secretsecretsecretsecret");
+        assert_eq!(with_credentials(sdp, &new), expected);
+        assert_eq!(credentials(&expected), Some(new));
+        assert_eq!(credentials(sdp), None, "too short");
+        assert_eq!(credentials("v=0\r\na=ice-ufrag:newer\r\n"), None);
+    }
 
     #[test]
     fn the_reduced_offer_has_what_was_accepted_and_no_more() {

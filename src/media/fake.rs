@@ -247,8 +247,7 @@ impl MediaRoom for FakeRoom {
     }
 
     fn edge(&self, connection: &ConnectionId) -> Option<super::Edge> {
-        let (kind, _) = self.connections.get(connection)?;
-        Some(if *kind == NodeKind::Publisher { super::Edge::Webrtcbin } else { super::Edge::Fanout })
+        self.connections.contains_key(connection).then_some(super::Edge::Fanout)
     }
 
     fn subscribe_with_offer(&mut self, connection: ConnectionId, offer: SubscriberOffer) {

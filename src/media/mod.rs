@@ -81,8 +81,8 @@ pub trait MediaRoom: Send {
     /// A subscriber's answer to [`MediaEvent::Offered`].
     fn answer(&mut self, connection: &ConnectionId, sdp: String);
 
-    /// Find other paths for a subscriber whose edge can ([`Edge::restarts_ice`]), on the same session. If it was
-    /// his offer, `theirs` are his new credentials.
+    /// Find other paths for a connection whose edge can ([`Edge::restarts_ice`]), on the same session. If it was
+    /// the client's offer, as of all that is published, `theirs` are his new credentials.
     /// → [`MediaEvent::Offered`] or, for his offer, [`MediaEvent::Restarted`]; or [`MediaEvent::ConnectionEnded`].
     fn restart_ice(&mut self, connection: &ConnectionId, theirs: Option<IceCredentials>);
 
@@ -213,7 +213,7 @@ impl Edge {
         }
     }
 
-    /// A subscriber's connection can find other paths without a new session.
+    /// A connection can find other paths without a new session.
     pub fn restarts_ice(self) -> bool {
         self == Self::Fanout
     }
@@ -294,7 +294,7 @@ pub enum MediaEvent {
         /// SDP.
         sdp: String,
     },
-    /// A connection that its subscriber offered looks for other paths, under these credentials of ours.
+    /// A connection that the client offered looks for other paths, under these credentials of ours.
     Restarted {
         /// Which.
         connection: ConnectionId,
@@ -474,6 +474,15 @@ pub struct IceCredentials {
     pub ufrag: String,
     /// The password, `a=ice-pwd`.
     pub pwd: String,
+}
+
+impl IceCredentials {
+    /// If they are such as a session may have (RFC 8839 §5.4).
+    pub fn new(ufrag: &str, pwd: &str) -> Option<Self> {
+        let is_made_of = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "+/-_".contains(c));
+        let fits = (4..=256).contains(&ufrag.len()) && (22..=256).contains(&pwd.len());
+        (fits && is_made_of(ufrag) && is_made_of(pwd)).then(|| Self { ufrag: ufrag.to_owned(), pwd: pwd.to_owned() })
+    }
 }
 
 /// An ICE candidate, as browsers write it (`RTCIceCandidateInit`).

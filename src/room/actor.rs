@@ -262,8 +262,8 @@ impl Room {
             RoomCommand::Restart { participant, connection, answer } => {
                 reply(answer, self.restart(&participant, &connection));
             }
-            RoomCommand::RestartWatched { participant, connection, theirs, answer } => {
-                self.restart_watched(&participant, &connection, theirs, answer);
+            RoomCommand::RestartOffered { participant, connection, theirs, watches, answer } => {
+                self.restart_offered(&participant, &connection, theirs, watches, answer);
             }
             RoomCommand::Candidate { participant, connection, candidate, answer } => {
                 reply(answer, self.candidate(&participant, &connection, candidate));

@@ -100,11 +100,13 @@ pub enum RoomCommand {
     },
     /// Have a connection find other paths; an offer of it follows.
     Restart { participant: ParticipantId, connection: ConnectionName, answer: Answer<(), ConnectionError> },
-    /// Have a connection that the client offered find other paths. `theirs`: his new credentials.
-    RestartWatched {
+    /// Have a connection that the client offered find other paths. `theirs`: his new credentials; `watches`: it may be
+    /// one that he watches something on.
+    RestartOffered {
         participant: ParticipantId,
         connection: ConnectionName,
         theirs: IceCredentials,
+        watches: bool,
         answer: Answer<Restarted, ConnectionError>,
     },
     /// A candidate of the client's.

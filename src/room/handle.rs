@@ -175,14 +175,24 @@ impl RoomHandle {
         self.ask(|answer| RoomCommand::Restart { participant, connection, answer })
     }
 
-    /// Have a connection that the client offered find other paths.
-    pub fn restart_watched(
+    /// Have something that the client publishes find other paths.
+    pub fn restart_published(
         &self,
         participant: ParticipantId,
         connection: ConnectionName,
         theirs: IceCredentials,
     ) -> Pending<Restarted, ConnectionError> {
-        self.ask(|answer| RoomCommand::RestartWatched { participant, connection, theirs, answer })
+        self.ask(|answer| RoomCommand::RestartOffered { participant, connection, theirs, watches: false, answer })
+    }
+
+    /// The same of a client who has offered all of his connections, also those that he watches on.
+    pub fn restart_offered(
+        &self,
+        participant: ParticipantId,
+        connection: ConnectionName,
+        theirs: IceCredentials,
+    ) -> Pending<Restarted, ConnectionError> {
+        self.ask(|answer| RoomCommand::RestartOffered { participant, connection, theirs, watches: true, answer })
     }
 
     /// Pass a candidate on.

@@ -137,6 +137,7 @@ impl Room {
             media: media.clone(),
             tracks: views.clone(),
             stage: PublicationStage::Live,
+            answer: String::new(),
             candidates: Candidates::default(),
         });
         for (_, track) in views {

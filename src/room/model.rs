@@ -494,6 +494,8 @@ pub struct Restarted {
     pub ours: IceCredentials,
     /// Ours, all of them, `candidate:…` each.
     pub candidates: Vec<String>,
+    /// Of what he publishes: the answer that he had, with these credentials.
+    pub sdp: Option<String>,
 }
 
 /// What a participant ceases to watch.

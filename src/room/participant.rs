@@ -85,6 +85,8 @@ pub(super) struct Publication {
     pub(super) tracks: Vec<(String, TrackView)>,
     pub(super) stage: PublicationStage,
     pub(super) candidates: Candidates,
+    /// The engine's answer, once there is one.
+    pub(super) answer: String,
 }
 
 pub(super) enum PublicationStage {
@@ -92,6 +94,8 @@ pub(super) enum PublicationStage {
     Answering(Answer<Published, PublishError>),
     /// The tracks are published.
     Live,
+    /// They are; the engine takes the client's new credentials.
+    Restarting(Answer<Restarted, ConnectionError>),
 }
 
 /// A connection the participant watches something on; the client knows it by its media name.
@@ -277,7 +281,7 @@ impl Participant {
 
 impl Publication {
     pub(super) fn is_live(&self) -> bool {
-        matches!(self.stage, PublicationStage::Live)
+        !matches!(self.stage, PublicationStage::Answering(_))
     }
 }
 

@@ -49,6 +49,7 @@ impl Room {
             tracks,
             stage: PublicationStage::Answering(answer),
             candidates: Candidates::default(),
+            answer: String::new(),
         });
         self.media.publish(media, media::Publication { sdp, media: accepted, alone });
     }
@@ -88,6 +89,7 @@ impl Room {
         else {
             return;
         };
+        publication.answer.clone_from(&sdp);
         let told = |(mid, track): &(String, TrackView)| PublishedTrack { mid: mid.clone(), track: track.clone() };
         let tracks: Vec<_> = publication.tracks.iter().map(told).collect();
         let candidates = publication.candidates.ours(&publication.name);
@@ -116,7 +118,7 @@ impl Room {
             PublicationStage::Answering(answer) => {
                 let _ = answer.send(Err(PublishError::Media(error)));
             }
-            PublicationStage::Live => {
+            PublicationStage::Live | PublicationStage::Restarting(_) => {
                 let closed = RoomEvent::ConnectionClosed { connection: name.clone(), reason: reason.to_owned() };
                 if let Some(publisher) = self.participant(&media.participant) {
                     publisher.tell(closed);

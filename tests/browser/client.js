@@ -120,6 +120,15 @@
             return answer.tracks;
         }
 
+        // Has what is published look for other paths.
+        async restartIce(connection) {
+            const { pc } = this.publications.get(connection);
+            const offer = await pc.createOffer({ iceRestart: true });
+            const { sdp } = await this.request('restart', { connection, sdp: offer.sdp });
+            await pc.setLocalDescription(offer);
+            await pc.setRemoteDescription({ type: 'answer', sdp });
+        }
+
         async unpublish(connection = 'main') {
             await this.request('unpublish', { connection });
             const { pc, picture, sound } = this.publications.get(connection);

@@ -104,7 +104,7 @@ test('camera and screen of one participant at once', async (t) => {
     await movesOn(bob, ann);
 });
 
-test('a viewer who asks for other paths goes on with the same connection', async (t) => {
+test('a viewer and a publisher who ask for other paths go on with the same connections', async (t) => {
     const server = await startServer(t);
     const browser = await launch(t);
     const [ann, bob] = await Promise.all([0, 1].map(() => enter(browser, server)));
@@ -118,20 +118,28 @@ test('a viewer who asks for other paths goes on with the same connection', async
     const { edges: { watches } } = participants.find(({ id }) => id === bob.id);
     if (watches.includes('webrtcbin')) {
         await assert.rejects(bob.request('restart', { connection }), /no_ice_restart/);
+        await assert.rejects(ann.call('restartIce', 'main'), /no_ice_restart/);
+        await movesOn(bob, ann);
         return;
     }
-    const user = async () => (await bob.selectedPair({ participant: ann.id }))?.local.usernameFragment;
+    const userOf = async (one, of) => (await one.selectedPair(of))?.local.usernameFragment;
+    const user = () => userOf(bob, { participant: ann.id });
     const before = await user();
     const { framesDecoded } = await bob.report({ participant: ann.id }, 'inbound-rtp', 'video');
     assert.ok(before && framesDecoded > 0);
     await bob.request('restart', { connection });
     await until('the new path is in use', 10_000, async () => (await user()) !== before);
     await movesOn(bob, ann);
+    const published = await userOf(ann, { connection: 'main' });
+    await ann.call('restartIce', 'main');
+    await until("the publisher's new path is in use", 10_000, async () => ![published, undefined].includes(await userOf(ann, { connection: 'main' })));
+    await movesOn(bob, ann);
     await hears(bob, ann, ANN);
     const after = await bob.report({ participant: ann.id }, 'inbound-rtp', 'video');
     assert.ok(after.framesDecoded > framesDecoded, 'one count goes on');
-    const states = await bob.events('state');
-    assert.deepEqual(states.filter((one) => one.connection === connection && one.state === 'failed'), []);
+    const states = [...(await bob.events('state')), ...(await ann.events('state'))];
+    assert.deepEqual(states.filter(({ state }) => state === 'failed'), []);
+    assert.deepEqual(await bob.events('track-unpublished'), []);
     assert.deepEqual(await bob.events('connection-closed'), []);
 });
 

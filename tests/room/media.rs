@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use salon::{
     effect::Picture,
     media::{
-        AudioLevel, CodecName, IceCandidate, Kind, LayerChoice, LayoutChoice, LayoutError, LayoutKind, LayoutSpec,
-        MediaError, MediaEvent, RecordingSpec, Scene,
+        AudioLevel, CodecName, IceCandidate, IceCredentials, Kind, LayerChoice, LayoutChoice, LayoutError, LayoutKind,
+        LayoutSpec, MediaError, MediaEvent, RecordingSpec, Scene, description,
         fake::{Call, made_up_offer},
         layout::{Corner, Logo},
         negotiation::NegotiationError,
@@ -637,7 +637,7 @@ async fn a_subscription_that_looks_for_other_paths_is_offered_again() {
     a.publish("cam").await;
     b.subscribe_all().await;
     let own = a.room.restart(a.id.clone(), name("cam")).await;
-    assert_eq!(own, Err(ConnectionError::NoRestart), "what is published stays where it is");
+    assert_eq!(own, Err(ConnectionError::NoRestart), "of what he publishes the offer is his");
     assert_eq!(b.room.restart(b.id.clone(), name("none")).await, Err(ConnectionError::Unknown));
     let connection = b.offer().await;
     let early = b.room.restart(b.id.clone(), connection.clone()).await;
@@ -647,6 +647,35 @@ async fn a_subscription_that_looks_for_other_paths_is_offered_again() {
         b.room.restart(b.id.clone(), connection.clone()).await.unwrap();
         assert_eq!(b.take_offer().await, connection, "the same one");
     }
+}
+
+#[tokio::test]
+async fn a_publication_that_looks_for_other_paths_stays_what_it_is() {
+    let house = house();
+    let (a, mut b) = (house.guest("r", "a").await, house.guest("r", "b").await);
+    a.publish("cam").await;
+    b.subscribe_all().await;
+    let watched = b.take_offer().await;
+    let restart = |who: &Guest, connection: &ConnectionName| {
+        let theirs = IceCredentials::new("anew", "anewanewanewanewanewanew").unwrap();
+        who.room.restart_published(who.id.clone(), connection.clone(), theirs)
+    };
+    let before = a.room.view().await.unwrap().participants;
+    for _ in 0..2 {
+        let restarted = restart(&a, &name("cam")).await.unwrap();
+        let answer = restarted.sdp.unwrap();
+        assert_eq!(description::credentials(&answer), Some(restarted.ours));
+        assert_eq!(description::mids(&answer), description::mids(&offer()));
+    }
+    assert_eq!(a.room.view().await.unwrap().participants, before);
+    assert_eq!(restart(&a, &name("none")).await, Err(ConnectionError::Unknown));
+    assert_eq!(restart(&b, &watched).await, Err(ConnectionError::Unknown), "the offer of it was ours");
+
+    house.engine.set_silent(true);
+    let waits = restart(&a, &name("cam"));
+    assert_eq!(restart(&a, &name("cam")).await, Err(ConnectionError::NoRestart), "one at a time");
+    a.room.close_connection(a.id.clone(), name("cam")).await.unwrap();
+    assert!(waits.await.is_err());
 }
 
 #[tokio::test]

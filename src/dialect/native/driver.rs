@@ -271,6 +271,7 @@ impl<'a> Driver<'a> {
             | Verb::CloseConnection(_)
             | Verb::Answer { .. }
             | Verb::Restart(_)
+            | Verb::RestartPublished { .. }
             | Verb::Candidate { .. }
             | Verb::Mute { .. }
             | Verb::Layer { .. }
@@ -284,6 +285,7 @@ impl<'a> Driver<'a> {
             | Verb::Layout(_)
             | Verb::Effects { .. }
             | Verb::Remove(_)
+            | Verb::Ping
             | Verb::Leave => match &self.place {
                 Some(place) => start_inside(&place.room, place.participant.clone(), verb),
                 // The session lets nothing of this through before it has joined.
@@ -339,6 +341,9 @@ fn start_inside(room: &RoomHandle, me: ParticipantId, verb: Verb) -> BoxFuture<'
         Verb::CloseConnection(connection) => answer(room.close_connection(me, connection).map(Reply::Connection)),
         Verb::Answer { connection, sdp } => answer(room.answered(me, connection, sdp).map(Reply::Connection)),
         Verb::Restart(connection) => answer(room.restart(me, connection).map(Reply::Connection)),
+        Verb::RestartPublished { connection, theirs } => {
+            answer(room.restart_published(me, connection, theirs).map(Reply::Restarted))
+        }
         Verb::Candidate { connection, candidate } => {
             answer(room.candidate(me, connection, candidate).map(Reply::Connection))
         }
@@ -358,6 +363,7 @@ fn start_inside(room: &RoomHandle, me: ParticipantId, verb: Verb) -> BoxFuture<'
             let of = of.unwrap_or(EffectsOf::Participant(me));
             answer(room.set_effects(caller, of, chain).map(Reply::Effects))
         }
+        Verb::Ping => answer(async { Reply::Alive }),
         Verb::Remove(participant) => answer(room.remove(caller, participant).map(Reply::Changed)),
         Verb::Leave | Verb::Create { .. } | Verb::Join { .. } | Verb::Resume { .. } => {
             let room = room.clone();

@@ -26,7 +26,10 @@ use serde_json::{Map, Value};
 use super::error::Refusal;
 use crate::{
     effect::EffectRequest,
-    media::{IceCandidate, LayerChoice, LayoutChoice, LayoutSpec, RecordingSpec},
+    media::{
+        IceCandidate, IceCredentials, LayerChoice, LayoutChoice, LayoutSpec, RecordingSpec, description,
+        negotiation::NegotiationError,
+    },
     room::{
         guests::Address,
         id::{ConnectionName, ParticipantId, RecordingId, ResumeToken, TrackId},
@@ -82,8 +85,10 @@ pub enum Verb {
     CloseConnection(ConnectionName),
     /// The answer to an offer.
     Answer { connection: ConnectionName, sdp: String },
-    /// Look for other paths.
+    /// Look for other paths to what one watches.
     Restart(ConnectionName),
+    /// The same for what one publishes, with the credentials of another offer.
+    RestartPublished { connection: ConnectionName, theirs: IceCredentials },
     /// An ICE candidate.
     Candidate { connection: ConnectionName, candidate: IceCandidate },
     /// Mark a track muted or not.
@@ -110,6 +115,8 @@ pub enum Verb {
     Effects { of: Option<EffectsOf>, chain: Vec<EffectRequest> },
     /// Remove somebody.
     Remove(ParticipantId),
+    /// Answer: whether the socket works.
+    Ping,
     /// Go.
     Leave,
 }
@@ -183,7 +190,7 @@ impl Fields {
             "subscribe" => self.subscribe(),
             "unsubscribe" => self.unsubscribe(),
             "answer" => Ok(Verb::Answer { connection: self.connection()?, sdp: self.required("sdp")? }),
-            "restart" => Ok(Verb::Restart(self.connection()?)),
+            "restart" => self.restart(),
             "candidate" => self.candidate(),
             "mute" => Ok(Verb::Mute { track: self.required("track")?, muted: self.required("muted")? }),
             "layer" => self.layer(),
@@ -193,6 +200,7 @@ impl Fields {
             "layout" => Ok(Verb::Layout(Box::new(LayoutSpec::from_json(std::mem::take(&mut self.0))?))),
             "effects" => self.effects(),
             "remove" => Ok(Verb::Remove(self.required("participant")?)),
+            "ping" => Ok(Verb::Ping),
             "leave" => Ok(Verb::Leave),
             _ => Err(Refusal::unknown_type(&verb)),
         }
@@ -283,6 +291,14 @@ impl Fields {
             (false, false, None, None) => Err(Refusal::missing_field("participant")),
             _ => Err(Refusal::bad_field("all", "one of `all`, `mix`, `participant` and `connection` is enough")),
         }
+    }
+
+    fn restart(&mut self) -> Result<Verb, Refusal> {
+        let connection = self.connection()?;
+        let Some(sdp) = self.optional::<String>("sdp")? else { return Ok(Verb::Restart(connection)) };
+        let theirs = description::credentials(&sdp);
+        let theirs = theirs.ok_or_else(|| NegotiationError::NotSdp("it has no ICE user name and password".into()))?;
+        Ok(Verb::RestartPublished { connection, theirs })
     }
 
     fn candidate(&mut self) -> Result<Verb, Refusal> {

@@ -18,7 +18,7 @@ use crate::{
         error::{ChangeError, ConnectionError, CreateError, JoinError, PublishError, RecordError, SubscribeError},
         event::RoomEvent,
         id::ConnectionName,
-        model::{Joined, Marker, Published, RoomRecordingView},
+        model::{Joined, Marker, Published, Restarted, RoomRecordingView},
     },
     server::srt::SrtPlace,
 };
@@ -86,11 +86,14 @@ pub enum Reply {
     Subscribed(Result<Vec<ConnectionName>, SubscribeError>),
     Unsubscribed(Result<(), SubscribeError>),
     Connection(Result<(), ConnectionError>),
+    Restarted(Result<Restarted, ConnectionError>),
     Changed(Result<(), ChangeError>),
     Recording(Result<RoomRecordingView, RecordError>),
     Effects(Result<Vec<Applied>, ChangeError>),
     /// Of `record` with `marker`.
     Marked(Result<Marker, RecordError>),
+    /// Of `ping`.
+    Alive,
     Left,
 }
 
@@ -145,10 +148,12 @@ impl Session {
             | Reply::Subscribed(_)
             | Reply::Unsubscribed(_)
             | Reply::Connection(_)
+            | Reply::Restarted(_)
             | Reply::Changed(_)
             | Reply::Recording(_)
             | Reply::Effects(_)
-            | Reply::Marked(_) => return VecDeque::new(),
+            | Reply::Marked(_)
+            | Reply::Alive => return VecDeque::new(),
         };
         match std::mem::replace(&mut self.state, next) {
             State::Joining { waiting } => waiting,
@@ -254,11 +259,12 @@ impl Session {
             Reply::Subscribed(connections) => Ok(fields([("connections", json!(connections?))])),
             Reply::Unsubscribed(done) => Ok(done.map(|()| Map::new())?),
             Reply::Connection(done) => Ok(done.map(|()| Map::new())?),
+            Reply::Restarted(restarted) => Ok(fields([("sdp", json!(restarted?.sdp))])),
             Reply::Changed(done) => Ok(done.map(|()| Map::new())?),
             Reply::Marked(marker) => Ok(fields([("marker", json!(marker?))])),
             Reply::Effects(effects) => Ok(fields([("effects", json!(effects?))])),
             Reply::Recording(recording) => Ok(fields([("recording", json!(recording?))])),
-            Reply::Left => Ok(Map::new()),
+            Reply::Alive | Reply::Left => Ok(Map::new()),
         }
     }
 

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     config::IceServer,
     media::{
-        CodecName, IceCandidate, Kind,
+        CodecName, IceCandidate, IceCredentials, Kind,
         negotiation::{self, MAX_SDP_BYTES},
     },
     room::{
@@ -464,9 +464,9 @@ async fn restart(session: &Session, fragment: Fragment) -> Result<Answer, Proble
     let ufrag = fragment.ufrag.filter(|ufrag| session.generation().ufrag.as_ref() != Some(ufrag));
     let (ufrag, pwd) = (ufrag.unwrap_or_default(), fragment.pwd.unwrap_or_default());
     let bad = || Problem::bad_request("bad_fragment", "a restart brings another ICE user name and a password");
-    let theirs = message::credentials(&ufrag, &pwd).ok_or_else(bad)?;
-    let restarted = session.room.restart_watched(session.participant.clone(), session.connection.clone(), theirs);
-    let Restarted { ours, candidates } = restarted.await.map_err(error::connection)?;
+    let theirs = IceCredentials::new(&ufrag, &pwd).ok_or_else(bad)?;
+    let restarted = session.room.restart_offered(session.participant.clone(), session.connection.clone(), theirs);
+    let Restarted { ours, candidates, .. } = restarted.await.map_err(error::connection)?;
     let generation = session.restarted(&ufrag);
     let body = message::restarted(&fragment.section, &ours, &candidates);
     Ok(Answer { status: StatusCode::OK, headers: HeaderMap::new(), body }

@@ -127,14 +127,6 @@ pub fn restarted(section: &[String], ours: &IceCredentials, candidates: &[String
     lines.map(|line| line + "\r\n").collect()
 }
 
-/// ICE credentials that a session may have (RFC 8839 §5.4).
-pub fn credentials(ufrag: &str, pwd: &str) -> Option<IceCredentials> {
-    let is_made_of = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "+/-_".contains(c));
-    let fits = (4..=256).contains(&ufrag.len()) && (22..=256).contains(&pwd.len());
-    (fits && is_made_of(ufrag) && is_made_of(pwd))
-        .then(|| IceCredentials { ufrag: ufrag.to_owned(), pwd: pwd.to_owned() })
-}
-
 /// A candidate line as its grammar has it.
 fn mended(candidate: &str) -> String {
     let mut fields: Vec<&str> = candidate.split(' ').collect();

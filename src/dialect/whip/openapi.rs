@@ -22,7 +22,7 @@ struct Described {
 const BEGINS: &[(&str, &str, Option<&str>)] =
     &[("201", "the answer, with all candidates; `Location` is the session, `ETag` its ICE", Some(SDP))];
 const PATCHES: &[(&str, &str, Option<&str>)] = &[
-    ("200", "ICE is restarted (players): our credentials and candidates, under a new `ETag`", Some(FRAGMENT)),
+    ("200", "ICE is restarted: our credentials and candidates, under a new `ETag`", Some(FRAGMENT)),
     ("204", "the candidates are added", None),
 ];
 const ENDS: &[(&str, &str, Option<&str>)] = &[("200", "it is over", None)];

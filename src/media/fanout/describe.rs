@@ -12,9 +12,10 @@ use str0m::{
 };
 
 use super::source::Source;
+pub(super) use crate::media::description::with_credentials;
 use crate::{
     media::{
-        CodecName, IceCredentials, Kind,
+        CodecName, Kind,
         negotiation::{self, AcceptedSection},
         rtp,
     },
@@ -210,16 +211,6 @@ pub(super) fn with_redundancy_last(sdp: &str) -> String {
     changed.collect()
 }
 
-/// A description with other ICE credentials.
-pub(super) fn with_credentials(sdp: &str, credentials: &IceCredentials) -> String {
-    let changed = sdp.lines().map(|line| match line.split_once(':') {
-        Some(("a=ice-ufrag", _)) => format!("a=ice-ufrag:{}\r\n", credentials.ufrag),
-        Some(("a=ice-pwd", _)) => format!("a=ice-pwd:{}\r\n", credentials.pwd),
-        _ => format!("{line}\r\n"),
-    });
-    changed.collect()
-}
-
 /// A description without candidates.
 pub(super) fn without_candidates(sdp: &str) -> String {
     sdp.split_inclusive('\n').filter(|line| !line.starts_with("a=candidate:")).collect()
@@ -299,14 +290,6 @@ mod tests {
         let expected = sdp.replace("63 111 112", "111 112 63");
         assert_eq!(with_redundancy_last(sdp), expected);
         assert_eq!(with_redundancy_last(&expected), expected);
-    }
-
-    #[test]
-    fn credentials_are_exchanged_wherever_they_stand() {
-        let sdp = "v=0\r\na=ice-ufrag:old\r\nm=video 9 X 96\r\na=ice-ufrag:old\r\na=ice-pwd:old\r\na=mid:0\r\n";
-        let new = IceCredentials { ufrag: "new".into(), pwd: "secret".into() };
-        let expected = sdp.replace("ufrag:old", "ufrag:new").replace("pwd:old", "pwd:secret");
-        assert_eq!(with_credentials(sdp, &new), expected);
     }
 
     #[test]

@@ -216,6 +216,11 @@ impl Publisher {
         KeyframeRequests { key: self.0.closing.key, inbox: self.0.closing.inbox.clone() }
     }
 
+    /// He has new credentials, and looks for other paths on the same session. → [`MediaEvent::Restarted`].
+    pub fn restart_ice(&self, theirs: IceCredentials) {
+        self.0.restart_ice(Some(theirs));
+    }
+
     /// Lets him go; the task ends when he is gone from the media thread, and his media goes nowhere any more.
     pub fn close(self) -> tokio::task::JoinHandle<()> {
         self.0.close()

@@ -9,7 +9,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use super::{
     JITTER_BUFFER, OwnedPipeline, PipelineEvent, RoomClock, Track, counters,
     layered::LayeredTrack,
-    peer::{Context, Inside, Peer, SHUTDOWN_DEADLINE},
+    peer::{Command, Context, Inside, Peer, SHUTDOWN_DEADLINE},
     publisher::pass_keyframe_requests,
     rtp_caps,
     tap::TappedTrack,
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::media::{
     Kind, MediaError, MediaEvent, Publication,
-    fanout::{self, Downstream, Edge},
+    fanout::{self, Downstream, Edge, Publisher},
     graph::Stage,
     negotiation::AcceptedSection,
     rtp,
@@ -33,7 +33,7 @@ pub(super) fn spawn(context: Context, edge: Arc<Edge>, publication: Publication,
     Peer::spawn(context, move |inside| run(inside, edge, publication, tracks))
 }
 
-async fn run(inside: Inside, edge: Arc<Edge>, publication: Publication, tracks: Vec<Arc<Track>>) {
+async fn run(mut inside: Inside, edge: Arc<Edge>, publication: Publication, tracks: Vec<Arc<Track>>) {
     let sections: Vec<AcceptedSection> = publication.media.into_iter().map(|media| media.section).collect();
     let built = {
         let (sections, tracks) = (sections.clone(), tracks.clone());
@@ -61,7 +61,9 @@ async fn run(inside: Inside, edge: Arc<Edge>, publication: Publication, tracks: 
                 true
             }));
         }
-        let driven = inside.stop.run_until_cancelled(drive(&inside, &mut events, &mut pipeline_events)).await;
+        let stop = inside.stop.clone();
+        let drive = drive(&mut inside, &session, &mut events, &mut pipeline_events);
+        let driven = stop.run_until_cancelled(drive).await;
         keyframes.shutdown().await;
         // An error means that the runtime is going down.
         let _ = session.close().await;
@@ -75,9 +77,10 @@ async fn run(inside: Inside, edge: Arc<Edge>, publication: Publication, tracks: 
     }
 }
 
-/// Passes on what the session tells, until it or the pipeline ends.
+/// Passes on what the session tells, and is told, until it or the pipeline ends.
 async fn drive(
-    inside: &Inside,
+    inside: &mut Inside,
+    session: &Publisher,
     events: &mut mpsc::Receiver<MediaEvent>,
     pipeline_events: &mut mpsc::Receiver<PipelineEvent>,
 ) -> Result<(), MediaError> {
@@ -97,6 +100,12 @@ async fn drive(
                     inside.tell(event).await;
                 }
             },
+            Some(command) = inside.commands.recv() => {
+                // Where he is, his checks tell.
+                if let Command::Restart(theirs) = command {
+                    session.restart_ice(theirs);
+                }
+            }
             Some(event) = pipeline_events.recv() => match event {
                 PipelineEvent::Failed(error) => return Err(error),
                 PipelineEvent::Ended => return Err(MediaError::ConnectionLost),

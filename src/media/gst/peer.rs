@@ -19,7 +19,7 @@ use super::{
     webrtc::{Signal, WebRtc},
 };
 use crate::{
-    media::{IceCandidate, MediaError, MediaEvent, graph::Stage},
+    media::{IceCandidate, IceCredentials, MediaError, MediaEvent, graph::Stage},
     room::id::ConnectionId,
 };
 
@@ -43,6 +43,8 @@ pub(super) enum Command {
     Answer(String),
     /// A candidate of the client.
     Candidate(IceCandidate),
+    /// A publisher looks for other paths, with these credentials of his.
+    Restart(IceCredentials),
 }
 
 /// The room's end of a peer's task.
@@ -107,7 +109,7 @@ pub(super) struct Context {
 #[derive(Debug)]
 pub(super) struct Inside {
     pub(super) context: Context,
-    commands: mpsc::Receiver<Command>,
+    pub(super) commands: mpsc::Receiver<Command>,
     pub(super) stage: watch::Sender<Stage>,
     pub(super) stop: CancellationToken,
     failure: Arc<OnceLock<MediaError>>,
@@ -248,6 +250,8 @@ impl<'a> Connection<'a> {
                 Some(command) = self.inside.commands.recv() => match command {
                     Command::Answer(sdp) => return Ok(Happening::Answer(sdp)),
                     Command::Candidate(candidate) => self.take_candidate(candidate),
+                    // webrtcbin cannot.
+                    Command::Restart(_) => {}
                 },
                 _ = self.silence_check.tick(), if connected => {
                     let limit = if self.alone { ALONE_SILENCE_LIMIT } else { SILENCE_LIMIT };

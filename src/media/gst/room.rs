@@ -340,8 +340,10 @@ impl MediaRoom for GstRoom {
     }
 
     fn restart_ice(&mut self, connection: &ConnectionId, theirs: Option<IceCredentials>) {
-        if let Some(Link::Fanout(viewer)) = self.link(connection) {
-            viewer.restart_ice(theirs);
+        match (self.link(connection), theirs) {
+            (Some(Link::Fanout(viewer)), theirs) => viewer.restart_ice(theirs),
+            (Some(Link::Inlet(peer)), Some(theirs)) => peer.tell(Command::Restart(theirs)),
+            (Some(Link::Inlet(_) | Link::Webrtcbin(_)) | None, _) => {}
         }
     }
 
