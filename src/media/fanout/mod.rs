@@ -13,6 +13,7 @@ mod counters;
 mod demux;
 mod describe;
 mod downlink;
+mod dtls;
 mod edge;
 mod estimate;
 mod framing;

@@ -13,7 +13,7 @@ use str0m::{
     Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcConfig, RtcError,
     change::{SdpAnswer, SdpOffer, SdpPendingOffer},
     config::DtlsCert,
-    crypto::{CryptoProvider, from_feature_flags},
+    crypto::CryptoProvider,
     net::{Receive, TcpType, Transmit},
 };
 use tokio::sync::{mpsc, watch};
@@ -23,6 +23,7 @@ use super::{
     demux::{PeerKey, Remote},
     describe::{with_credentials, with_parameters, without_candidates},
     downlink::SharedDownlink,
+    dtls,
     inbox::{Datagram, Inbox},
     network::Network,
     publishing::{self, Publication, Publishing},
@@ -61,7 +62,7 @@ pub(super) struct Identity {
 impl Identity {
     /// One certificate for the process: making one costs more than a session. `tcp`: we listen there too.
     pub(super) fn new(addresses: &[SocketAddr], tcp: bool, connect_timeout: Duration) -> Result<Self, MediaError> {
-        let crypto: Arc<CryptoProvider> = Arc::new(from_feature_flags());
+        let crypto: Arc<CryptoProvider> = Arc::new(dtls::crypto());
         let certificate = crypto.dtls_provider.generate_certificate();
         let certificate = certificate.ok_or_else(|| MediaError::Unavailable("a DTLS certificate".into()))?;
         Ok(Self { crypto, certificate, candidates: candidates(addresses, tcp), connect_timeout })

@@ -43,7 +43,7 @@ use crate::{
 };
 
 /// Keyframe requests within this time of the last one are merged into one at its end.
-pub const KEYFRAME_HOLDOFF: Duration = Duration::from_millis(500);
+pub const KEYFRAME_HOLDOFF: Duration = Duration::from_millis(300);
 
 /// A decoder that asks for a keyframe so soon after one has it on its way: it lies in the jitter buffer.
 const JUST_CAME: Duration = JITTER_BUFFER.saturating_add(Duration::from_millis(100));
