@@ -41,6 +41,9 @@ use studio::{Studio, scene, tile};
 const SECONDS: u32 = 30;
 /// Of the pair that is compared most closely.
 const ROUNDS: usize = 3;
+/// ffmpeg reads as fast as it can, or as the clips play, which is how live media comes.
+const AT_ONCE: &[&str] = &[];
+const AS_IT_PLAYS: &[&str] = &["-re"];
 /// x264's options where the picture is not live (`pipelines/encoders/x264-offline.toml`).
 const OFFLINE: &str = "keyint=50:bframes=3";
 
@@ -75,18 +78,23 @@ async fn main() {
     let mut counts = Vec::new();
     for participants in [2, 6, 12, 25] {
         let rounds = if participants == 6 { ROUNDS } else { 1 };
-        let (mut ours, mut ffmpeg) = (Vec::new(), Vec::new());
+        let (mut ours, mut ffmpeg, mut paced) = (Vec::new(), Vec::new(), Vec::new());
         let mut likeness = None;
         for round in 0..rounds {
             let target = |name: &str| folder.path().join(format!("{name}-{participants}-{round}.mp4"));
             let (salon, offset) = salon(&clip, participants, &target("salon")).await;
-            let peer = xstack(&clip, participants, LIVE, &target("ffmpeg"));
-            println!("{participants} × round {round}: salon {:.3}, ffmpeg {:.3}", salon.cpu, peer.cpu);
+            let peer = xstack(&clip, participants, LIVE, AT_ONCE, &target("ffmpeg"));
+            let live = xstack(&clip, participants, LIVE, AS_IT_PLAYS, &target("ffmpeg-live"));
+            println!(
+                "{participants} × round {round}: salon {:.3}, ffmpeg {:.3}, as it plays {:.3}",
+                salon.cpu, peer.cpu, live.cpu
+            );
             likeness.get_or_insert_with(|| {
                 (alike(&salon.file, &clip, participants, offset), alike(&peer.file, &clip, participants, 0.0))
             });
             ours.push(salon);
             ffmpeg.push(peer);
+            paced.push(live);
         }
         let (ours_ssim, ffmpeg_ssim) = likeness.unwrap();
         counts.push(json!({
@@ -94,6 +102,8 @@ async fn main() {
             "salon": summary(&ours, ours_ssim),
             "ffmpeg": summary(&ffmpeg, ffmpeg_ssim),
             "ratio": median(&ours) / median(&ffmpeg),
+            "ratio_as_it_plays": median(&ours) / median(&paced),
+            "ffmpeg_as_it_plays_cpu_s_per_media_s": median(&paced),
         }));
     }
     let files = from_files(&clip, folder.path());
@@ -149,7 +159,7 @@ fn from_files(clip: &Clip, folder: &Path) -> Value {
         let status = salon.stdout(Stdio::null()).stderr(Stdio::null()).status();
         assert!(status.unwrap().success(), "salon record made its file");
         ours.push(Outcome::of(children_cpu_seconds() - before, f64::from(SECONDS), &target));
-        ffmpeg.push(xstack(clip, FILES, OFFLINE, &folder.join(format!("files-ffmpeg-{round}.mp4"))));
+        ffmpeg.push(xstack(clip, FILES, OFFLINE, AT_ONCE, &folder.join(format!("files-ffmpeg-{round}.mp4"))));
         println!("files × round {round}: salon {:.3}, ffmpeg {:.3}", ours[round].cpu, ffmpeg[round].cpu);
     }
     let likeness = [&ours, &ffmpeg].map(|made| alike(&made[0].file, clip, FILES, 0.0));
@@ -266,8 +276,9 @@ async fn salon(clip: &Clip, participants: usize, target: &Path) -> (Outcome, f64
     (Outcome::of(cpu, finished.duration.as_secs_f64(), target), from - playing_since)
 }
 
-/// ffmpeg's composite of the same clips, in one process, with the encoder's options made equal.
-fn xstack(clip: &Clip, participants: usize, options: &str, target: &Path) -> Outcome {
+/// ffmpeg's composite of the same clips, in one process, with the encoder's options made equal; `reads`: how it
+/// reads each of them.
+fn xstack(clip: &Clip, participants: usize, options: &str, reads: &[&str], target: &Path) -> Outcome {
     let tiles = layout::grid(CANVAS.0, CANVAS.1, participants, 16.0 / 9.0, 8);
     let scaled: String = tiles
         .iter()
@@ -286,7 +297,7 @@ fn xstack(clip: &Clip, participants: usize, options: &str, target: &Path) -> Out
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-y", "-v", "error"]);
     for _ in 0..participants {
-        ffmpeg.arg("-i").arg(&clip.file);
+        ffmpeg.args(reads).arg("-i").arg(&clip.file);
     }
     let rate = format!("{BITRATE_KBPS}k");
     ffmpeg
