@@ -114,7 +114,7 @@ impl Assembler {
 /// a temporal unit that begins with a sequence header; `None` if none does. `chroma`: as `4:2:0`, or `4:0:0`.
 pub fn config_record(unit: &[u8], bit_depth: u32, chroma: &str) -> Option<Vec<u8>> {
     let header = sequence_header(unit)?;
-    let mut bits = Bits { bytes: header.body, at: 0 };
+    let mut bits = Bits::new(header.body);
     let profile = bits.take(3)?;
     let (level, tier) = level_and_tier(&mut bits)?;
     let [deep, twelve] = [bit_depth > 8, bit_depth > 10].map(u8::from);
@@ -158,7 +158,7 @@ pub fn size(payload: &[u8]) -> Option<(u32, u32)> {
     }
     let length = if head >> 4 & 3 == 1 { rest.len() } else { leb128(&mut rest)? };
     let header = sequence_header(rest.get(..length)?)?;
-    let mut bits = Bits { bytes: header.body, at: 0 };
+    let mut bits = Bits::new(header.body);
     // The profile, and whether it is of a still picture.
     bits.skip(3 + 1);
     if bits.take(1)? == 1 {
@@ -220,20 +220,26 @@ fn level_and_tier(bits: &mut Bits<'_>) -> Option<(u32, u32)> {
     Some((level, if level > 7 { bits.take(1)? } else { 0 }))
 }
 
-struct Bits<'a> {
+/// Reads bits, highest first.
+pub(super) struct Bits<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl Bits<'_> {
-    fn take(&mut self, count: usize) -> Option<u32> {
+impl<'a> Bits<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    /// A number of so many bits; `None` if there are not so many.
+    pub(super) fn take(&mut self, count: usize) -> Option<u32> {
         let bit = |at: usize| Some(u32::from(self.bytes.get(at / 8)? >> (7 - at % 8) & 1));
         let value = (self.at..self.at + count).try_fold(0, |value, at| Some(value << 1 | bit(at)?));
         self.at += count;
         value
     }
 
-    fn skip(&mut self, count: usize) {
+    pub(super) fn skip(&mut self, count: usize) {
         self.at += count;
     }
 

@@ -26,12 +26,13 @@ pub fn reduced_offer(offer: &str, sections: &[AcceptedSection]) -> Result<String
     write(&session)
 }
 
-/// The same for an engine that does not know of redundant packets: without them.
+/// The same for an engine that does not know of redundant packets and of layers: without them.
 ///
 /// # Errors
 /// As [`reduced_offer`].
 pub fn plain_offer(offer: &str, sections: &[AcceptedSection]) -> Result<String, NegotiationError> {
-    let plain: Vec<_> = sections.iter().map(|section| AcceptedSection { red: None, ..section.clone() }).collect();
+    let plain: Vec<_> =
+        sections.iter().map(|section| AcceptedSection { red: None, ..section.clone().without_layers() }).collect();
     reduced_offer(offer, &plain)
 }
 

@@ -29,12 +29,16 @@ pub const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transp
 pub const RID: &str = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";
 /// The same, of one that is sent again.
 pub const REPAIRED_RID: &str = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id";
+/// What a packet's picture is made from ("RTP Payload Format For AV1", appendix A): of AV1 alone, whose payloads do
+/// not say it. VP8's would say less then.
+pub const DEPENDENCIES: &str =
+    "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
 /// Layers of one picture that are received.
 pub const MAX_LAYERS: usize = 3;
 
 /// What we answer with of the header extensions. Left out on purpose: video-orientation, so that
 /// pictures arrive upright; abs-send-time, which transport-cc replaces. Where layers are
-/// accepted, [`RID`] and [`REPAIRED_RID`] are too.
+/// accepted, [`RID`] and [`REPAIRED_RID`] are too, and [`DEPENDENCIES`] of AV1.
 const EXTENSIONS: [&str; 3] = [AUDIO_LEVEL, MID, TRANSPORT_CC];
 /// What we answer with of `a=rtcp-fb`. Left out on purpose: `goog-remb`, which would compete with
 /// transport-cc.
@@ -100,11 +104,11 @@ pub struct AcceptedSection {
 }
 
 impl AcceptedSection {
-    /// The same, of whose layers only the first is received.
+    /// The same for webrtcbin, which receives one layer, the first, and passes no extension on that tells of others.
     #[must_use]
     pub fn without_layers(mut self) -> Self {
         self.layers.clear();
-        self.extensions.retain(|(_, uri)| uri != RID && uri != REPAIRED_RID);
+        self.extensions.retain(|(_, uri)| ![RID, REPAIRED_RID, DEPENDENCIES].contains(&uri.as_str()));
         self
     }
 }
@@ -142,7 +146,7 @@ pub fn accept(sdp: &str, codecs: &[CodecName]) -> Result<Vec<AcceptedSection>, N
 
 /// Reads a subscriber's offer and chooses the section in which each of `tracks` is sent: the first that
 /// takes its kind and no other track. Tracks beyond the offer's sections are left out, and sections
-/// beyond the tracks; and sound in G.711, which players of pictures need not take. Header extensions and feedback on congestion are not taken: what we send has none.
+/// beyond the tracks; and sound in G.711, which players of pictures need not take. Header extensions, but for AV1's [`DEPENDENCIES`], and feedback on congestion are not taken: what we send has none.
 ///
 /// Answers with the section of each track that is sent, in the order of the offer.
 ///
@@ -177,7 +181,7 @@ pub fn accept_subscriber<T>(
             }
             section => section?,
         };
-        section.extensions.clear();
+        section.extensions.retain(|(_, uri)| uri == DEPENDENCIES);
         section.layers.clear();
         section.feedback.retain(|feedback| feedback != "transport-cc");
         accepted.push((track, section));
@@ -390,7 +394,7 @@ fn accept_section(
         red: formats.iter().find(|red| codec == CodecName::Opus && red.repeats(format.payload)).map(|red| red.payload),
         fmtp: format.fmtp.clone(),
         feedback: feedback(media, format.payload),
-        extensions: extensions(session, media, !layers.is_empty()),
+        extensions: extensions(session, media, codec, !layers.is_empty()),
         layers,
     })
 }
@@ -404,7 +408,7 @@ fn is_g711(codec: CodecName) -> bool {
 /// not say of which they are, or one is not as RFC 8851 §10 has it and of at most 8 characters: it would be answered
 /// under another name.
 fn layers(session: &Session, media: &Media, codec: CodecName) -> Vec<String> {
-    let offered = extensions(session, media, true);
+    let offered = extensions(session, media, codec, true);
     let says = |wanted: &str| offered.iter().any(|(_, uri)| uri == wanted);
     if !says(RID) || !says(MID) || codec.kind() == Kind::Audio {
         return Vec::new();
@@ -532,7 +536,7 @@ fn feedback(media: &Media, payload: u8) -> Vec<String> {
 }
 
 /// Header extensions that we know, with numbers that fit the one-byte form (RFC 8285 §4.2).
-fn extensions(session: &Session, media: &Media, with_layers: bool) -> Vec<(u8, String)> {
+fn extensions(session: &Session, media: &Media, codec: CodecName, with_layers: bool) -> Vec<(u8, String)> {
     let offered = media.get_attribute_values("extmap").chain(session.get_attribute_values("extmap")).flatten();
     let mut extensions: Vec<(u8, String)> = Vec::new();
     for value in offered {
@@ -542,7 +546,9 @@ fn extensions(session: &Session, media: &Media, with_layers: bool) -> Vec<(u8, S
         let Some(id) = id.parse::<u8>().ok().filter(|id| (1..=14).contains(id)) else { continue };
         let sent = matches!(direction, "sendrecv" | "sendonly");
         let again = extensions.iter().any(|(known, name)| *known == id || name == uri);
-        let is_known = EXTENSIONS.contains(&uri) || (with_layers && [RID, REPAIRED_RID].contains(&uri));
+        let is_known = EXTENSIONS.contains(&uri)
+            || (with_layers && [RID, REPAIRED_RID].contains(&uri))
+            || (codec == CodecName::Av1 && uri == DEPENDENCIES);
         if sent && is_known && !again {
             extensions.push((id, uri.to_owned()));
         }

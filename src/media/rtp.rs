@@ -4,13 +4,14 @@
 //! number, SSRC and header extension. What is left as it was: sequence number and timestamp (moved
 //! only if the publisher changes its source), marker and payload.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use rand::Rng;
 use rtp_types::{RtpPacket, RtpPacketBuilder};
 
 use super::{AudioLevel, CodecName};
 
+mod dependencies;
 mod disposable;
 mod fitting;
 mod floor;
@@ -23,6 +24,7 @@ mod splice;
 mod vp8;
 mod vp9;
 
+pub use dependencies::Dependencies;
 pub use disposable::is_disposable;
 pub use fitting::{Fitting, Needed, Place};
 pub use gaps::Gaps;
@@ -35,6 +37,8 @@ pub use vp8::Descriptor;
 
 /// The number under which RFC 6464 audio levels leave Salon.
 pub const AUDIO_LEVEL_ID: u8 = 1;
+/// The number under which [`Dependencies`] leave Salon.
+pub const DEPENDENCIES_ID: u8 = 2;
 
 /// Packets later than this many behind the newest are dropped: senders protect themselves against
 /// replay with a window, and refuse what lies before it.
@@ -93,6 +97,7 @@ pub struct Ingress {
     ssrc: u32,
     /// The publisher's number for audio levels.
     level_id: Option<u8>,
+    has_dependencies: bool,
     source: Option<Source>,
     /// Where the next source has to go on: the sequence number and timestamp sent last, and when.
     last: Option<(u16, u32, Duration)>,
@@ -102,7 +107,13 @@ impl Ingress {
     /// For a track that leaves as `ssrc`. `level_id`: the publisher's number of the RFC 6464
     /// extension.
     pub fn new(codec: CodecName, ssrc: u32, level_id: Option<u8>) -> Self {
-        Self { codec, ssrc, level_id, source: None, last: None }
+        Self { codec, ssrc, level_id, has_dependencies: false, source: None, last: None }
+    }
+
+    /// The same, whose packets have their [`Dependencies`] under Salon's number, if any.
+    #[must_use]
+    pub fn with_dependencies(self) -> Self {
+        Self { has_dependencies: true, ..self }
     }
 
     /// Its packets come from another source from now on: the next packet is one's of that.
@@ -168,7 +179,9 @@ impl Ingress {
     }
 
     fn rewrite(&self, packet: &RtpPacket<'_>, sequence: u16, timestamp: u32, level: Option<AudioLevel>) -> Vec<u8> {
-        let extension = level.map(level_extension);
+        let level = level.map(level_extension);
+        let dependencies = self.has_dependencies.then(|| dependencies(packet)).flatten();
+        let dependencies = dependencies.as_ref().map(dependencies_extension);
         let mut builder = RtpPacketBuilder::new()
             .payload_type(payload_number(self.codec))
             .ssrc(self.ssrc)
@@ -176,8 +189,11 @@ impl Ingress {
             .timestamp(timestamp)
             .marker_bit(packet.marker_bit())
             .payload(packet.payload());
-        if let Some(extension) = &extension {
-            builder = builder.extension(ONE_BYTE_PROFILE, extension.as_slice());
+        // One is of sound, the other of pictures.
+        if let Some(level) = &level {
+            builder = builder.extension(ONE_BYTE_PROFILE, level.as_slice());
+        } else if let Some(dependencies) = &dependencies {
+            builder = builder.extension(TWO_BYTE_PROFILE, dependencies.as_slice());
         }
         builder.write_vec().expect("a packet of valid parts is valid")
     }
@@ -284,12 +300,21 @@ impl Classifier {
 
 /// The profile of one-byte header extensions (RFC 8285 §4.2).
 pub const ONE_BYTE_PROFILE: u16 = 0xBEDE;
+/// That of the two-byte form (RFC 8285 §4.3), for what may be longer than 16 bytes.
+pub const TWO_BYTE_PROFILE: u16 = 0x1000;
 
 /// A header extension's data, in the one-byte or the two-byte form (RFC 8285 §4.2, §4.3).
 fn extension<'a>(packet: &'a RtpPacket<'_>, wanted: u8) -> Option<&'a [u8]> {
-    let (profile, mut data) = packet.extension()?;
+    let (_, all) = packet.extension()?;
+    all.get(extension_at(packet, wanted)?)
+}
+
+/// Where it stands among the data of all extensions.
+fn extension_at(packet: &RtpPacket<'_>, wanted: u8) -> Option<Range<usize>> {
+    let (profile, all) = packet.extension()?;
+    let mut data = all;
     let one_byte = profile == ONE_BYTE_PROFILE;
-    if !one_byte && profile & 0xFFF0 != 0x1000 {
+    if !one_byte && profile & 0xFFF0 != TWO_BYTE_PROFILE {
         return None;
     }
     while let Some((&first, rest)) = data.split_first() {
@@ -305,7 +330,8 @@ fn extension<'a>(packet: &'a RtpPacket<'_>, wanted: u8) -> Option<&'a [u8]> {
         };
         let (value, rest) = rest.split_at_checked(length)?;
         if id == wanted {
-            return Some(value);
+            let end = all.len() - rest.len();
+            return Some(end - value.len()..end);
         }
         data = rest;
     }
@@ -316,6 +342,37 @@ fn extension<'a>(packet: &'a RtpPacket<'_>, wanted: u8) -> Option<&'a [u8]> {
 pub fn level_extension(level: AudioLevel) -> [u8; 4] {
     let loudness = level.peak_db.unsigned_abs() | if level.voice { 0x80 } else { 0 };
     [AUDIO_LEVEL_ID << 4, loudness, 0, 0]
+}
+
+/// What a packet's picture is made from, as its only header extension, under [`TWO_BYTE_PROFILE`].
+pub fn dependencies_extension(dependencies: &Dependencies) -> Vec<u8> {
+    let bytes = dependencies.bytes();
+    let mut extension = vec![DEPENDENCIES_ID, bytes.len() as u8];
+    extension.extend_from_slice(bytes);
+    extension.resize(extension.len().next_multiple_of(4), 0);
+    extension
+}
+
+/// What the picture of a packet in Salon's numbers is made from, if it says so.
+pub fn dependencies(packet: &RtpPacket<'_>) -> Option<Dependencies> {
+    extension(packet, DEPENDENCIES_ID).and_then(Dependencies::new)
+}
+
+/// Adds to the frame's number in the [`Dependencies`] of a packet in Salon's numbers, if it has some.
+fn renumber_dependencies(bytes: &mut [u8], frames: u16) {
+    let place = || {
+        let packet = RtpPacket::parse(bytes).ok()?;
+        let (_, all) = packet.extension()?;
+        let changed = dependencies(&packet)?;
+        let changed = changed.with_frame(changed.frame().wrapping_add(frames));
+        // Packets in Salon's numbers have no padding.
+        let begin = bytes.len() - packet.payload().len() - all.len();
+        let at = extension_at(&packet, DEPENDENCIES_ID)?;
+        Some((begin + at.start..begin + at.end, changed))
+    };
+    if let Some((at, changed)) = place() {
+        bytes[at].copy_from_slice(changed.bytes());
+    }
 }
 
 /// How loud a packet in Salon's numbers is, if it says so.
@@ -388,6 +445,30 @@ mod tests {
             .write_vec()
             .unwrap();
         assert_eq!(opus().accept(&bytes, MS).unwrap().level, Some(AudioLevel { peak_db: -127, voice: false }));
+    }
+
+    #[test]
+    fn what_a_picture_is_made_from_goes_on_with_it() {
+        for length in [3, 16, 17, 90] {
+            let read = Dependencies::new(&vec![7; length]).unwrap();
+            let bytes = RtpPacketBuilder::new()
+                .payload_type(45)
+                .payload(&b"picture"[..])
+                .extension(TWO_BYTE_PROFILE, &dependencies_extension(&read)[..])
+                .write_vec()
+                .unwrap();
+            let ingress = || Ingress::new(CodecName::Av1, 7, None);
+            let taken = ingress().with_dependencies().accept(&bytes, MS).unwrap().bytes;
+            let parsed = RtpPacket::parse(&taken).unwrap();
+            assert_eq!((dependencies(&parsed).as_ref(), parsed.payload()), (Some(&read), &b"picture"[..]));
+            let mut changed = taken.clone();
+            renumber_dependencies(&mut changed, 0xFFFF);
+            let parsed = RtpPacket::parse(&changed).unwrap();
+            assert_eq!((dependencies(&parsed), parsed.payload()), (Some(read.with_frame(0x0706)), &b"picture"[..]));
+            // Of webrtcbin's publishers something else may have that number.
+            let taken = ingress().accept(&bytes, MS).unwrap().bytes;
+            assert_eq!(RtpPacket::parse(&taken).unwrap().extension(), None);
+        }
     }
 
     #[test]

@@ -7,13 +7,14 @@ import test from 'node:test';
 import { openApp } from './app.mjs';
 import { enter, launch } from './browser.mjs';
 import { ANN, appear, BOB, hears, lasts, movesOn, sees } from './call.mjs';
-import { frames } from './content.mjs';
+import { frames, near, probe } from './content.mjs';
 import { startServer } from './server.mjs';
 import { until } from './wait.mjs';
 
 // Chromium makes no more than two of so small a picture.
 const LAYERS = [{ rid: 'h', scaleResolutionDownBy: 2 }, { rid: 'f', scaleResolutionDownBy: 1 }];
 const SIZE = { width: 640, height: 360, fps: 20 };
+const MODE = 'L2T3_KEY';
 const MOST_FREEZES = 2;
 const MOST_STILL_S = 2.5;
 
@@ -74,6 +75,32 @@ for (const codec of ['VP8', 'H264', 'VP9', 'AV1']) {
         assert.deepEqual([...(await bob.events('client-error')), ...(await cleo.events('client-error'))], []);
     });
 }
+
+test('layers within one stream (SVC) are seen whole, in AV1', async (t) => {
+    const server = await startServer(t);
+    const browser = await launch(t);
+    const [ann, bob, cleo] = await Promise.all([0, 1, 2].map(() => enter(browser, server)));
+    await ann.join('svc', 'Ann');
+    await Promise.all([bob.join('svc', 'Bob'), cleo.join('svc', 'Cleo')]);
+    await appear(ann, ANN, { ...SIZE, fps: 10, codec: 'AV1', layers: [{ scalabilityMode: MODE }] });
+    await bob.subscribeAll();
+    await seesWidth(bob, ann, 640);
+    await movesOn(bob, ann, { frames: 10 });
+    const sent = await ann.report({ connection: 'main' }, 'outbound-rtp', 'video');
+    assert.equal(sent.scalabilityMode, MODE);
+    // Whoever comes in the middle, and GStreamer's decoders.
+    await cleo.subscribeAll();
+    await seesWidth(cleo, ann, 640);
+    await bob.request('subscribe', { mix: true });
+    await sees(bob, { id: 'mix', name: 'the mix' }, ANN);
+    await Promise.all([bob, cleo].map((viewer) => movesOn(viewer, ann, { frames: 10 })));
+    await checkFreezes(t, bob, ann);
+    // As it came, in a file of its own.
+    const own = await recorded(t, server, ann);
+    assert.ok(own.length > 10, `${own.length} frames`);
+    for (const frame of own) assert.ok(near(frame.at(0.9, 0.9), ANN.colour), `${frame.time}: ${frame.at(0.9, 0.9)}`);
+    assert.deepEqual([...(await bob.events('client-error')), ...(await cleo.events('client-error'))], []);
+});
 
 test('a mix decodes the layer that fits the tile', async (t) => {
     const server = await startServer(t);
@@ -159,6 +186,23 @@ async function seesWidth(viewer, publisher, width) {
         if (seen.width === width) return seen;
         throw new Error(`a picture of ${seen.width}×${seen.height}`);
     });
+}
+
+// Records somebody's picture alone for two seconds, and gives its frames.
+async function recorded(t, server, publisher) {
+    const { id } = await server.api('POST', '/api/rooms/svc/recordings', { mode: 'individual' });
+    await publisher.waitFor({ type: 'recording', recording: { id, state: 'recording' } });
+    await lasts(publisher, 2);
+    const stopped = await server.api('POST', `/api/recordings/${id}/stop?wait_s=30`);
+    assert.equal(stopped.state, 'ready', JSON.stringify(stopped));
+    const { name } = stopped.files.find(({ track_kind }) => track_kind === 'video');
+    const response = await fetch(`${server.url}/api/recordings/${id}/files/${name}`);
+    const file = join(server.folder, name);
+    await writeFile(file, Buffer.from(await response.arrayBuffer()));
+    const { video } = await probe(file);
+    t.diagnostic(JSON.stringify({ codec: video.codec_name, width: video.width, height: video.height }));
+    assert.equal(video.width, SIZE.width);
+    return frames(file);
 }
 
 // Waits until what decodes the track has that layer.

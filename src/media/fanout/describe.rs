@@ -11,7 +11,7 @@ use str0m::{
     rtp::{Extension, ExtensionMap},
 };
 
-use super::source::Source;
+use super::{dependencies, source::Source};
 pub(super) use crate::media::description::with_credentials;
 use crate::{
     media::{
@@ -40,6 +40,7 @@ pub(super) fn configuration(crypto: Arc<CryptoProvider>, certificate: DtlsCert, 
     let mut extensions = ExtensionMap::empty();
     extensions.set(rtp::AUDIO_LEVEL_ID, Extension::AudioLevel);
     extensions.set(MID_ID, Extension::RtpMid);
+    extensions.set(rtp::DEPENDENCIES_ID, dependencies::extension());
     if feels {
         extensions.set(TRANSPORT_CC_ID, Extension::TransportSequenceNumber);
     }
@@ -56,6 +57,7 @@ pub(super) fn receiving(crypto: Arc<CryptoProvider>, certificate: DtlsCert, sect
             negotiation::TRANSPORT_CC => Extension::TransportSequenceNumber,
             negotiation::RID => Extension::RtpStreamId,
             negotiation::REPAIRED_RID => Extension::RepairedRtpStreamId,
+            negotiation::DEPENDENCIES => dependencies::extension(),
             _ => continue,
         };
         extensions.set(*id, known);
@@ -211,6 +213,15 @@ pub(super) fn with_redundancy_last(sdp: &str) -> String {
     changed.collect()
 }
 
+/// An offer in which sections without AV1 do not say what pictures are made from.
+pub(super) fn with_dependencies_of_av1(sdp: &str) -> String {
+    let line = format!("a=extmap:{} {}\r\n", rtp::DEPENDENCIES_ID, negotiation::DEPENDENCIES);
+    let is_av1 = |section: &str| section.contains(" AV1/90000\r\n");
+    let sections = sdp.split("\r\nm=");
+    let kept = sections.map(|section| if is_av1(section) { section.to_owned() } else { section.replace(&line, "") });
+    kept.collect::<Vec<_>>().join("\r\nm=")
+}
+
 /// A description without candidates.
 pub(super) fn without_candidates(sdp: &str) -> String {
     sdp.split_inclusive('\n').filter(|line| !line.starts_with("a=candidate:")).collect()
@@ -290,6 +301,15 @@ mod tests {
         let expected = sdp.replace("63 111 112", "111 112 63");
         assert_eq!(with_redundancy_last(sdp), expected);
         assert_eq!(with_redundancy_last(&expected), expected);
+    }
+
+    #[test]
+    fn only_sections_of_av1_say_what_pictures_are_made_from() {
+        let line = format!("a=extmap:2 {}\r\n", negotiation::DEPENDENCIES);
+        let section =
+            |codec: &str, line: &str| format!("m=video 9 X 96\r\n{line}a=rtpmap:96 {codec}/90000\r\na=mid:0\r\n");
+        let offer = |vp8: &str| format!("v=0\r\n{}{}", section("VP8", vp8), section("AV1", &line));
+        assert_eq!(with_dependencies_of_av1(&offer(&line)), offer(""));
     }
 
     #[test]

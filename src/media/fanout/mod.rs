@@ -11,6 +11,7 @@
 mod admission;
 mod counters;
 mod demux;
+mod dependencies;
 mod describe;
 mod downlink;
 mod dtls;

@@ -38,7 +38,7 @@ pub struct Publication {
 /// Where a publisher's media goes. Called on media threads: must not wait.
 pub trait Downstream: std::fmt::Debug + Send + Sync {
     /// A packet of that section and layer (0 without simulcast) that came in at `arrived`, each once: under the publisher's numbers, decrypted,
-    /// its only header extension the loudness, under [`rtp::AUDIO_LEVEL_ID`].
+    /// its only header extension the loudness, under [`rtp::AUDIO_LEVEL_ID`], or a picture's [`rtp::Dependencies`], under [`rtp::DEPENDENCIES_ID`].
     fn packet(&self, section: usize, layer: usize, arrived: Instant, packet: &[u8]);
 
     /// What the publisher says of when that layer's media was captured.
@@ -169,7 +169,8 @@ impl Publishing {
 
 /// The packet as it would be on the wire without encryption and without what only the session needs.
 fn written(header: &RtpHeader, payload: &[u8]) -> Option<Vec<u8>> {
-    let extension = level(&header.ext_vals).map(rtp::level_extension);
+    let level = level(&header.ext_vals).map(rtp::level_extension);
+    let dependencies = header.ext_vals.user_values.get::<rtp::Dependencies>().map(rtp::dependencies_extension);
     let mut builder = RtpPacketBuilder::new()
         .payload_type(*header.payload_type)
         .ssrc(*header.ssrc)
@@ -177,8 +178,11 @@ fn written(header: &RtpHeader, payload: &[u8]) -> Option<Vec<u8>> {
         .timestamp(header.timestamp)
         .marker_bit(header.marker)
         .payload(payload);
-    if let Some(extension) = &extension {
-        builder = builder.extension(rtp::ONE_BYTE_PROFILE, extension.as_slice());
+    // One is of sound, the other of pictures.
+    if let Some(level) = &level {
+        builder = builder.extension(rtp::ONE_BYTE_PROFILE, level.as_slice());
+    } else if let Some(dependencies) = &dependencies {
+        builder = builder.extension(rtp::TWO_BYTE_PROFILE, dependencies.as_slice());
     }
     builder.write_vec().ok()
 }

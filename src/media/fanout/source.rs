@@ -22,7 +22,7 @@ use super::{
 };
 use crate::media::{AudioLevel, CodecName, Kind, LayerChoice, rtp};
 
-/// Bytes of a packet's payload: with header, extensions and authentication, and the number that a packet
+/// Bytes of a packet's payload and its [`rtp::Dependencies`]: with header, other extensions and authentication, and the number that a packet
 /// which is sent again begins with, it must fit into the 2,000 that str0m has for it.
 const LARGEST_PAYLOAD: usize = 1_800;
 
@@ -38,8 +38,10 @@ pub(super) struct Packet {
     /// RTP timestamp.
     pub(super) timestamp: u32,
     pub(super) marker: bool,
-    /// Numbers of the picture and of its base layer, where VP8 and VP9 have them.
+    /// Numbers of the picture and of its base layer, where its codec has them.
     pub(super) picture: Option<Picture>,
+    /// What a picture of AV1 is made from, if its publisher says it.
+    pub(super) dependencies: Option<Arc<rtp::Dependencies>>,
     pub(super) level: Option<AudioLevel>,
     /// A decoder can begin here.
     pub(super) starts_keyframe: bool,
@@ -50,7 +52,7 @@ pub(super) struct Packet {
     pub(super) payload: Arc<[u8]>,
 }
 
-/// What VP8 and VP9 number their pictures by, beside the packets' own numbers.
+/// What VP8, VP9 and AV1 number their pictures by, beside the packets' own numbers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Picture {
     pub(super) descriptor: Descriptor,
@@ -65,10 +67,12 @@ pub(super) enum Descriptor {
     Vp8(Vp8Descriptor),
     /// They are written into a copy.
     Vp9(rtp::Descriptor),
+    /// In a header extension.
+    Av1,
 }
 
 impl Picture {
-    fn read(codec: CodecName, payload: &[u8]) -> Option<Self> {
+    fn read(codec: CodecName, payload: &[u8], dependencies: Option<&rtp::Dependencies>) -> Option<Self> {
         match codec {
             CodecName::Vp8 => {
                 let read = Vp8Descriptor::parse(payload).ok()?;
@@ -81,6 +85,7 @@ impl Picture {
                 let base = read.base.map_or(0, |(_, base)| base);
                 Some(Self { descriptor: Descriptor::Vp9(read), number, base })
             }
+            CodecName::Av1 => Some(Self { descriptor: Descriptor::Av1, number: dependencies?.frame(), base: 0 }),
             _ => None,
         }
     }
@@ -124,6 +129,8 @@ pub struct Source {
     meter: Meter,
     /// Some of its pictures can be left out.
     thins: AtomicBool,
+    /// Of AV1: the templates of pictures that can be, as the last keyframe said.
+    disposable: AtomicU64,
     /// If its publisher sends layers: for each, what those have who are to have no more than that.
     ladder: Vec<Rung>,
     outlets: ArcSwap<Vec<Outlet>>,
@@ -201,6 +208,7 @@ impl Source {
             newest: AtomicU64::new(1 << 16),
             meter: Meter::new(),
             thins: AtomicBool::new(false),
+            disposable: AtomicU64::new(0),
             ladder: layers.into_iter().map(rung).collect(),
             outlets: ArcSwap::default(),
             change: Mutex::default(),
@@ -302,7 +310,9 @@ impl Source {
 
     fn take_apart(&self, bytes: &[u8], captured: Instant, starts_keyframe: bool) -> Option<Arc<Packet>> {
         let packet = RtpPacket::parse(bytes).ok()?;
-        if packet.payload().len() > LARGEST_PAYLOAD {
+        let dependencies = if self.codec == CodecName::Av1 { rtp::dependencies(&packet) } else { None };
+        let length = packet.payload().len() + dependencies.as_ref().map_or(0, |it| it.bytes().len());
+        if length > LARGEST_PAYLOAD {
             counters::dropped(1);
             return None;
         }
@@ -313,13 +323,25 @@ impl Source {
             sequence,
             timestamp: packet.timestamp(),
             marker: packet.marker_bit(),
-            picture: Picture::read(self.codec, packet.payload()),
+            picture: Picture::read(self.codec, packet.payload(), dependencies.as_ref()),
             level: rtp::level(&packet),
             starts_keyframe,
-            is_disposable: rtp::is_disposable(self.codec, packet.payload()),
+            is_disposable: match &dependencies {
+                Some(dependencies) => self.does_without(dependencies),
+                None => rtp::is_disposable(self.codec, packet.payload()),
+            },
+            dependencies: dependencies.map(Arc::new),
             captured,
             payload: packet.payload().into(),
         }))
+    }
+
+    /// A picture of AV1 is of a higher temporal layer: others do without it.
+    fn does_without(&self, dependencies: &rtp::Dependencies) -> bool {
+        if let Some(higher) = dependencies.higher_templates() {
+            self.disposable.store(higher, Relaxed);
+        }
+        dependencies.is_of(self.disposable.load(Relaxed))
     }
 
     /// A viewer needs a keyframe. Sound has none to ask for.

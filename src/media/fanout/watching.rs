@@ -15,8 +15,8 @@ use str0m::{
 use super::{
     counters::Counted,
     describe::{
-        accepted_payload, answer_codecs, configuration, offer_codecs, redundant_payload, with_parameters,
-        with_redundancy_last, without_candidates,
+        accepted_payload, answer_codecs, configuration, offer_codecs, redundant_payload, with_dependencies_of_av1,
+        with_parameters, with_redundancy_last, without_candidates,
     },
     gate::{Gate, Passage},
     inbox::Inbox,
@@ -27,7 +27,10 @@ use super::{
     source::{Descriptor, Packet, Picture, Source},
 };
 use crate::{
-    media::{Kind, LayerChoice, MediaError, MediaEvent, description, graph::Stage, negotiation::AcceptedSection},
+    media::{
+        Kind, LayerChoice, MediaError, MediaEvent, description, graph::Stage, negotiation::AcceptedSection,
+        rtp::Dependencies,
+    },
     room::id::TrackId,
 };
 
@@ -261,7 +264,7 @@ fn offered(told: &Told, sdp: String, lines: &[Line]) -> MediaEvent {
     let tracks = lines.iter().filter_map(|line| Some((line.mid.to_string(), line.track.clone()?)));
     MediaEvent::Offered {
         connection: told.connection.clone(),
-        sdp: with_redundancy_last(&sdp),
+        sdp: with_dependencies_of_av1(&with_redundancy_last(&sdp)),
         tracks: tracks.collect(),
     }
 }
@@ -398,10 +401,12 @@ impl Sending {
         };
     }
 
-    /// The picture's numbers as he is to see them.
+    /// The picture's numbers as he is to see them: of 15 bits, of AV1 16.
     fn picture(&self, packet: &Packet) -> (u16, u8) {
         let (picture, base) = packet.picture.map_or((0, 0), |picture| (picture.number, picture.base));
-        (picture.wrapping_add(self.offsets.picture) & 0x7FFF, base.wrapping_add(self.offsets.base))
+        let is_wide = matches!(packet.picture, Some(Picture { descriptor: Descriptor::Av1, .. }));
+        let mask = if is_wide { u16::MAX } else { 0x7FFF };
+        (picture.wrapping_add(self.offsets.picture) & mask, base.wrapping_add(self.offsets.base))
     }
 
     /// What is to be changed in a payload of VP8, which others have as it is.
@@ -418,6 +423,15 @@ impl Sending {
         // One with numbers of seven bits takes no larger ones.
         let long = patch(descriptor.patch().picture_id(picture));
         long.or_else(|| patch(descriptor.patch().picture_id(picture & 0x7F)))
+    }
+
+    /// What a picture of AV1 is made from, under the number that he is to see.
+    fn dependencies(&self, packet: &Packet) -> Option<Arc<Dependencies>> {
+        let theirs = packet.dependencies.as_ref()?;
+        if self.offsets.picture == 0 {
+            return Some(theirs.clone());
+        }
+        Some(Arc::new(theirs.with_frame(self.picture(packet).0)))
     }
 
     /// The payload that others have too, or, of VP9, a copy with other numbers.
@@ -443,11 +457,14 @@ impl Sending {
         let Some(sequence) = self.numbering.number(packet.sequence, rejoins) else { return false };
         let mut direct = rtc.direct_api();
         let Some(stream) = direct.stream_tx(&self.ssrc) else { return false };
-        let values = ExtensionValues {
+        let mut values = ExtensionValues {
             audio_level: packet.level.map(|level| level.peak_db),
             voice_activity: packet.level.map(|level| level.voice),
             ..Default::default()
         };
+        if let Some(dependencies) = self.dependencies(packet) {
+            values.user_values.set_arc(dependencies);
+        }
         let timestamp = packet.timestamp.wrapping_add(self.offsets.timestamp);
         let packed = self.redundancy.as_mut().and_then(|it| it.pack(self.payload, sequence, timestamp, packet));
         let (number, payload) = packed.unwrap_or_else(|| (self.payload, self.payload(packet)));

@@ -59,7 +59,7 @@ pub(super) struct Taken {
 impl LayeredTrack {
     pub(super) fn new(section: &AcceptedSection, track: &Arc<Track>) -> Self {
         let input = |_: &String| Input {
-            ingress: Ingress::new(section.codec, track.ssrc(), None),
+            ingress: Ingress::new(section.codec, track.ssrc(), None).with_dependencies(),
             resequencer: section.rtx.map(|_| Resequencer::default()),
             standstill: Standstill::default(),
             report: None,

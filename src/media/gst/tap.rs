@@ -113,21 +113,17 @@ impl TappedTrack {
     /// On the fan-out edge, which asks for a lost packet for longer than any wait for it. `level_id`: the number of the
     /// loudness in its packets.
     pub(super) fn new(section: &AcceptedSection, track: &Arc<Track>, level_id: Option<u8>) -> Self {
-        Self::with(section, track, level_id, Resequencer::default())
+        let ingress = Ingress::new(section.codec, track.ssrc(), level_id).with_dependencies();
+        Self::with(section, track, ingress, Resequencer::default())
     }
 
     /// Where a lost packet does not come again after `hold`.
     fn holding(section: &AcceptedSection, track: &Arc<Track>, level_id: Option<u8>, hold: Duration) -> Self {
-        Self::with(section, track, level_id, Resequencer::holding(hold))
+        let ingress = Ingress::new(section.codec, track.ssrc(), level_id);
+        Self::with(section, track, ingress, Resequencer::holding(hold))
     }
 
-    fn with(
-        section: &AcceptedSection,
-        track: &Arc<Track>,
-        level_id: Option<u8>,
-        resequencer: Resequencer<Packet>,
-    ) -> Self {
-        let ingress = Ingress::new(section.codec, track.ssrc(), level_id);
+    fn with(section: &AcceptedSection, track: &Arc<Track>, ingress: Ingress, resequencer: Resequencer<Packet>) -> Self {
         let resequencer = section.rtx.map(|_| resequencer);
         let state =
             State { ingress, resequencer, loudest: None, told: Duration::ZERO, standstill: Standstill::default() };

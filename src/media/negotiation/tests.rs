@@ -313,6 +313,21 @@ fn odd_extension_maps_are_passed_over() {
 }
 
 #[test]
+fn av1_alone_says_what_its_pictures_are_made_from() {
+    let video = VIDEO.replace("a=extmap:13 urn:3gpp:video-orientation", &format!("a=extmap:12 {DEPENDENCIES}"));
+    let named = |section: &AcceptedSection| section.extensions.iter().any(|(id, uri)| *id == 12 && uri == DEPENDENCIES);
+    for codec in [CodecName::Vp8, CodecName::H264, CodecName::Vp9, CodecName::Av1] {
+        let [section] = &accept(&offer(&[&video]), &[codec]).unwrap()[..] else { panic!("one section") };
+        assert_eq!(named(section), codec == CodecName::Av1);
+        assert!(!named(&section.clone().without_layers()));
+        let watches = video.replace("a=sendonly", "a=recvonly");
+        let (_, section) = &accept_subscriber(&offer(&[&watches]), [((), codec)]).unwrap()[0];
+        assert_eq!(section.extensions.len(), usize::from(codec == CodecName::Av1), "that, and no other");
+        assert_eq!(named(section), codec == CodecName::Av1);
+    }
+}
+
+#[test]
 fn takes_the_candidates_that_browsers_write() {
     for good in [
         "",

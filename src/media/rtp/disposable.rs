@@ -4,7 +4,7 @@ use super::vp8;
 use crate::media::CodecName;
 
 /// The picture is of a higher temporal layer, or no other refers to it. `false` where a payload does not say so: for
-/// sound, and for AV1, which says it in a header extension that is not taken.
+/// sound, and for AV1, which says it in a header extension ([`Dependencies`](super::Dependencies)).
 pub fn is_disposable(codec: CodecName, payload: &[u8]) -> bool {
     match codec {
         CodecName::Vp8 => vp8::descriptor(payload).is_some_and(|read| read.temporal > 0),

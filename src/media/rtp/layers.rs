@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rtp_types::RtpPacket;
 
-use super::{Gaps, descriptor, floor::Floor};
+use super::{Gaps, dependencies, descriptor, floor::Floor, renumber_dependencies};
 use crate::media::{CodecName, av1, h264};
 
 /// A layer of which nothing came for so long while others sent pictures is at rest: senders stop the largest when the
@@ -234,7 +234,7 @@ impl Choice {
     /// Goes on with the next numbers, and as much later as it was captured later.
     fn change_over(&mut self, packet: LayerPacket<'_>) -> Option<()> {
         let rtp = RtpPacket::parse(packet.bytes).ok()?;
-        let (picture, base) = self.pictures(rtp.payload());
+        let (picture, base) = self.pictures(&rtp);
         self.shown = Some(packet.layer);
         self.asked = None;
         self.newest = u64::from(rtp.sequence_number()) + (1 << 16);
@@ -260,7 +260,7 @@ impl Choice {
         if self.floor.as_mut().is_some_and(|floor| !floor.admits(rtp.sequence_number())) {
             return None;
         }
-        let (picture, base) = self.pictures(rtp.payload());
+        let (picture, base) = self.pictures(&rtp);
         let offsets = self.offsets;
         let extended = self.extended(rtp.sequence_number());
         let left_out = self.gaps.before(extended)?;
@@ -277,13 +277,18 @@ impl Choice {
             // Packets in Salon's numbers have no padding.
             let at = bytes.len() - rtp.payload().len();
             read.renumber(&mut bytes[at..], offsets.picture, offsets.base);
+        } else if self.codec == CodecName::Av1 && offsets.picture != 0 {
+            renumber_dependencies(&mut bytes, offsets.picture);
         }
         Some(bytes)
     }
 
-    /// The numbers of picture and base layer in a payload, where there are any.
-    fn pictures(&self, payload: &[u8]) -> (u16, u8) {
-        let read = descriptor(self.codec, payload).unwrap_or_default();
+    /// The numbers of picture and base layer in a packet, where there are any.
+    fn pictures(&self, packet: &RtpPacket<'_>) -> (u16, u8) {
+        if self.codec == CodecName::Av1 {
+            return (dependencies(packet).map_or(0, |read| read.frame()), 0);
+        }
+        let read = descriptor(self.codec, packet.payload()).unwrap_or_default();
         (read.picture.map_or(0, |(_, value, _)| value), read.base.map_or(0, |(_, value)| value))
     }
 }
@@ -292,7 +297,10 @@ impl Choice {
 mod tests {
     use rtp_types::RtpPacketBuilder;
 
-    use super::*;
+    use super::{
+        super::{Dependencies, TWO_BYTE_PROFILE, dependencies_extension},
+        *,
+    };
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -356,6 +364,30 @@ mod tests {
         assert!(stream.pass(1, 7_300, true, 2_200).changed);
         assert_eq!(stream.choice.shown(), Some(1));
         assert_eq!(stream.pass(1, 7_299, false, 2_201).bytes, None, "from before the change");
+    }
+
+    #[test]
+    fn frames_of_av1_have_one_numbering() {
+        let packet = |sequence: u16, frame: u16| {
+            let dependencies = Dependencies::new(&[0x80, 0, 0]).unwrap().with_frame(frame);
+            let extension = dependencies_extension(&dependencies);
+            let rtp = RtpPacketBuilder::new().payload_type(104).ssrc(1).sequence_number(sequence);
+            let rtp = rtp.extension(TWO_BYTE_PROFILE, &extension[..]).payload(&[0x18, 0x0A][..]);
+            rtp.write_vec().unwrap()
+        };
+        let mut choice = Choice::new(CodecName::Av1, None);
+        let mut pass = |layer, sequence, frame, starts_keyframe| {
+            let bytes = packet(sequence, frame);
+            let packet = LayerPacket { layer, bytes: &bytes, starts_keyframe, captured: MS, now: MS };
+            let bytes = choice.pass_wanted(Some(layer), packet).bytes.unwrap();
+            let rtp = RtpPacket::parse(&bytes).unwrap();
+            (rtp.sequence_number(), dependencies(&rtp).unwrap().frame())
+        };
+        assert_eq!(pass(0, 9, 65_533, true), (9, 65_533));
+        assert_eq!(pass(0, 10, 65_535, false), (10, 65_535));
+        assert_eq!(pass(1, 700, 40, true), (11, 0), "the next one");
+        assert_eq!(pass(1, 701, 43, false), (12, 3));
+        assert_eq!(pass(0, 20, 4, true), (13, 4));
     }
 
     #[test]
