@@ -58,7 +58,7 @@ async fn comes_and_goes(codec: CodecName) {
     let mut events = hall.events();
     let (video, audio) = (&alice.tracks[0], &alice.tracks[1]);
 
-    // Requests are merged for half a second: the viewer's own is over by then.
+    // Requests are merged for a third of a second: the viewer's own is over by then.
     let from = viewer.client.seen().frames;
     viewer.client.until("a quiet second", |seen| seen.frames > from + 25).await;
     let before = counters();

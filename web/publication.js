@@ -1,5 +1,5 @@
 // One publication: what this page sends over one PeerConnection. The page offers, the server answers,
-// nothing is renegotiated: later changes are `replaceTrack` and `mute`.
+// nothing but its paths is renegotiated: later changes are `replaceTrack` and `mute`.
 
 import { layersOf } from '/layers.js';
 import { Peer } from '/peer.js';

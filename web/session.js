@@ -253,6 +253,8 @@ export class Session extends EventTarget {
   #comeBackFailed(error) {
     if (!PASSING.includes(error.code)) return this.#end('refused', error);
     if (error.code === 'connection_lost') return;
+    if (!this.#isLost) this.#tell('connection', 'lost');
+    this.#isLost = true;
     clearTimeout(this.#backTimer);
     this.#backTimer = setTimeout(() => { if (this.#signalling.connected) this.#comeBack(); }, 1_000);
   }

@@ -3,7 +3,7 @@
 //
 // A socket dies with the network that it was opened on, and a browser takes minutes to notice. So a socket that is
 // silent is asked for a sign of life; if none comes soon, another one is opened beside it, and the first that works is
-// used: on a network that is merely slow nothing is lost.
+// used. If that is the new one, what is on its way on the old one is lost, as with any socket that is.
 
 const REQUEST_TIMEOUT_MS = 10_000;
 const OPEN_TIMEOUT_MS = 8_000;

@@ -33,7 +33,7 @@ export class Subscriptions extends EventTarget {
   /** The server offers a connection with somebody's tracks, or, for one that we have, other paths. */
   async offer({ connection, participant, sdp, tracks }) {
     const known = this.#peers.get(connection);
-    if (known) return void this.#accept(known.peer, sdp).catch(() => known.peer.fail());
+    if (known) return void this.#accept(known.peer, sdp).catch((error) => this.#notTaken(known.peer, error));
     const peer = new Peer(this.#signalling, connection, this.#iceServers);
     this.#peers.set(connection, { peer, participant, tracks: tracks.map(({ id }) => id) });
     peer.pc.ontrack = ({ transceiver, track }) => this.#received(connection, tracks, transceiver.mid, track);
@@ -46,10 +46,7 @@ export class Subscriptions extends EventTarget {
     try {
       await this.#accept(peer, sdp);
     } catch (error) {
-      // Closed meanwhile: a newer offer, or the publisher left. Else it is a failure like any other.
-      if (this.#peers.get(connection)?.peer !== peer) return;
-      console.warn('salon: offer not taken', error.message);
-      peer.fail();
+      this.#notTaken(peer, error);
     }
   }
 
@@ -129,6 +126,15 @@ export class Subscriptions extends EventTarget {
     const answered = this.#signalling.request('answer', { connection: peer.connection, sdp: peer.pc.localDescription.sdp });
     peer.announce();
     await answered;
+  }
+
+  #notTaken(peer, error) {
+    // Closed meanwhile: a newer offer, or the publisher left.
+    if (this.#peers.get(peer.connection)?.peer !== peer) return;
+    // The server has the answer, or tells the offer again on the next socket.
+    if (error.code === 'connection_lost') return;
+    console.warn('salon: offer not taken', error.message);
+    peer.fail();
   }
 
   #received(connection, tracks, mid, track) {

@@ -215,7 +215,9 @@ pub enum ConnectionError {
     #[error("no answer is expected on that connection")]
     UnexpectedAnswer,
     /// What carries this connection has one ICE session; a new connection has another.
-    #[error("this connection's ICE cannot be restarted; begin a new connection")]
+    #[error(
+        "this connection's ICE cannot be restarted, or is being restarted; if it does not come back, begin a new connection"
+    )]
     NoRestart,
     /// More often than a client has reason to; wait.
     #[error("too many restarts and connections asked for; wait a moment")]

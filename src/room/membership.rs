@@ -242,8 +242,11 @@ impl Room {
             };
             self.media.close(&publication.media);
             self.unpublished(id, &publication, "left");
-            if let PublicationStage::Answering(answer) = publication.stage {
-                let _ = answer.send(Err(PublishError::NotInRoom));
+            match publication.stage {
+                PublicationStage::Answering(answer) => {
+                    let _ = answer.send(Err(PublishError::NotInRoom));
+                }
+                stage => stage.cut_short(),
             }
         }
         let mut gone = self.participants.remove(index);

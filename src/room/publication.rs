@@ -118,7 +118,8 @@ impl Room {
             PublicationStage::Answering(answer) => {
                 let _ = answer.send(Err(PublishError::Media(error)));
             }
-            PublicationStage::Live | PublicationStage::Restarting(_) => {
+            stage @ (PublicationStage::Live | PublicationStage::Restarting(_)) => {
+                stage.cut_short();
                 let closed = RoomEvent::ConnectionClosed { connection: name.clone(), reason: reason.to_owned() };
                 if let Some(publisher) = self.participant(&media.participant) {
                     publisher.tell(closed);
@@ -132,8 +133,11 @@ impl Room {
         let Some(publication) = self.participant(id).and_then(|p| p.take_publication(name, None)) else { return };
         self.media.close(&publication.media);
         self.unpublished(id, &publication, "unpublished");
-        if let PublicationStage::Answering(answer) = publication.stage {
-            let _ = answer.send(Err(PublishError::Media(MediaError::ConnectionLost)));
+        match publication.stage {
+            PublicationStage::Answering(answer) => {
+                let _ = answer.send(Err(PublishError::Media(MediaError::ConnectionLost)));
+            }
+            stage => stage.cut_short(),
         }
     }
 

@@ -12,6 +12,24 @@ use super::{
 };
 use crate::media::{Edge, IceCredentials, description};
 
+impl PublicationStage {
+    /// The connection has ended: who waits for its restart is told.
+    pub(super) fn cut_short(self) {
+        if let Self::Restarting(answer) = self {
+            let _ = answer.send(Err(ConnectionError::Unknown));
+        }
+    }
+}
+
+impl SubscriptionStage {
+    /// As [`PublicationStage::cut_short`].
+    pub(super) fn cut_short(self) {
+        if let Self::Restarting(answer) = self {
+            let _ = answer.send(Err(ConnectionError::Unknown));
+        }
+    }
+}
+
 impl Room {
     /// The client asks; a new offer of the connection follows.
     pub(super) fn restart(&mut self, id: &ParticipantId, name: &ConnectionName) -> Result<(), ConnectionError> {

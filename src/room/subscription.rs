@@ -266,8 +266,11 @@ impl Room {
         let Some(subscription) = subscriber.take_subscription(name, Some(reason)) else { return };
         subscriber.tell(RoomEvent::ConnectionClosed { connection: name.clone(), reason: reason.to_owned() });
         self.media.close(&subscription.media);
-        if let SubscriptionStage::Answering(answer) = subscription.stage {
-            let _ = answer.send(Err(WatchError::NothingPublished));
+        match subscription.stage {
+            SubscriptionStage::Answering(answer) => {
+                let _ = answer.send(Err(WatchError::NothingPublished));
+            }
+            stage => stage.cut_short(),
         }
     }
 
@@ -403,8 +406,11 @@ impl Room {
         if let Some(subscription) = subscriber.take_subscription(&media.name, Some(reason)) {
             subscriber.tell(RoomEvent::ConnectionClosed { connection: media.name.clone(), reason: reason.to_owned() });
             tracing::info!(room.id = %self.name, connection.id = %media, %error, "subscription ended: {error}");
-            if let SubscriptionStage::Answering(answer) = subscription.stage {
-                let _ = answer.send(Err(WatchError::Media(error)));
+            match subscription.stage {
+                SubscriptionStage::Answering(answer) => {
+                    let _ = answer.send(Err(WatchError::Media(error)));
+                }
+                stage => stage.cut_short(),
             }
         }
     }

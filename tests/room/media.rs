@@ -675,7 +675,7 @@ async fn a_publication_that_looks_for_other_paths_stays_what_it_is() {
     let waits = restart(&a, &name("cam"));
     assert_eq!(restart(&a, &name("cam")).await, Err(ConnectionError::NoRestart), "one at a time");
     a.room.close_connection(a.id.clone(), name("cam")).await.unwrap();
-    assert!(waits.await.is_err());
+    assert_eq!(waits.await, Err(ConnectionError::Unknown));
 }
 
 #[tokio::test]

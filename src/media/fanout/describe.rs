@@ -213,7 +213,7 @@ pub(super) fn with_redundancy_last(sdp: &str) -> String {
     changed.collect()
 }
 
-/// An offer in which sections without AV1 do not say what pictures are made from.
+/// An offer in which sections do not say what pictures are made from, if nothing that is offered is AV1.
 pub(super) fn with_dependencies_of_av1(sdp: &str) -> String {
     let line = format!("a=extmap:{} {}\r\n", rtp::DEPENDENCIES_ID, negotiation::DEPENDENCIES);
     let is_av1 = |section: &str| section.contains(" AV1/90000\r\n");

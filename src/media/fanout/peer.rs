@@ -295,6 +295,8 @@ impl Peer {
             }
             return Ok(());
         };
+        // Who asks is there.
+        self.alone = self.alone.map(|_| self.newest);
         let offer = with_credentials(&self.offered, &theirs);
         let offer = SdpOffer::from_sdp_string(&offer).map_err(|error| MediaError::Description(error.to_string()))?;
         self.rtc.sdp_api().accept_offer(offer).map_err(refused)?;

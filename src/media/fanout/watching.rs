@@ -425,6 +425,19 @@ impl Sending {
         long.or_else(|| patch(descriptor.patch().picture_id(picture & 0x7F)))
     }
 
+    /// Browsers pass over a keyframe of AV1 whose number is before the last one's: so is one that is more than half of all
+    /// numbers later, as after a long pause.
+    fn rebase(&mut self, packet: &Packet, sequence: u64) {
+        let (Some(last), Some(Picture { descriptor: Descriptor::Av1, number, .. })) = (self.last, packet.picture)
+        else {
+            return;
+        };
+        let is_next = packet.starts_keyframe && sequence > last.number;
+        if is_next && self.picture(packet).0.wrapping_sub(last.picture) > u16::MAX / 2 {
+            self.offsets.picture = last.picture.wrapping_add(1).wrapping_sub(number);
+        }
+    }
+
     /// What a picture of AV1 is made from, under the number that he is to see.
     fn dependencies(&self, packet: &Packet) -> Option<Arc<Dependencies>> {
         let theirs = packet.dependencies.as_ref()?;
@@ -455,6 +468,7 @@ impl Sending {
             return false;
         }
         let Some(sequence) = self.numbering.number(packet.sequence, rejoins) else { return false };
+        self.rebase(packet, sequence);
         let mut direct = rtc.direct_api();
         let Some(stream) = direct.stream_tx(&self.ssrc) else { return false };
         let mut values = ExtensionValues {
@@ -483,5 +497,49 @@ impl Sending {
             self.last = Some(Last { number: sequence, timestamp, captured: packet.captured, picture, base });
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keyframe_of_av1_after_a_long_pause_does_not_seem_to_go_back() {
+        let now = Instant::now();
+        let packet = |sequence, number, starts_keyframe| Packet {
+            sequence,
+            timestamp: 0,
+            marker: true,
+            picture: Some(Picture { descriptor: Descriptor::Av1, number, base: 0 }),
+            dependencies: None,
+            level: None,
+            starts_keyframe,
+            is_disposable: false,
+            captured: now,
+            payload: Arc::from([]),
+        };
+        let last = Last { number: 7, timestamp: 0, captured: now, picture: 100, base: 0 };
+        let mut sending = Sending {
+            ssrc: 1.into(),
+            payload: 96.into(),
+            gate: Gate::new(Kind::Video, now),
+            numbering: Numbering::new(),
+            from: 0,
+            offsets: Offsets::default(),
+            last: Some(last),
+            redundancy: None,
+        };
+        for (sequence, number, is_keyframe, seen) in [
+            (8, 30_000, true, 30_000),
+            (8, 40_000, false, 40_000),
+            (6, 99, true, 99),
+            (8, 40_100, true, 101),
+            (9, 40_101, false, 102),
+        ] {
+            let packet = packet(sequence, number, is_keyframe);
+            sending.rebase(&packet, sequence);
+            assert_eq!(sending.picture(&packet).0, seen, "{sequence} {number}");
+        }
     }
 }

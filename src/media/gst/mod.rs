@@ -48,5 +48,5 @@ pub use mix_budget::MixBudget;
 pub use pictures::photograph;
 pub use pipeline::{OwnedPipeline, START_DEADLINE, live_pipelines};
 pub use settings::MediaSettings;
-pub use track::{KEYFRAME_HOLDOFF, Track, TrackTable};
+pub use track::{KEYFRAME_HOLDOFF, KEYFRAME_PATIENCE, Track, TrackTable};
 pub use webrtc::JITTER_BUFFER;

@@ -11,7 +11,7 @@ use gst_webrtc::{WebRTCRTPTransceiver, WebRTCRTPTransceiverDirection, WebRTCSDPT
 use tokio::task::JoinSet;
 
 use super::{
-    KEYFRAME_HOLDOFF, RoomClock, Track, counters,
+    KEYFRAME_HOLDOFF, KEYFRAME_PATIENCE, RoomClock, Track, counters,
     peer::{Connection, Context, Happening, Inside, Peer},
     rtp_caps,
     tap::Tap,
@@ -244,7 +244,7 @@ pub(super) async fn pass_keyframe_requests(track: Arc<Track>, ask: impl AsyncFn(
         counters::keyframe_requested();
         tokio::time::sleep(KEYFRAME_HOLDOFF).await;
         if !track.had_keyframe_since(asked) {
-            tokio::time::sleep(KEYFRAME_HOLDOFF).await;
+            tokio::time::sleep(2 * KEYFRAME_PATIENCE - KEYFRAME_HOLDOFF).await;
             if !track.had_keyframe_since(asked) && *readers.borrow() > 0 {
                 track.request_keyframe();
             }

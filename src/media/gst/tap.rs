@@ -11,7 +11,7 @@ use std::{
 use gst::prelude::*;
 use tokio::sync::mpsc;
 
-use super::{JITTER_BUFFER, RoomClock, Track, feed::Packet, track::KEYFRAME_HOLDOFF};
+use super::{JITTER_BUFFER, RoomClock, Track, feed::Packet, track::KEYFRAME_PATIENCE};
 use crate::media::{
     AudioLevel, MediaEvent,
     negotiation::{AUDIO_LEVEL, AcceptedSection, MID},
@@ -182,7 +182,7 @@ impl Standstill {
         if has_keyframe {
             self.asked = None;
         }
-        let due = self.asked.is_some_and(|asked| now.saturating_sub(asked) >= KEYFRAME_HOLDOFF);
+        let due = self.asked.is_some_and(|asked| now.saturating_sub(asked) >= KEYFRAME_PATIENCE);
         if due {
             self.asked = Some(now);
         }
@@ -217,11 +217,12 @@ mod tests {
     fn after_a_gap_a_keyframe_is_asked_for_until_it_comes() {
         let mut standstill = Standstill::default();
         let mut due = |gap, has_keyframe, ms| standstill.wants_keyframe(gap, has_keyframe, Duration::from_millis(ms));
+        let patience = KEYFRAME_PATIENCE.as_millis() as u64;
         assert!(!due(false, false, 9_000), "nothing is missing");
         assert!(due(true, false, 10_000));
-        assert!(!due(true, false, 10_400), "it may be on its way");
-        assert!(due(false, false, 10_500), "the request may have been lost");
-        assert!(!due(false, true, 10_600), "here it is");
+        assert!(!due(true, false, 9_999 + patience), "it may be on its way");
+        assert!(due(false, false, 10_000 + patience), "the request may have been lost");
+        assert!(!due(false, true, 10_100 + patience), "here it is");
         assert!(!due(false, false, 20_000));
     }
 }

@@ -42,8 +42,12 @@ use crate::{
     room::id::TrackId,
 };
 
-/// Keyframe requests within this time of the last one are merged into one at its end.
-pub const KEYFRAME_HOLDOFF: Duration = Duration::from_millis(300);
+/// Keyframe requests within this time of the last one are merged into one at its end. Browsers pass over what comes
+/// within 300 ms of another, and requests may come closer to each other than they were sent.
+pub const KEYFRAME_HOLDOFF: Duration = Duration::from_millis(330);
+
+/// A request that brought no keyframe within this time may have been lost.
+pub const KEYFRAME_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A decoder that asks for a keyframe so soon after one has it on its way: it lies in the jitter buffer.
 const JUST_CAME: Duration = JITTER_BUFFER.saturating_add(Duration::from_millis(100));

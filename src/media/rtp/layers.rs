@@ -234,7 +234,7 @@ impl Choice {
     /// Goes on with the next numbers, and as much later as it was captured later.
     fn change_over(&mut self, packet: LayerPacket<'_>) -> Option<()> {
         let rtp = RtpPacket::parse(packet.bytes).ok()?;
-        let (picture, base) = self.pictures(&rtp);
+        let (picture, base) = self.pictures(&rtp).unwrap_or_default();
         self.shown = Some(packet.layer);
         self.asked = None;
         self.newest = u64::from(rtp.sequence_number()) + (1 << 16);
@@ -260,14 +260,17 @@ impl Choice {
         if self.floor.as_mut().is_some_and(|floor| !floor.admits(rtp.sequence_number())) {
             return None;
         }
-        let (picture, base) = self.pictures(&rtp);
+        let pictures = self.pictures(&rtp);
         let offsets = self.offsets;
         let extended = self.extended(rtp.sequence_number());
         let left_out = self.gaps.before(extended)?;
         let sequence = rtp.sequence_number().wrapping_add(offsets.sequence).wrapping_sub(left_out as u16);
         let timestamp = rtp.timestamp().wrapping_add(offsets.timestamp);
         if self.last.is_none_or(|last| is_older(sequence, last.sequence)) {
-            let (picture, base) = (picture.wrapping_add(offsets.picture), base.wrapping_add(offsets.base));
+            let (picture, base) = match (pictures, self.last) {
+                (Some((picture, base)), _) => (picture.wrapping_add(offsets.picture), base.wrapping_add(offsets.base)),
+                (None, last) => last.map_or((0, 0), |last| (last.picture, last.base)),
+            };
             self.last = Some(Last { sequence, timestamp, captured: packet.captured, picture, base });
         }
         let mut bytes = packet.bytes.to_vec();
@@ -283,13 +286,13 @@ impl Choice {
         Some(bytes)
     }
 
-    /// The numbers of picture and base layer in a packet, where there are any.
-    fn pictures(&self, packet: &RtpPacket<'_>) -> (u16, u8) {
+    /// The numbers of picture and base layer in a packet; `None` if it does not say.
+    fn pictures(&self, packet: &RtpPacket<'_>) -> Option<(u16, u8)> {
         if self.codec == CodecName::Av1 {
-            return (dependencies(packet).map_or(0, |read| read.frame()), 0);
+            return dependencies(packet).map(|read| (read.frame(), 0));
         }
-        let read = descriptor(self.codec, packet.payload()).unwrap_or_default();
-        (read.picture.map_or(0, |(_, value, _)| value), read.base.map_or(0, |(_, value)| value))
+        let read = descriptor(self.codec, packet.payload())?;
+        Some((read.picture.map_or(0, |(_, value, _)| value), read.base.map_or(0, |(_, value)| value)))
     }
 }
 
