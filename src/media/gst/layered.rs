@@ -34,6 +34,8 @@ struct State {
     fitting: Fitting,
     /// What the readers of each level get.
     levels: Vec<Choice>,
+    /// How much later than they were captured packets come, smoothed, once a layer's report has told.
+    delay: Option<Duration>,
 }
 
 /// A layer as it comes.
@@ -73,6 +75,7 @@ impl LayeredTrack {
             decoded: Choice::new(section.codec, None),
             fitting: Fitting::default(),
             levels: (0..count).map(|layer| Choice::new(section.codec, Some(layer))).collect(),
+            delay: None,
         };
         Self { track: track.clone(), rids: section.layers.clone(), state: Mutex::new(state) }
     }
@@ -99,8 +102,8 @@ impl LayeredTrack {
             self.track.heard_layer(layer, parsed.payload().len(), size.map(|(_, height)| height));
             let Some(input) = state.inputs.get(layer) else { continue };
             let captured = input.times.as_ref().and_then(|times| times.of(parsed.timestamp(), now.into()));
-            let captured = captured.unwrap_or(now.into());
             let (starts_keyframe, report) = (packet.starts_keyframe, input.report);
+            let captured = state.captured(captured, now.into());
             let packet = LayerPacket { layer, bytes: &packet.bytes, starts_keyframe, captured, now: now.into() };
             let chosen = state.largest.pass(&state.layers, packet);
             wants_keyframe |= chosen.wants_keyframe;
@@ -189,6 +192,16 @@ fn translated(report: SenderReport, stream: &Choice) -> SenderReport {
 }
 
 impl State {
+    /// When a packet was captured that came `now`: as its layer's report tells, or, before there is one, as late as those
+    /// of the other layers. A stream that changes over to it would else jump in time, and back with the report, and
+    /// browsers believe such reports for a long time.
+    fn captured(&mut self, told: Option<Duration>, now: Duration) -> Duration {
+        let Some(told) = told else { return now.saturating_sub(self.delay.unwrap_or_default()) };
+        let delay = now.saturating_sub(told);
+        self.delay = Some(self.delay.map_or(delay, |known| (15 * known + delay) / 16));
+        told
+    }
+
     fn leave_out(&mut self, layer: usize, sequence: u16) {
         let streams = self.levels.iter_mut().chain([&mut self.largest, &mut self.decoded]);
         streams.for_each(|stream| stream.leave_out(layer, sequence));
@@ -267,6 +280,18 @@ mod tests {
         assert_eq!((take(101, &PICTURE), take(102, &KEYFRAME)), (0, 1));
         drop(need);
         assert_eq!(take(103, &PICTURE), 1, "a jitter buffer does not bear a pause");
+    }
+
+    #[test]
+    fn a_layer_without_a_report_is_as_late_as_the_others() {
+        let camera = camera();
+        let mut state = camera.state.lock().unwrap();
+        let at = Duration::from_millis;
+        assert_eq!(state.captured(None, at(1_000)), at(1_000), "nothing is known");
+        assert_eq!(state.captured(Some(at(1_700)), at(2_000)), at(1_700));
+        assert_eq!(state.captured(None, at(3_000)), at(2_700));
+        assert_eq!(state.captured(Some(at(3_540)), at(4_000)), at(3_540), "it was told");
+        assert_eq!(state.captured(None, at(5_000)), at(4_690), "and is smoothed");
     }
 
     #[test]
