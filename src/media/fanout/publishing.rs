@@ -37,8 +37,9 @@ pub struct Publication {
 
 /// Where a publisher's media goes. Called on media threads: must not wait.
 pub trait Downstream: std::fmt::Debug + Send + Sync {
-    /// A packet of that section and layer (0 without simulcast) that came in at `arrived`, each once: under the publisher's numbers, decrypted,
-    /// its only header extension the loudness, under [`rtp::AUDIO_LEVEL_ID`], or a picture's [`rtp::Dependencies`], under [`rtp::DEPENDENCIES_ID`].
+    /// A packet of that section and layer (0 without simulcast) that came in at `arrived`, each once: under the
+    /// publisher's numbers, decrypted, its only header extension the loudness, under [`rtp::AUDIO_LEVEL_ID`], or a
+    /// picture's [`rtp::Dependencies`], under [`rtp::DEPENDENCIES_ID`].
     fn packet(&self, section: usize, layer: usize, arrived: Instant, packet: &[u8]);
 
     /// What the publisher says of when that layer's media was captured.

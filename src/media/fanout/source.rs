@@ -22,8 +22,8 @@ use super::{
 };
 use crate::media::{AudioLevel, CodecName, Kind, LayerChoice, rtp};
 
-/// Bytes of a packet's payload and its [`rtp::Dependencies`]: with header, other extensions and authentication, and the number that a packet
-/// which is sent again begins with, it must fit into the 2,000 that str0m has for it.
+/// Bytes of a packet's payload and its [`rtp::Dependencies`]: with header, other extensions and authentication, and the
+/// number that a packet which is sent again begins with, it must fit into the 2,000 that str0m has for it.
 const LARGEST_PAYLOAD: usize = 1_800;
 
 /// Tells sources apart.
